@@ -1,0 +1,122 @@
+// What the jobs room offers the D-Bus service and the CLI's embedded mode: the types both sides agree on.
+
+import type { ByteString } from "../bytes.ts";
+import type { FailureCode } from "../errors.ts";
+import type { EngineChoice, JobRequest } from "../request.ts";
+import type { EntryError, Phase } from "../worker/protocol.ts";
+
+/** Who asks, as the bus (or, embedded, the kernel) says; never as the caller says. */
+export interface Caller {
+  readonly uid: number;
+  /** The primary gid from the user database; it is among `groups`. */
+  readonly gid: number;
+  /** All groups including the primary one. */
+  readonly groups: readonly number[];
+}
+
+export const jobStates = ["queued", "scanning", "running", "paused", "question", "finishing", "completed", "failed", "cancelled"] as const;
+export type JobState = (typeof jobStates)[number];
+
+/** True for the states that nothing leaves. */
+export function hasEnded(state: JobState): boolean {
+  return state === "completed" || state === "failed" || state === "cancelled";
+}
+
+export interface Question {
+  readonly id: number;
+  readonly kind: "conflict";
+  readonly source: ByteString;
+  readonly destination: ByteString;
+  readonly message: string;
+}
+
+/** What a job came to; `code` is absent for a completed job. */
+export interface JobResult {
+  readonly state: "completed" | "failed" | "cancelled";
+  readonly code?: FailureCode;
+  /** One sentence for a person. */
+  readonly message: string;
+  readonly bytesDone: number;
+  readonly bytesCloned: number;
+  readonly filesDone: number;
+  readonly filesSkipped: number;
+  readonly errorCount: number;
+  readonly warningCount: number;
+  /** Microseconds from start to end. */
+  readonly elapsedUs: number;
+  /** Why these engines and lanes. */
+  readonly reasons: readonly string[];
+  /** Files by engine. */
+  readonly engines: Readonly<Partial<Record<EngineChoice, number>>>;
+}
+
+/** A job as seen from outside at one moment; an immutable snapshot. Times are microseconds of CLOCK_REALTIME, 0 is "not yet". */
+export interface JobView {
+  readonly token: string;
+  readonly owner: Caller;
+  readonly asAdmin: boolean;
+  readonly request: JobRequest;
+  readonly state: JobState;
+  readonly phase: Phase;
+  readonly createdTimeUs: number;
+  readonly startedTimeUs: number;
+  readonly finishedTimeUs: number;
+  readonly totalsValid: boolean;
+  readonly bytesTotal: number;
+  readonly bytesDone: number;
+  readonly bytesCloned: number;
+  readonly filesTotal: number;
+  readonly filesDone: number;
+  readonly filesSkipped: number;
+  readonly errorCount: number;
+  readonly warningCount: number;
+  /** Bytes a second, smoothed over the last seconds. */
+  readonly rate: number;
+  readonly expectedEndTimeUs: number;
+  readonly currentFile: ByteString;
+  readonly engine: EngineChoice;
+  readonly question: Question | null;
+  readonly result: JobResult | null;
+  readonly cancelable: boolean;
+  readonly pausable: boolean;
+}
+
+export interface JobsEvents {
+  readonly added: (job: JobView) => void;
+  /** Forgotten, by its owner or by time. */
+  readonly removed: (job: JobView) => void;
+  /** Anything in the view changed; `urgent` for state changes and questions, which are not to be coalesced. */
+  readonly changed: (job: JobView, urgent: boolean) => void;
+  readonly ended: (job: JobView) => void;
+  /** -v and --debug lines as latin1 bytes; embedded mode prints them. */
+  readonly lines: (job: JobView, lines: readonly string[]) => void;
+  readonly errors: (job: JobView, errors: readonly EntryError[]) => void;
+}
+
+/**
+ * The jobs of all users. Authorization by ownership is the service's: it looks a job up by the caller's uid before it calls.
+ * Every method throws CopyError with the codes named.
+ */
+export interface Jobs {
+  /**
+   * Queues a job and returns at once. The same uid, token and request give the existing job.
+   * Throws job-exists, limits-exceeded, shutting-down.
+   */
+  submit(caller: Caller, token: string | null, request: JobRequest, options?: { readonly asAdmin?: boolean }): JobView;
+  get(uid: number, token: string): JobView | undefined;
+  /** Own jobs, or everybody's for null; newest last. */
+  list(uid: number | null): readonly JobView[];
+  /** invalid-state when it has ended. Resolves when the worker has stopped. */
+  cancel(job: JobView): void;
+  pause(job: JobView): void;
+  resume(job: JobView): void;
+  setOptions(job: JobView, options: { readonly bandwidthLimit?: number; readonly priority?: JobRequest["options"]["priority"] }): void;
+  answer(job: JobView, question: number, choice: "overwrite" | "skip" | "rename" | "newer" | "abort", forAll: boolean): void;
+  errors(job: JobView, offset: number, limit: number): readonly EntryError[];
+  /** Drops an ended job; invalid-state when it has not ended. */
+  forget(job: JobView): void;
+  on<Name extends keyof JobsEvents>(event: Name, listener: JobsEvents[Name]): void;
+  counts(): { readonly active: number; readonly queued: number };
+  /** Refuses new jobs, stops the workers and resolves when all have ended. */
+  shutdown(): Promise<void>;
+}

@@ -1,0 +1,108 @@
+// The frozen request of one job: what was asked, after parsing and before anything is opened. A leaf that every layer shares.
+
+import { z } from "zod";
+import { type ByteString, isByteString } from "./bytes.ts";
+
+/** Longest path accepted from a caller, in bytes. The tree below may be deeper: the walk works by directory descriptors. */
+export const maxPathBytes = 4095;
+/** Largest file size and byte count that a JavaScript number holds exactly. */
+const maxBytes = Number.MAX_SAFE_INTEGER;
+
+export const byteStringSchema = z.custom<ByteString>(
+  (value) => typeof value === "string" && isByteString(value),
+  "not a byte string without NUL",
+);
+
+export const pathSchema = byteStringSchema.refine(
+  (path) => path.startsWith("/") && path.length <= maxPathBytes,
+  `not an absolute path of at most ${maxPathBytes} bytes`,
+);
+
+export const conflictPolicies = ["fail", "skip", "overwrite", "newer", "differs", "rename", "ask"] as const;
+export const preserveAttributes = ["mode", "times", "owner", "xattr", "acl", "hardlinks", "links", "sparse"] as const;
+export const symlinkPolicies = ["copy", "follow", "follow-arguments"] as const;
+export const engineNames = ["reflink", "copy-file-range", "io-uring", "splice", "read-write"] as const;
+export const engineChoices = ["auto", ...engineNames] as const;
+export const verifyMethods = ["none", "size", "xxh3", "blake3", "sha256", "md5", "crc32"] as const;
+export const durabilities = ["none", "file", "job"] as const;
+export const priorities = ["low", "normal", "high", "now"] as const;
+
+export type ConflictPolicy = (typeof conflictPolicies)[number];
+export type PreserveAttribute = (typeof preserveAttributes)[number];
+export type EngineName = (typeof engineNames)[number];
+export type EngineChoice = (typeof engineChoices)[number];
+export type Durability = (typeof durabilities)[number];
+
+/** What GNU cp's contract asks beyond the API's options; filled only by `copyd cp` and `copyd mv`. */
+const gnuSchema = z
+  .object({
+    /** Overwrite an existing regular file in its inode, as cp does (false: replace it by a finished new file). */
+    inPlace: z.boolean().default(false),
+    /** -f: where an existing destination cannot be opened, remove it and try again. */
+    force: z.boolean().default(false),
+    removeDestination: z.boolean().default(false),
+    backup: z.enum(["none", "simple", "numbered", "existing"]).default("none"),
+    backupSuffix: byteStringSchema.default("~" as ByteString),
+    attributesOnly: z.boolean().default(false),
+    /** -l and -s: make links instead of copies. */
+    make: z.enum(["copy", "hard-link", "symbolic-link"]).default("copy"),
+    parents: z.boolean().default(false),
+    keepDirectorySymlink: z.boolean().default(false),
+    exchange: z.boolean().default(false),
+    noCopy: z.boolean().default(false),
+    /** --copy-contents: read special files like regular ones. */
+    copyContents: z.boolean().default(false),
+    /** Attributes whose loss is an error (-p, --preserve=xattr) rather than passed over (-a). */
+    required: z.array(z.enum(preserveAttributes)).default([]),
+    /** Report each entry (-v) through the worker's `entry` message. */
+    verbose: z.boolean().default(false),
+    debug: z.boolean().default(false),
+  })
+  .strict();
+
+export const optionsSchema = z
+  .object({
+    onConflict: z.enum(conflictPolicies).default("fail"),
+    preserve: z.array(z.enum(preserveAttributes)).default([...preserveAttributes]),
+    recursive: z.boolean().default(true),
+    symlinks: z.enum(symlinkPolicies).default("copy"),
+    /** Recreate FIFOs, sockets' names and devices (cp -R); false reports them as failed. */
+    specials: z.boolean().default(true),
+    /** How the destination is meant: a directory to copy into, the exact final name (-T), or whatever is there. */
+    target: z.enum(["auto", "directory", "exact"]).default("auto"),
+    reflink: z.enum(["auto", "always", "never"]).default("auto"),
+    sparse: z.enum(["auto", "always", "never"]).default("auto"),
+    engine: z.enum(engineChoices).default("auto"),
+    verify: z.enum(verifyMethods).default("none"),
+    durability: z.enum(durabilities).default("job"),
+    oneFileSystem: z.boolean().default(false),
+    /** Bytes a second; 0 is unlimited. */
+    bandwidthLimit: z.number().int().min(0).max(maxBytes).default(0),
+    priority: z.enum(priorities).default("normal"),
+    onDisconnect: z.enum(["continue", "cancel"]).default("continue"),
+    onError: z.enum(["continue", "stop"]).default("continue"),
+    cache: z.enum(["keep", "drop"]).default("keep"),
+    umask: z.number().int().min(0).max(0o777).default(0o022),
+    renameMatch: z.string().max(1024).default(""),
+    renameReplace: z.string().max(1024).default(""),
+    include: z.array(z.string().max(1024)).max(256).default([]),
+    exclude: z.array(z.string().max(1024)).max(256).default([]),
+    /** Bytes; 0 is unlimited. */
+    maxFileSize: z.number().int().min(0).max(maxBytes).default(0),
+    gnu: gnuSchema.prefault({}),
+  })
+  .strict();
+
+export type JobOptions = Readonly<z.infer<typeof optionsSchema>>;
+
+export const requestSchema = z
+  .object({
+    operation: z.enum(["copy", "move"]),
+    sources: z.array(pathSchema).min(1),
+    destination: pathSchema,
+    options: optionsSchema.prefault({}),
+  })
+  .strict();
+
+/** One job as asked for. Frozen when parsed: nothing changes it while it waits, is authorized or runs. */
+export type JobRequest = Readonly<z.infer<typeof requestSchema>>;
