@@ -1,0 +1,117 @@
+// One struct statx in native memory, read without BigInt: 64-bit identities as two halves, sizes and times as numbers.
+
+import { layout } from "./layout.ts";
+import { At, libc, Mode, Statx } from "./libc.ts";
+import { viewOf } from "./memory.ts";
+
+const at = layout.statx;
+const two32 = 2 ** 32;
+
+/** A view of one struct statx at an address somebody else owns (256 bytes); fields read the kernel's latest answer. */
+export class Stat {
+  readonly address: number;
+  private readonly u32: Uint32Array;
+  private readonly i32: Int32Array;
+  private readonly u16: Uint16Array;
+
+  constructor(address: number) {
+    const buffer = viewOf(address, at.size);
+    this.address = address;
+    this.u32 = new Uint32Array(buffer);
+    this.i32 = new Int32Array(buffer);
+    this.u16 = new Uint16Array(buffer);
+  }
+
+  /** statx() of a name (address of a C string) below a directory, never following a final symlink. 0 or -errno. */
+  ofName(dirFd: number, name: number): number {
+    return libc.statx(dirFd, name, At.AT_SYMLINK_NOFOLLOW, Statx.BASIC_STATS, this.address);
+  }
+
+  /** statx() following symlinks. 0 or -errno. */
+  ofTarget(dirFd: number, name: number): number {
+    return libc.statx(dirFd, name, 0, Statx.BASIC_STATS, this.address);
+  }
+
+  /** statx() of an open descriptor; `emptyName` is the address of an empty C string. 0 or -errno. */
+  ofDescriptor(fd: number, emptyName: number): number {
+    return libc.statx(fd, emptyName, At.AT_EMPTY_PATH, Statx.BASIC_STATS, this.address);
+  }
+
+  get mode(): number {
+    return this.u16[at.stx_mode / 2] ?? 0;
+  }
+  get type(): number {
+    return this.mode & Mode.S_IFMT;
+  }
+  get permissions(): number {
+    return this.mode & 0o7777;
+  }
+  get linkCount(): number {
+    return this.u32[at.stx_nlink / 4] ?? 0;
+  }
+  get uid(): number {
+    return this.u32[at.stx_uid / 4] ?? 0;
+  }
+  get gid(): number {
+    return this.u32[at.stx_gid / 4] ?? 0;
+  }
+  get inodeLow(): number {
+    return this.u32[at.stx_ino / 4] ?? 0;
+  }
+  get inodeHigh(): number {
+    return this.u32[at.stx_ino / 4 + 1] ?? 0;
+  }
+  /** The device as one exact number: major * 2^20 + minor (minors have 20 bits). */
+  get device(): number {
+    return (this.u32[at.stx_dev_major / 4] ?? 0) * 0x100000 + (this.u32[at.stx_dev_minor / 4] ?? 0);
+  }
+  get rdevMajor(): number {
+    return this.u32[at.stx_rdev_major / 4] ?? 0;
+  }
+  get rdevMinor(): number {
+    return this.u32[at.stx_rdev_minor / 4] ?? 0;
+  }
+  /** Bytes; exact up to 2^53. */
+  get size(): number {
+    return this.u64(at.stx_size);
+  }
+  /** 512-byte units. */
+  get blocks(): number {
+    return this.u64(at.stx_blocks);
+  }
+  get mtimeSeconds(): number {
+    return this.seconds(at.stx_mtime);
+  }
+  get mtimeNanoseconds(): number {
+    return this.u32[at.stx_mtime / 4 + 2] ?? 0;
+  }
+  get ctimeSeconds(): number {
+    return this.seconds(at.stx_ctime);
+  }
+  get ctimeNanoseconds(): number {
+    return this.u32[at.stx_ctime / 4 + 2] ?? 0;
+  }
+
+  /** True for the same inode of the same device. */
+  isSameFile(other: Stat): boolean {
+    return this.inodeLow === other.inodeLow && this.inodeHigh === other.inodeHigh && this.device === other.device;
+  }
+
+  /** Writes atime and mtime as two struct timespec for utimensat(2) at a 32-bit word index, word by word: no rounding. */
+  copyTimes(timespecs: Uint32Array, index: number): void {
+    for (let word = 0; word < 3; word++) {
+      timespecs[index + word] = this.u32[at.stx_atime / 4 + word] ?? 0;
+      timespecs[index + 4 + word] = this.u32[at.stx_mtime / 4 + word] ?? 0;
+    }
+    timespecs[index + 3] = 0;
+    timespecs[index + 7] = 0;
+  }
+
+  private u64(offset: number): number {
+    return (this.u32[offset / 4] ?? 0) + (this.u32[offset / 4 + 1] ?? 0) * two32;
+  }
+
+  private seconds(offset: number): number {
+    return (this.u32[offset / 4] ?? 0) + (this.i32[offset / 4 + 1] ?? 0) * two32;
+  }
+}
