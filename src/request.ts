@@ -2,6 +2,7 @@
 
 import { z } from "zod";
 import { type ByteString, isByteString } from "./bytes.ts";
+import { messageCharsets } from "./quote.ts";
 
 /** Longest path accepted from a caller, in bytes. The tree below may be deeper: the walk works by directory descriptors. */
 export const maxPathBytes = 4095;
@@ -33,14 +34,38 @@ export type EngineName = (typeof engineNames)[number];
 export type EngineChoice = (typeof engineChoices)[number];
 export type Durability = (typeof durabilities)[number];
 
+/**
+ * The command line behind a job of `copyd cp` or `copyd mv`: what messages, -v lines and prompts must show. The worker opens
+ * the request's absolute paths and prints these; below an argument it appends "/" and the names it walked through.
+ */
+const namesSchema = z
+  .object({
+    program: z.enum(["cp", "mv"]),
+    /** One for each of the request's sources, as typed (after --strip-trailing-slashes). --parents builds on these. */
+    sources: z.array(byteStringSchema).min(1),
+    /** As typed: the last operand, or -t's argument. */
+    destination: byteStringSchema,
+    /** For quoteName(): the locale of whoever reads the messages, which is not the worker's. */
+    charset: z.enum(messageCharsets),
+  })
+  .strict();
+
+export type TypedNames = Readonly<z.infer<typeof namesSchema>>;
+
 /** What GNU cp's contract asks beyond the API's options; filled only by `copyd cp` and `copyd mv`. */
 const gnuSchema = z
   .object({
+    /** null: no command line; messages show absolute paths. */
+    names: namesSchema.nullable().default(null),
     /** Overwrite an existing regular file in its inode, as cp does (false: replace it by a finished new file). */
     inPlace: z.boolean().default(false),
-    /** -f: where an existing destination cannot be opened, remove it and try again. */
+    /** -f of cp: where an existing destination cannot be opened, remove it and try again. */
     force: z.boolean().default(false),
     removeDestination: z.boolean().default(false),
+    /** -u together with -i (on-conflict=ask): skip what is not older than its source without a question, ask about the rest. */
+    onlyOlder: z.boolean().default(false),
+    /** mv with neither -f nor -n nor -i, stdin being a terminal: ask before replacing what the caller may not write. */
+    askIfUnwritable: z.boolean().default(false),
     backup: z.enum(["none", "simple", "numbered", "existing"]).default("none"),
     backupSuffix: byteStringSchema.default("~" as ByteString),
     attributesOnly: z.boolean().default(false),
@@ -48,14 +73,21 @@ const gnuSchema = z
     make: z.enum(["copy", "hard-link", "symbolic-link"]).default("copy"),
     parents: z.boolean().default(false),
     keepDirectorySymlink: z.boolean().default(false),
+    /** POSIXLY_CORRECT: write through a dangling symlink at the destination. cp refuses otherwise. */
+    followDanglingDestination: z.boolean().default(false),
     exchange: z.boolean().default(false),
     noCopy: z.boolean().default(false),
-    /** --copy-contents: read special files like regular ones. */
+    /** Read special files like regular ones: cp without -R, and --copy-contents. */
     copyContents: z.boolean().default(false),
-    /** Attributes whose loss is an error (-p, --preserve=xattr) rather than passed over (-a). */
+    /** --no-preserve=mode: new files get 0666 and directories 0777 less the umask, not their source's mode less the umask. */
+    defaultMode: z.boolean().default(false),
+    /** Attributes whose loss is an error (-p, --preserve=xattr); the loss of others is a warning at most. */
     required: z.array(z.enum(preserveAttributes)).default([]),
-    /** Report each entry (-v) through the worker's `entry` message. */
+    /** -a: the loss of an attribute that is not required is passed over in silence. */
+    reduceDiagnostics: z.boolean().default(false),
+    /** -v: a line for each entry in the worker's `lines` messages. */
     verbose: z.boolean().default(false),
+    /** --debug: how each file was copied, in the same lines. Implies verbose. */
     debug: z.boolean().default(false),
   })
   .strict();
@@ -102,7 +134,11 @@ export const requestSchema = z
     destination: pathSchema,
     options: optionsSchema.prefault({}),
   })
-  .strict();
+  .strict()
+  .refine(
+    ({ sources, options }) => options.gnu.names === null || options.gnu.names.sources.length === sources.length,
+    "gnu.names must name each source",
+  );
 
 /** One job as asked for. Frozen when parsed: nothing changes it while it waits, is authorized or runs. */
 export type JobRequest = Readonly<z.infer<typeof requestSchema>>;

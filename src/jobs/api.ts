@@ -27,6 +27,7 @@ export interface Question {
   readonly kind: "conflict";
   readonly source: ByteString;
   readonly destination: ByteString;
+  /** The prompt without the program's name, as in the worker's message: latin1 bytes, ending in "? ". */
   readonly message: string;
 }
 

@@ -111,7 +111,7 @@ export const entryErrorSchema = z
     /** Positive errno or 0. */
     errno: z.number().int().min(0).max(4095),
     syscall: z.string().max(32),
-    /** Whole sentence as GNU cp would print it after "cp: ", with quoted names as latin1 bytes. */
+    /** Whole sentence as GNU cp would print it after "cp: ", with names quoted by quoteName(), as latin1 bytes without newline. */
     message: z.string().max(16384),
     severity: z.enum(["error", "warning"]),
     engine: z.string().max(32),
@@ -142,6 +142,7 @@ export const workerMessageSchema = z.discriminatedUnion("type", [
       kind: z.enum(["conflict"]),
       source: longPath,
       destination: longPath,
+      /** The prompt as GNU cp prints it after "cp: ", ending in "? ": `overwrite 'y'? `; latin1 bytes. */
       message: z.string().max(16384),
     })
     .strict(),
