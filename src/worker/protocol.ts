@@ -13,6 +13,9 @@ export const maxParentFrameBytes = 64 * 1024 * 1024;
 /** The worker sends a snapshot (its heartbeat) this often, milliseconds. */
 export const snapshotIntervalMs = 100;
 
+/** Size of the in-flight record: 64 KiB for each of at most 64 lanes. */
+export const inFlightBytes = 64 * 64 * 1024;
+
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(4096);
 /** Paths below the arguments may be longer than PATH_MAX. */
@@ -153,7 +156,7 @@ export const workerMessageSchema = z.discriminatedUnion("type", [
       outcome: z.enum(["completed", "failed", "cancelled"]),
       snapshot: snapshotSchema,
       /** Files per engine. */
-      engines: z.record(z.enum(engineChoices), count).optional(),
+      engines: z.partialRecord(z.enum(engineChoices), count).optional(),
       /** Why this engine and number of lanes; shown by --debug and `copyd show`. */
       reasons: z.array(text).max(32),
     })
