@@ -1,0 +1,418 @@
+// The jobs of all users: accepts them, lets them run in turn, tells what becomes of them. The service and the embedded mode use it.
+
+import { CopyError } from "../errors.ts";
+import type { JobRequest } from "../request.ts";
+import type { WorkerLimits } from "../worker/pool.ts";
+import type { EntryError } from "../worker/protocol.ts";
+import { type Caller, hasEnded, type Jobs, type JobsEvents, type JobView } from "./api.ts";
+import { ErrorList } from "./error-list.ts";
+import { type AnswerChoice, advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "./job.ts";
+import { defaultJobLimits, embeddedJobLimits, type JobLimits } from "./limits.ts";
+import { Listeners } from "./listeners.ts";
+import { type JobsLog, noLog } from "./log.ts";
+import { JobQueue, type Load } from "./queue.ts";
+import { JobRun, type RunSettings } from "./run.ts";
+import type { JobStore } from "./store.ts";
+import { generateToken, isToken } from "./tokens.ts";
+
+export interface JobsDependencies {
+  /**
+   * system: workers run as each job's owner, through setpriv, which needs root. session and embedded: workers are plain
+   * children of this process.
+   */
+  readonly mode: "system" | "session" | "embedded";
+  readonly limits?: Partial<JobLimits>;
+  readonly workerLimits?: Partial<WorkerLimits>;
+  /** By default "if-available", and "off" when embedded. */
+  readonly sandbox?: RunSettings["sandbox"];
+  /** History and restarts; null (the default): everything ends with this process. */
+  readonly store?: JobStore | null;
+  /** Where in-flight records outlive this process; null (the default): nowhere. */
+  readonly stateDirectory?: string | null;
+  /** Count totals for a percentage; on by default. */
+  readonly totals?: boolean;
+  /** Lanes of each worker; 0 (the default): it adapts. */
+  readonly lanes?: number;
+  readonly log?: JobsLog;
+  /** Microseconds of CLOCK_REALTIME. */
+  readonly now?: () => number;
+  /** The worker's command instead of this program itself. */
+  readonly self?: readonly string[];
+}
+
+/** The room, with the jobs of a former run of the service taken up again where there is a store. */
+export function createJobs(dependencies: JobsDependencies): Jobs {
+  return new JobsRoom(dependencies);
+}
+
+interface Entry {
+  job: Job;
+  view: JobView | null;
+  run: JobRun | null;
+  readonly errors: ErrorList;
+}
+
+interface UserLoad {
+  jobs: number;
+  argumentBytes: number;
+}
+
+class JobsRoom implements Jobs {
+  private readonly limits: JobLimits;
+  private readonly settings: RunSettings;
+  private readonly store: JobStore | null;
+  private readonly log: JobsLog;
+  private readonly now: () => number;
+  private readonly queue: JobQueue;
+  private readonly listeners: Listeners<JobsEvents>;
+  /** By uid, then token; oldest first. */
+  private readonly users = new Map<number, Map<string, Entry>>();
+  private readonly loads = new Map<number, UserLoad>();
+  private readonly started = new Set<Entry>();
+  /** Ended jobs that linger, the first to go first. */
+  private readonly lingering = new Set<Entry>();
+  private readonly stopped: (() => void)[] = [];
+  private sweepTimer: ReturnType<typeof setTimeout> | undefined;
+  private lastId: number;
+  private pumping = false;
+  private closing = false;
+
+  constructor(dependencies: JobsDependencies) {
+    const embedded = dependencies.mode === "embedded";
+    this.limits = { ...(embedded ? embeddedJobLimits : defaultJobLimits), ...dependencies.limits };
+    this.log = dependencies.log ?? noLog;
+    this.now = dependencies.now ?? (() => Date.now() * 1000);
+    this.store = dependencies.store ?? null;
+    this.settings = {
+      mode: dependencies.mode,
+      sandbox: dependencies.sandbox ?? (embedded ? "off" : "if-available"),
+      stateDirectory: dependencies.stateDirectory ?? null,
+      totals: dependencies.totals ?? true,
+      lanes: dependencies.lanes ?? 0,
+      workerLimits: { ...(embedded ? trustingWorkerLimits : {}), ...dependencies.workerLimits },
+      cancelTimeoutMs: this.limits.cancelTimeoutMs,
+      recoverTimeoutMs: this.limits.recoverTimeoutMs,
+      self: dependencies.self ?? null,
+      log: this.log,
+    };
+    this.queue = new JobQueue(this.limits);
+    this.listeners = new Listeners((cause) => this.log("error", "a listener failed", { reason: String(cause) }));
+    this.lastId = this.store?.lastId ?? 0;
+    for (const job of this.store?.unfinished() ?? []) this.takeUp(job);
+  }
+
+  submit(caller: Caller, token: string | null, request: JobRequest, options: { readonly asAdmin?: boolean } = {}): JobView {
+    if (this.closing) throw new CopyError("shutting-down", "the service is stopping and takes no new jobs");
+    const asAdmin = options.asAdmin ?? false;
+    if (token !== null) {
+      const existing = this.sameJob(caller, token, request, asAdmin);
+      if (existing !== null) return existing;
+    }
+    this.checkLimits(caller, request);
+    const chosen = token ?? this.freshToken(caller.uid);
+    const workToken = token === null ? chosen : generateToken();
+    const job = newJob({ id: ++this.lastId, token: chosen, workToken, owner: caller, asAdmin, request }, this.now());
+    const entry = this.enter(job);
+    this.store?.save(job, "now");
+    this.enqueue(job);
+    this.log("info", "job queued", { job: chosen, uid: caller.uid, operation: request.operation });
+    const view = this.view(entry);
+    this.listeners.emit("added", view);
+    return view;
+  }
+
+  get(uid: number, token: string): JobView | undefined {
+    const entry = this.users.get(uid)?.get(token);
+    return entry === undefined ? undefined : this.view(entry);
+  }
+
+  list(uid: number | null): readonly JobView[] {
+    const users = uid === null ? [...this.users.values()] : [this.users.get(uid) ?? new Map<string, Entry>()];
+    const entries = users.flatMap((entries) => [...entries.values()]);
+    return entries.sort((one, other) => one.job.id - other.job.id).map((entry) => this.view(entry));
+  }
+
+  cancel(job: JobView): void {
+    const entry = this.require(job);
+    this.apply(entry, { type: "cancel-requested" });
+    this.queue.remove(entry.job.owner.uid, entry.job.token);
+    entry.run?.send({ type: "cancel" });
+  }
+
+  pause(job: JobView): void {
+    const entry = this.require(job);
+    this.apply(entry, { type: "pause-requested" });
+    this.queue.remove(entry.job.owner.uid, entry.job.token);
+    entry.run?.send({ type: "pause" });
+  }
+
+  resume(job: JobView): void {
+    const entry = this.require(job);
+    const before = entry.job;
+    this.apply(entry, { type: "resume-requested" });
+    if (entry.job === before) return;
+    if (entry.job.state === "queued") this.enqueue(entry.job);
+    else entry.run?.send({ type: "resume" });
+  }
+
+  setOptions(job: JobView, options: { readonly bandwidthLimit?: number; readonly priority?: JobRequest["options"]["priority"] }): void {
+    const entry = this.require(job);
+    const before = entry.job;
+    this.apply(entry, { type: "options-changed", ...options });
+    if (entry.job === before) return;
+    if (this.queue.remove(entry.job.owner.uid, entry.job.token)) this.enqueue(entry.job);
+    entry.run?.send({ type: "set-options", ...options });
+  }
+
+  answer(job: JobView, question: number, choice: AnswerChoice, forAll: boolean): void {
+    const entry = this.require(job);
+    this.apply(entry, { type: "answered", question, choice });
+    entry.run?.send({ type: "answer", question, choice, forAll });
+  }
+
+  errors(job: JobView, offset: number, limit: number): readonly EntryError[] {
+    return this.require(job).errors.slice(offset, limit);
+  }
+
+  forget(job: JobView): void {
+    const entry = this.require(job);
+    if (!hasEnded(entry.job.state)) {
+      throw new CopyError("invalid-state", `job ${job.token} is ${entry.job.state} and cannot be forgotten`);
+    }
+    this.remove(entry);
+    this.store?.remove(entry.job);
+  }
+
+  on<Name extends keyof JobsEvents>(event: Name, listener: JobsEvents[Name]): void {
+    this.listeners.on(event, listener);
+  }
+
+  counts(): { readonly active: number; readonly queued: number } {
+    return { active: this.started.size, queued: this.queue.size };
+  }
+
+  async shutdown(): Promise<void> {
+    this.closing = true;
+    const failure = { code: "shutting-down", message: "The service was stopped while the job ran." } as const;
+    for (const entry of [...this.started]) {
+      this.apply(entry, { type: "worker-failed", failure });
+      entry.run?.send({ type: "cancel" });
+    }
+    // Without a store nobody would ever start them again.
+    if (this.store === null) this.cancelWaiting();
+    if (this.started.size > 0) await new Promise<void>((resolve) => this.stopped.push(resolve));
+    clearTimeout(this.sweepTimer);
+  }
+
+  private cancelWaiting(): void {
+    for (const view of this.list(null)) if (view.startedTimeUs === 0 && !hasEnded(view.state)) this.cancel(view);
+  }
+
+  private sameJob(caller: Caller, token: string, request: JobRequest, asAdmin: boolean): JobView | null {
+    if (!isToken(token)) throw new CopyError("bad-option", "token: 1 to 48 letters, digits and underscores");
+    const entry = this.users.get(caller.uid)?.get(token);
+    if (entry === undefined) return null;
+    if (entry.job.asAdmin === asAdmin && Bun.deepEquals(entry.job.request, request)) return this.view(entry);
+    throw new CopyError("job-exists", `a job ${token} with other arguments exists`);
+  }
+
+  private checkLimits(caller: Caller, request: JobRequest): void {
+    const load = this.loads.get(caller.uid) ?? { jobs: 0, argumentBytes: 0 };
+    const { maxJobsPerUser, maxArgumentBytesPerUser } = this.limits;
+    if (load.jobs >= maxJobsPerUser) {
+      throw new CopyError("limits-exceeded", `user ${caller.uid} has ${load.jobs} jobs that have not ended; ${maxJobsPerUser} are allowed`);
+    }
+    if (load.argumentBytes + argumentBytes(request) > maxArgumentBytesPerUser) {
+      throw new CopyError("limits-exceeded", `the paths of user ${caller.uid}'s jobs would exceed ${maxArgumentBytesPerUser} bytes`);
+    }
+  }
+
+  private freshToken(uid: number): string {
+    const taken = this.users.get(uid);
+    for (;;) {
+      const token = generateToken();
+      if (taken?.has(token) !== true) return token;
+    }
+  }
+
+  private enter(job: Job): Entry {
+    const entry: Entry = {
+      job,
+      view: null,
+      run: null,
+      errors: new ErrorList(this.limits.maxErrorsPerJob, this.limits.maxErrorBytesPerJob),
+    };
+    const { uid } = job.owner;
+    const entries = this.users.get(uid);
+    if (entries === undefined) this.users.set(uid, new Map([[job.token, entry]]));
+    else entries.set(job.token, entry);
+    const load = this.loads.get(uid) ?? { jobs: 0, argumentBytes: 0 };
+    this.loads.set(uid, { jobs: load.jobs + 1, argumentBytes: load.argumentBytes + argumentBytes(job.request) });
+    return entry;
+  }
+
+  /** A job of a former run of the service: waits again, or, had it started, ends as failed once its remains are removed. */
+  private takeUp(job: Job): void {
+    const entry = this.enter(job);
+    if (!isStarted(job)) {
+      if (job.state === "queued") this.enqueue(job);
+      return;
+    }
+    this.started.add(entry);
+    const message = "The service was restarted while the job ran: what was finished until then was kept.";
+    this.apply(entry, { type: "worker-failed", failure: { code: "worker-died", message } });
+    entry.run = this.runOf(entry);
+    entry.run.recover();
+  }
+
+  private enqueue(job: Job): void {
+    this.queue.add({ uid: job.owner.uid, token: job.token, priority: job.options.priority });
+    this.pump();
+  }
+
+  /** Starts what may start, after the caller has had its reply. */
+  private pump(): void {
+    if (this.pumping) return;
+    this.pumping = true;
+    queueMicrotask(() => {
+      this.pumping = false;
+      while (!this.closing && this.queue.size > 0) {
+        const next = this.queue.next(this.load());
+        const entry = next === null ? undefined : this.users.get(next.uid)?.get(next.token);
+        if (entry === undefined) return;
+        this.start(entry);
+      }
+    });
+  }
+
+  private start(entry: Entry): void {
+    this.started.add(entry);
+    entry.run = this.runOf(entry);
+    this.apply(entry, { type: "started" });
+    this.log("info", "job started", { job: entry.job.token, uid: entry.job.owner.uid });
+    entry.run.start();
+  }
+
+  private runOf(entry: Entry): JobRun {
+    return new JobRun(this.settings, {
+      job: () => entry.job,
+      apply: (event) => this.apply(entry, event),
+      errors: (errors) => this.recordErrors(entry, errors),
+      lines: (lines) => this.listeners.emit("lines", this.view(entry), lines),
+      ended: () => {
+        entry.run = null;
+        this.pump();
+      },
+    });
+  }
+
+  private load(): Load {
+    const users = new Map<number, { running: number; runningNow: number; workers: number }>();
+    let running = 0;
+    let runningNow = 0;
+    for (const { job } of this.started) {
+      const own = users.get(job.owner.uid) ?? { running: 0, runningNow: 0, workers: 0 };
+      users.set(job.owner.uid, own);
+      own.workers++;
+      if (job.state === "paused" || job.state === "question") continue;
+      own.running++;
+      running++;
+      if (job.options.priority !== "now") continue;
+      own.runningNow++;
+      runningNow++;
+    }
+    return { running, runningNow, ofUser: (uid) => users.get(uid) ?? { running: 0, runningNow: 0, workers: 0 } };
+  }
+
+  private recordErrors(entry: Entry, errors: readonly EntryError[]): void {
+    const kept = entry.errors.add(errors);
+    if (kept.length > 0) this.store?.addErrors(entry.job, kept);
+    this.listeners.emit("errors", this.view(entry), errors);
+  }
+
+  /** The only place where a job changes. */
+  private apply(entry: Entry, event: JobEvent): void {
+    const before = entry.job;
+    entry.job = advance(before, event, this.now());
+    if (entry.job === before) return;
+    entry.view = null;
+    const { state, question } = entry.job;
+    const ended = hasEnded(state);
+    // Intermediate states go with the next batch: a worker that flips its state must not make the disk busy.
+    this.store?.save(entry.job, ended || event.type === "started" ? "now" : "soon");
+    const urgent = state !== before.state || question !== before.question;
+    if (ended) this.settle(entry);
+    this.listeners.emit("changed", this.view(entry), urgent);
+    if (ended) this.listeners.emit("ended", this.view(entry));
+    else if (urgent) this.pump();
+  }
+
+  private settle(entry: Entry): void {
+    const { job } = entry;
+    const load = this.loads.get(job.owner.uid);
+    if (load !== undefined) {
+      const left = { jobs: load.jobs - 1, argumentBytes: load.argumentBytes - argumentBytes(job.request) };
+      if (left.jobs === 0) this.loads.delete(job.owner.uid);
+      else this.loads.set(job.owner.uid, left);
+    }
+    this.started.delete(entry);
+    this.lingering.add(entry);
+    this.log("info", "job ended", { job: job.token, uid: job.owner.uid, state: job.state, code: job.result?.code ?? "" });
+    this.sweepUser(job.owner.uid);
+    this.sweepLater();
+    if (this.closing && this.started.size === 0) for (const resolve of this.stopped.splice(0)) resolve();
+  }
+
+  /** Too many ended jobs of one user: the oldest go before their time. */
+  private sweepUser(uid: number): void {
+    const own = [...(this.users.get(uid)?.values() ?? [])].filter((entry) => this.lingering.has(entry));
+    for (const entry of own.slice(0, Math.max(0, own.length - this.limits.maxEndedPerUser))) this.remove(entry);
+  }
+
+  private sweepLater(): void {
+    if (this.sweepTimer !== undefined) return;
+    const [first] = this.lingering;
+    if (first === undefined) return;
+    const waitMs = Math.max(0, first.job.finishedTimeUs / 1000 + this.limits.lingerMs - this.now() / 1000);
+    this.sweepTimer = setTimeout(
+      () => {
+        this.sweepTimer = undefined;
+        const limitUs = this.now() - this.limits.lingerMs * 1000;
+        for (const entry of this.lingering) if (entry.job.finishedTimeUs <= limitUs) this.remove(entry);
+        this.sweepLater();
+      },
+      Math.min(waitMs, this.limits.lingerMs),
+    );
+    this.sweepTimer.unref();
+  }
+
+  private remove(entry: Entry): void {
+    this.lingering.delete(entry);
+    const { uid } = entry.job.owner;
+    const entries = this.users.get(uid);
+    entries?.delete(entry.job.token);
+    if (entries?.size === 0) this.users.delete(uid);
+    this.listeners.emit("removed", this.view(entry));
+  }
+
+  private require(job: JobView): Entry {
+    const entry = this.users.get(job.owner.uid)?.get(job.token);
+    if (entry === undefined) throw new CopyError("no-such-job", `there is no job ${job.token}`);
+    return entry;
+  }
+
+  private view(entry: Entry): JobView {
+    entry.view ??= viewOf(entry.job);
+    return entry.view;
+  }
+}
+
+/** The embedded worker is the caller's own child and prints its lines at any pace. */
+const trustingWorkerLimits: Partial<WorkerLimits> = {
+  messagesPerSecond: Number.POSITIVE_INFINITY,
+  bytesPerSecond: Number.POSITIVE_INFINITY,
+};
+
+function argumentBytes(request: JobRequest): number {
+  return request.sources.reduce((sum, path) => sum + path.length, request.destination.length);
+}

@@ -1,0 +1,47 @@
+// How much the jobs room takes on, with the reason for each number.
+
+export interface JobLimits {
+  /** Jobs that move data at once. */
+  readonly maxRunning: number;
+  /** Jobs of priority `now` that may run beyond maxRunning, one for each user. */
+  readonly maxRunningNow: number;
+  /** Of maxRunning, how many one user may hold: long jobs of one user must leave room for another's. */
+  readonly maxRunningPerUser: number;
+  /** Worker processes of one user, paused and asking ones included: each is some tens of megabytes. */
+  readonly maxWorkersPerUser: number;
+  /** Jobs of one user that have not ended. */
+  readonly maxJobsPerUser: number;
+  /** Paths in those jobs' requests, bytes: they are held in memory. */
+  readonly maxArgumentBytesPerUser: number;
+  /** Errors kept of one job, and their bytes; beyond, they are counted only. */
+  readonly maxErrorsPerJob: number;
+  readonly maxErrorBytesPerJob: number;
+  /** How long an ended job stays an object, and how many of one user's. */
+  readonly lingerMs: number;
+  readonly maxEndedPerUser: number;
+  /** How long a worker that was told to cancel may take to stop. */
+  readonly cancelTimeoutMs: number;
+  /** How long the removal of what a dead worker had in flight may take. */
+  readonly recoverTimeoutMs: number;
+}
+
+export const defaultJobLimits: JobLimits = {
+  maxRunning: 4,
+  maxRunningNow: 2,
+  maxRunningPerUser: 3,
+  maxWorkersPerUser: 8,
+  maxJobsPerUser: 1000,
+  maxArgumentBytesPerUser: 16 * 1024 * 1024,
+  maxErrorsPerJob: 10_000,
+  maxErrorBytesPerJob: 4 * 1024 * 1024,
+  lingerMs: 60_000,
+  maxEndedPerUser: 200,
+  cancelTimeoutMs: 10_000,
+  recoverTimeoutMs: 60_000,
+};
+
+/** For the embedded mode: one user, one job, nobody to protect from anybody. */
+export const embeddedJobLimits: JobLimits = {
+  ...defaultJobLimits,
+  maxArgumentBytesPerUser: Number.POSITIVE_INFINITY,
+};
