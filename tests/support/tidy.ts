@@ -94,7 +94,7 @@ type Report = (what: string) => void;
 
 function checkName({ path }: SourceFile, report: Report): void {
   const name = path.slice(path.lastIndexOf("/") + 1);
-  const stem = name.replace(/(\.test)?\.ts$/, "");
+  const stem = name.replace(/(\.test|\.d)?\.ts$/, "");
   if (stem === "index") report("an index.ts hides where things are: import the file itself");
   if (!/^[a-z0-9]+(-[a-z0-9]+)*$/.test(stem)) report("file names are kebab-case");
   if (/(^|-)(utils?|helpers?|manager|misc|common)$/.test(stem)) report("name the file after its reason, not after its miscellany");
@@ -121,7 +121,8 @@ const registryHosts = new RegExp(
 const machinePaths = new RegExp(`(^|[\\s"'\`=:(])/${"wo" + "rk"}/|/tmp/${"bash" + "_jobs"}`);
 
 function checkWords({ path, text }: SourceFile, report: Report): void {
-  if (leftoverMarks.test(text)) report("finish it or file an issue: no marks of unfinished work");
+  // A patch shows the lines of others that it removes.
+  if (!path.startsWith("patches/") && leftoverMarks.test(text)) report("finish it or file an issue: no marks of unfinished work");
   if (registryHosts.test(text)) report("names a package registry's host");
   if (machinePaths.test(text)) report("names a path of one developer's machine");
   const isLock = /(^|\/)(bun\.lock|package-lock\.json)$/.test(path);

@@ -1,0 +1,101 @@
+// Runs every test, part by part, streams what bun test says, and ends with one line: N passed, N failed, N skipped.
+
+import { readdirSync } from "node:fs";
+import { join, relative } from "node:path";
+
+const root = join(import.meta.dir, "..");
+/** The whole run, milliseconds; what is still running then is ended and counts as failed. */
+const runTimeoutMs = 14 * 60_000;
+/** One test, milliseconds, where it does not say otherwise: generous, because machines are busy. */
+const testTimeoutMs = 60_000;
+
+interface Count {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+const noTests: Count = { passed: 0, failed: 0, skipped: 0 };
+
+/** Folders and files of tests/ are the parts: a crash in one is one failure and does not hide the others' results. */
+function partsOf(patterns: readonly string[]): string[] {
+  const tests = join(root, "tests");
+  const parts = readdirSync(tests, { withFileTypes: true })
+    .filter((entry) => (entry.isDirectory() ? hasTests(join(tests, entry.name)) : entry.name.endsWith(".test.ts")))
+    .map((entry) => relative(root, join(tests, entry.name)))
+    .sort();
+  return patterns.length === 0 ? parts : parts.filter((part) => patterns.some((pattern) => part.includes(pattern)));
+}
+
+function hasTests(directory: string): boolean {
+  return readdirSync(directory, { recursive: true }).some((name) => String(name).endsWith(".test.ts"));
+}
+
+async function runPart(part: string, deadlineMs: number): Promise<Count> {
+  console.log(`\n== ${part}`);
+  const leftMs = deadlineMs - performance.now();
+  if (leftMs <= 0) return { ...noTests, failed: failure(part, "not run: the whole run took too long") };
+  const child = Bun.spawn([process.execPath, "test", `--timeout=${testTimeoutMs}`, `./${part}`], {
+    cwd: root,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: Math.ceil(leftMs),
+    killSignal: "SIGKILL",
+    env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: "0" },
+  });
+  // The summary is on standard error; standard output is whatever the tests print.
+  const summary: Tail = { text: "" };
+  const streams = Promise.all([echo(child.stderr, summary), echo(child.stdout, { text: "" })]);
+  // A process that a test left behind may hold the streams open: it does not hold up the run.
+  await child.exited;
+  await Promise.race([streams, Bun.sleep(5_000)]);
+  return countOf(part, summary.text, child.exitCode, child.signalCode === null ? null : String(child.signalCode));
+}
+
+interface Tail {
+  text: string;
+}
+
+/** Passes a stream on to standard output as it comes, and keeps its end, where the summary is. */
+async function echo(stream: ReadableStream<Uint8Array>, tail: Tail): Promise<void> {
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    const text = decoder.decode(chunk, { stream: true });
+    process.stdout.write(text);
+    tail.text = (tail.text + text).slice(-4096);
+  }
+}
+
+function countOf(part: string, output: string, exitCode: number | null, signal: string | null): Count {
+  const number = (word: string): number => Number([...output.matchAll(new RegExp(`^ *(\\d+) ${word}$`, "gm"))].at(-1)?.[1] ?? 0);
+  const count: Count = { passed: number("pass"), failed: number("fail"), skipped: number("skip") + number("todo") };
+  if (signal !== null) return { ...count, failed: count.failed + failure(part, `bun test was ended by ${signal}`) };
+  if (!/^Ran \d+ tests?/m.test(output)) return { ...count, failed: count.failed + failure(part, "bun test ended without a summary") };
+  if (exitCode !== 0 && count.failed === 0) return { ...count, failed: failure(part, `bun test ended with ${exitCode}`) };
+  return count;
+}
+
+/** Says why something besides a test failed; one failure. */
+function failure(part: string, why: string): number {
+  console.log(`(fail) ${part}: ${why}`);
+  return 1;
+}
+
+const startMs = performance.now();
+const total = { passed: 0, failed: 0, skipped: 0 };
+const failedParts: string[] = [];
+for (const part of partsOf(process.argv.slice(2))) {
+  const count = await runPart(part, startMs + runTimeoutMs);
+  total.passed += count.passed;
+  total.failed += count.failed;
+  total.skipped += count.skipped;
+  if (count.failed > 0) failedParts.push(part);
+}
+if (total.passed + total.failed === 0) total.failed += failure("tests", "no test ran");
+if (failedParts.length > 0) console.log(`\nFailed: ${failedParts.join(", ")}`);
+console.log(`\n${Math.round((performance.now() - startMs) / 1000)} s`);
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = total.failed === 0 ? 0 : 1;
+// A stream that a left-over process holds open would keep this one alive too.
+process.stdout.end(() => process.exit());

@@ -1,0 +1,45 @@
+// From names as typed to the absolute byte paths that a request holds, without resolving links or dots.
+
+import { readlinkSync } from "node:fs";
+import { type ByteString, byteString, byteStringFromText } from "../bytes.ts";
+
+/** request.ts's maxPathBytes; not imported, since that loads zod, which a usage error need not wait for. */
+const maxPathBytes = 4095;
+/** The directory that /proc/0 would be: there is never a process 0, so what lies in it is never found (ENOENT). */
+const nowhere = "/proc/0";
+/** No filesystem of Linux has names of more than 255 bytes (ENAMETOOLONG). */
+const nameTooLong = "/".padEnd(1 + 256, "x");
+
+/**
+ * The path to open for a name as typed: joined to the working directory with "/" and otherwise left alone, since `..` after
+ * a link, doubled and trailing slashes all mean something to the kernel. What the kernel would refuse as typed but would take
+ * once joined (the empty name, one longer than PATH_MAX, a name in a deleted directory) becomes a path that it refuses for
+ * the same reason.
+ */
+export function absolutePath(typed: ByteString, workingDirectory: ByteString | null): ByteString {
+  if (typed === "") return `${nowhere}/empty` as ByteString;
+  if (typed.length > maxPathBytes) return nameTooLong as ByteString;
+  if (typed.startsWith("/")) return typed;
+  if (workingDirectory === null) return `${nowhere}/deleted` as ByteString;
+  const joined = workingDirectory === "/" ? `/${typed}` : `${workingDirectory}/${typed}`;
+  return (joined.length > maxPathBytes ? nameTooLong : joined) as ByteString;
+}
+
+/** The working directory as bytes; null when it has been deleted. */
+export function workingDirectory(): ByteString | null {
+  try {
+    const path = process.cwd();
+    if (!path.includes("\ufffd")) return byteStringFromText(path);
+  } catch {
+    return null;
+  }
+  const bytes = readlinkSync("/proc/self/cwd", { encoding: "buffer" });
+  return byteString(bytes);
+}
+
+/** Without trailing slashes, as --strip-trailing-slashes has it; "/" stays. */
+export function stripTrailingSlashes(path: ByteString): ByteString {
+  let end = path.length;
+  while (end > 1 && path.charAt(end - 1) === "/") end--;
+  return path.slice(0, end) as ByteString;
+}

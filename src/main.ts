@@ -1,0 +1,26 @@
+// argv -> role, by dynamic import, so that each role loads its own rooms only. Nothing else.
+
+type Main = (argv: readonly string[]) => Promise<number>;
+
+/** The binary linked as `cp` or `mv` is that command. */
+const calledAs = process.argv0.slice(process.argv0.lastIndexOf("/") + 1);
+const args = process.argv.slice(2);
+const argv = calledAs === "cp" || calledAs === "mv" ? [calledAs, ...args] : args;
+
+// Not process.exit(): it would cut off output that a slow pipe has yet to take. What a role opens, it closes.
+process.exitCode = await runRole(argv);
+
+async function runRole([role, ...rest]: readonly string[]): Promise<number> {
+  switch (role) {
+    case "daemon":
+      return (await load("./daemon/daemon.ts"))(rest);
+    case "worker":
+      return (await load("./worker/worker.ts"))(rest);
+    default:
+      return (await load("./cli/main.ts"))(argv);
+  }
+}
+
+async function load(path: string): Promise<Main> {
+  return ((await import(path)) as { readonly main: Main }).main;
+}
