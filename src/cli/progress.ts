@@ -46,6 +46,7 @@ export class ProgressDisplay {
   private nextDrawMs: number;
   /** The columns of the line on the screen; 0: none. */
   private drawnColumns = 0;
+  private suspended = false;
   private timer: ReturnType<typeof setInterval> | null = null;
 
   /** `now` is milliseconds of the wall clock. */
@@ -69,6 +70,16 @@ export class ProgressDisplay {
     print();
   }
 
+  /** Clears the line and draws nothing until `resume`: somebody is asked something. */
+  suspend(): void {
+    this.suspended = true;
+    this.clear();
+  }
+
+  resume(): void {
+    this.suspended = false;
+  }
+
   /** Clears the line and draws no more. */
   close(): void {
     if (this.timer !== null) clearInterval(this.timer);
@@ -84,7 +95,7 @@ export class ProgressDisplay {
   private drawIfDue(): void {
     const view = this.latest;
     const nowMs = this.now();
-    if (view === null || this.style.mode === "off" || nowMs < this.nextDrawMs) return;
+    if (view === null || this.suspended || this.style.mode === "off" || nowMs < this.nextDrawMs) return;
     this.nextDrawMs = nowMs + this.intervalMs;
     if (this.style.mode === "sentences") this.terminal.write(`${progressSentence(view, nowMs * 1000)}\n`);
     else this.drawLine(view, nowMs);

@@ -1,0 +1,114 @@
+// `copyd cp` and `copyd mv`: from arguments to the exit status, with everything that is said on the way.
+
+import { existsSync, statSync } from "node:fs";
+import { type ByteString, toBytes } from "../bytes.ts";
+import { CopyError, failures } from "../errors.ts";
+import type { JobResult } from "../jobs/api.ts";
+import { type MessageCharset, messageCharset } from "../quote.ts";
+import { rawArguments } from "./argv.ts";
+import { chooseRunner } from "./choose-runner.ts";
+import { type CopyCommand, parseCopyCommand } from "./copy-options.ts";
+import { requestOf } from "./copy-request.ts";
+import type { ParseContext, Program } from "./copy-settings.ts";
+import { CopyTalk } from "./copy-talk.ts";
+import { UsageError, usageMessage } from "./getopt.ts";
+import { catchInterruptions } from "./interruption.ts";
+import { BrokenPipe, writeBytes, writeText } from "./output.ts";
+import { absolutePath, workingDirectory } from "./paths.ts";
+import { escapeControls } from "./terminal-text.ts";
+
+/** As main's: the arguments after "cp" or "mv"; the exit status. */
+export async function runCopyCommand(program: Program, arguments_: readonly string[]): Promise<number> {
+  const charset = messageCharset(process.env);
+  const context: ParseContext = {
+    environment: process.env,
+    charset,
+    selinux: existsSync("/sys/fs/selinux/enforce"),
+    warn: (text) => writeBytes("stderr", `${program}: ${text}\n`),
+  };
+  try {
+    const parsed = parseCopyCommand(program, rawArguments(arguments_), context);
+    if (parsed.kind === "help") return await printHelp(program);
+    if (parsed.kind === "version") return await printVersion(program);
+    checkParents(parsed);
+    return await copy(parsed, charset);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      writeBytes("stderr", usageMessage(program, error));
+      return 1;
+    }
+    if (error instanceof CopyError) return complain(program, error.message, error.failure.exitStatus);
+    if (error instanceof BrokenPipe) return brokenPipeStatus;
+    throw error;
+  }
+}
+
+/** What a shell shows for a program that SIGPIPE ended, as cp would have been. */
+const brokenPipeStatus = 141;
+
+async function copy(command: CopyCommand, charset: MessageCharset): Promise<number> {
+  const { program, settings } = command;
+  const request = requestOf(command, {
+    workingDirectory: workingDirectory(),
+    umask: process.umask(),
+    charset,
+    privileged: process.geteuid?.() === 0,
+    stdinIsTerminal: process.stdin.isTTY === true,
+  });
+  const talk = new CopyTalk(program, settings, charset);
+  try {
+    const start = await chooseRunner();
+    const job = await start(request, talk.listener, { lanes: settings.lanes });
+    talk.attach(job);
+    const interruption = catchInterruptions(job);
+    try {
+      const result = await job.ended;
+      return talk.finish(result) ?? statusOf(result, interruption.status());
+    } finally {
+      interruption.stop();
+      await job.close();
+    }
+  } finally {
+    await talk.close();
+  }
+}
+
+/** 0 or 1 as cp's, 128 + n after signal n, or what the failure table says of a failure of ours. */
+function statusOf(result: JobResult, signalStatus: number | null): number {
+  if (result.state === "completed") return 0;
+  if (signalStatus !== null) return signalStatus;
+  return result.code === undefined ? 1 : failures[result.code].exitStatus;
+}
+
+/** The one mistake in the arguments that takes a look at the destination. */
+function checkParents({ settings, target, destination }: CopyCommand): void {
+  if (!settings.parents || target === "directory") return;
+  const path = absolutePath(destination, workingDirectory());
+  if (target === "exact" || !isDirectory(path)) throw new UsageError("with --parents, the destination must be a directory");
+}
+
+function isDirectory(path: ByteString): boolean {
+  try {
+    return statSync(toBytes(path)).isDirectory();
+  } catch {
+    // Not there or not to be looked at: cp takes both for "not a directory" here.
+    return false;
+  }
+}
+
+async function printHelp(program: Program): Promise<number> {
+  const { copyHelp } = await import("./copy-help.ts");
+  writeText("stdout", copyHelp(program));
+  return 0;
+}
+
+async function printVersion(program: Program): Promise<number> {
+  const { version } = await import("./version.ts");
+  writeText("stdout", `${program} (copyd) ${version}\n`);
+  return 0;
+}
+
+function complain(program: Program, message: string, status: number): number {
+  writeText("stderr", `${program}: ${escapeControls(message)}\n`);
+  return status;
+}

@@ -1,0 +1,137 @@
+// `cp --help` and `mv --help`, in our own words.
+
+import type { Program } from "./copy-settings.ts";
+
+/** The whole text, with the last newline. */
+export function copyHelp(program: Program): string {
+  const options = program === "cp" ? cpOptions : mvOptions;
+  return `${program === "cp" ? cpIntroduction : mvIntroduction}
+Options (as GNU ${program}'s; arguments of long options follow "=" or a space, "[=...]" may be left out):
+${table(options)}
+
+copyd's own:
+${table(ownOptions)}
+
+${program === "cp" ? cpNotes : ""}${notes(program)}`;
+}
+
+type Rows = readonly (readonly [option: string, meaning: string])[];
+
+/** Options in one column, meanings wrapped by hand in the other. */
+function table(rows: Rows): string {
+  return rows
+    .map(([option, meaning]) => {
+      const [first, ...more] = meaning.split("\n");
+      const wide = option.length > 27 ? `  ${option}\n${" ".repeat(31)}` : `  ${option.padEnd(29)}`;
+      return [wide + first, ...more.map((line) => " ".repeat(31) + line)].join("\n");
+    })
+    .join("\n");
+}
+
+const cpIntroduction = `Usage: copyd cp [OPTION]... [-T] SOURCE DESTINATION
+       copyd cp [OPTION]... SOURCE... DIRECTORY
+       copyd cp [OPTION]... -t DIRECTORY SOURCE...
+
+Copies files, and with -r directories. Everything that GNU cp 9 takes is taken, and means the same.
+`;
+
+const mvIntroduction = `Usage: copyd mv [OPTION]... [-T] SOURCE DESTINATION
+       copyd mv [OPTION]... SOURCE... DIRECTORY
+       copyd mv [OPTION]... -t DIRECTORY SOURCE...
+
+Renames SOURCE, or moves each SOURCE into DIRECTORY. Between filesystems, a source is removed only when its copy is
+complete and on the device. Everything that GNU mv 9 takes is taken, and means the same.
+`;
+
+const backupRows: Rows = [
+  [
+    "--backup[=CONTROL]",
+    "keep a backup of each file that would be replaced. CONTROL: none (off),\nnumbered (t), existing (nil), simple (never)",
+  ],
+  ["-b", "the same, CONTROL from $VERSION_CONTROL, else existing"],
+];
+const commonRows: Rows = [
+  ["--strip-trailing-slashes", "take SOURCE/ for SOURCE"],
+  ["-S, --suffix=SUFFIX", "what a simple backup's name ends in; $SIMPLE_BACKUP_SUFFIX, else ~"],
+  ["-t, --target-directory=DIR", "the directory that all sources go into"],
+  ["-T, --no-target-directory", "DESTINATION is the new name itself, never a directory to put it in"],
+  ["--update[=WHICH]", "which existing files are replaced: all, none, none-fail (and that is an\nerror), older (the default of --update)"],
+  ["-u", "as --update=older"],
+  ["-v, --verbose", "a line for each file"],
+  ["--debug", "also how each file was copied"],
+];
+
+const cpOptions: Rows = [
+  ["-a, --archive", "keep everything: -dR --preserve=all"],
+  ["--attributes-only", "copy no data, only what --preserve names"],
+  ...backupRows,
+  ["--copy-contents", "with -r, read devices and FIFOs instead of recreating them"],
+  ["-d", "-P --preserve=links"],
+  ["-f, --force", "remove a destination that cannot be opened, and try again"],
+  ["-i, --interactive", "ask before replacing"],
+  ["-H", "follow symbolic links among the arguments"],
+  ["-l, --link", "make hard links"],
+  ["-L, --dereference", "follow all symbolic links"],
+  ["-n, --no-clobber", "leave existing files alone, silently"],
+  ["-P, --no-dereference", "copy symbolic links as such"],
+  ["-p", "--preserve=mode,ownership,timestamps"],
+  ["--preserve[=LIST]", "keep mode, ownership, timestamps, links, context, xattr, all"],
+  ["--no-preserve=LIST", "do not keep these"],
+  ["--parents", "recreate the path of SOURCE below DIRECTORY"],
+  ["-R, -r, --recursive", "copy directories with all that is in them"],
+  ["--reflink[=WHEN]", "share the data on disk: auto, always (the default of --reflink), never"],
+  ["--remove-destination", "remove each existing destination first"],
+  ["--sparse=WHEN", "holes in the copy: auto (as in the source), always (zeros too), never"],
+  ["-s, --symbolic-link", "make symbolic links"],
+  ...commonRows,
+  ["--keep-directory-symlink", "a link to a directory at the destination counts as the directory"],
+  ["-x, --one-file-system", "stay on the filesystem of each source"],
+  ["-Z, --context[=CONTEXT]", "ignored: security contexts are not set"],
+  ["--help, --version", ""],
+];
+
+const mvOptions: Rows = [
+  ...backupRows,
+  ["--exchange", "swap SOURCE and DESTINATION"],
+  ["-f, --force", "do not ask"],
+  ["-i, --interactive", "ask before replacing"],
+  ["-n, --no-clobber", "leave existing files alone, silently; the last of -f, -i, -n counts"],
+  ["--no-copy", "fail where a rename cannot do it"],
+  ...commonRows,
+  ["-Z, --context", "ignored: security contexts are not set"],
+  ["--help, --version", ""],
+];
+
+const ownOptions: Rows = [
+  [
+    "--progress[=WHEN]",
+    "how far it is, on standard error: auto (on a terminal), always (in a pipe,\none line a second; the default of --progress), never",
+  ],
+  ["--json", "one JSON object a line on standard output, see below"],
+  ["--local", "copy in this process, without the service"],
+  ["--session", "through the service on the session bus"],
+  ["--verify[=METHOD]", "read back what was written and compare: xxh3 (the default of --verify),\nblake3, sha256, md5, crc32, size, none"],
+  ["--durability=WHEN", "when data must be on the device: none (as cp), file (each before it gets\nits name), job (all before the end)"],
+  ["--limit-rate=BYTES", "bytes a second at most, e.g. 20M; 0: no limit"],
+  ["--cache=keep|drop", "drop: do not fill the page cache with what is copied"],
+  ["--engine=ENGINE", "auto, reflink, copy-file-range, io-uring, splice, read-write"],
+  ["--lanes=N", "threads that copy, 1 to 64; 0 (the default): as many as pay. With --local"],
+];
+
+const cpNotes = `What is not asked for is as in cp: mode less the umask, no times, no owner; existing files are overwritten in place.
+
+`;
+
+function notes(program: Program): string {
+  return `With --json, each object has a "type":
+  progress    state, phase, bytesDone, bytesTotal, totalsValid, filesDone, rate, currentFile, ... (times in microseconds)
+  error, warning   path, code, errno, syscall, message
+  line        text (with -v)
+  question    source, destination, message; the answer is read from standard input
+  result      state, code, message, bytesDone, filesDone, errorCount, elapsedUs, ...; the last one
+A name that is not UTF-8 is given a second time, its bytes in base64, under the same key with "Base64" appended.
+
+Exit status: 0 when all was done, 1 when something was not, 128 + n when signal n stopped it (Ctrl-C: 130; what is finished
+stays, nothing is left half-done; a second Ctrl-C does not wait). Without a service \`copyd ${program}\` does the same by itself.
+`;
+}

@@ -1,0 +1,127 @@
+// What cp and mv say while their job runs: messages, -v lines, questions, progress, and --json in place of the last three.
+
+import type { JobResult, JobView, Question } from "../jobs/api.ts";
+import type { MessageCharset } from "../quote.ts";
+import type { EntryError } from "../worker/protocol.ts";
+import type { Program, Settings } from "./copy-settings.ts";
+import { errorObject, lineObject, progressObject, questionObject, resultObject, writeJson } from "./json-lines.ts";
+import { BrokenPipe, writeBytes, writeText } from "./output.ts";
+import { ProgressDisplay, progressStyle, standardErrorTerminal } from "./progress.ts";
+import { AnswerReader } from "./prompt.ts";
+import type { RunListener, RunningJob } from "./runner.ts";
+import { escapeControls } from "./terminal-text.ts";
+
+/** Progress objects a second are enough for any program that reads them. */
+const jsonIntervalMs = 250;
+
+/** Diagnostics and prompts go to standard error, lines and objects to standard output; nothing is said when nothing goes wrong. */
+export class CopyTalk {
+  private readonly program: Program;
+  private readonly json: boolean;
+  private readonly display: ProgressDisplay;
+  private readonly answers = new AnswerReader();
+  private job: RunningJob | null = null;
+  private errorsTold = 0;
+  private declined = false;
+  private pipeBroken = false;
+  private nextJsonMs = 0;
+  /** A question that came before the job was attached. */
+  private early: Question | null = null;
+
+  constructor(program: Program, settings: Readonly<Settings>, charset: MessageCharset) {
+    this.program = program;
+    this.json = settings.json;
+    const terminal = standardErrorTerminal((text) => writeText("stderr", text));
+    // Who is called as plain cp by a script or a habit shows nothing that cp does not.
+    const when = settings.progress === "auto" && (settings.json || isCalledAsCp()) ? "never" : settings.progress;
+    this.display = new ProgressDisplay(progressStyle(when, terminal, process.env, charset), terminal);
+  }
+
+  readonly listener: RunListener = {
+    changed: (job) => this.showProgress(job),
+    lines: (lines) => this.showLines(lines),
+    errors: (errors) => this.showErrors(errors),
+    question: (question) => void this.ask(question),
+  };
+
+  attach(job: RunningJob): void {
+    this.job = job;
+    if (this.early !== null) void this.ask(this.early);
+    if (this.pipeBroken) job.cancel();
+  }
+
+  /** The last word; a status where it is not the result's own. */
+  finish(result: JobResult): number | null {
+    this.display.close();
+    // A failure of entries was told entry by entry; of cancelling, the one who did it knows.
+    const untold = result.state === "failed" && (this.errorsTold === 0 || isOurs(result));
+    if (untold && !this.pipeBroken) writeText("stderr", `${this.program}: ${escapeControls(result.message)}\n`);
+    if (this.json) this.guard(() => writeJson(resultObject(result)));
+    if (this.pipeBroken) return 141;
+    // Since coreutils 9.2 a declined prompt ends in status 1.
+    return result.state === "completed" && this.declined ? 1 : null;
+  }
+
+  async close(): Promise<void> {
+    this.display.close();
+    await this.answers.close();
+  }
+
+  private showProgress(job: JobView): void {
+    this.display.update(job);
+    const nowMs = performance.now();
+    if (!this.json || nowMs < this.nextJsonMs) return;
+    this.nextJsonMs = nowMs + jsonIntervalMs;
+    this.guard(() => writeJson(progressObject(job)));
+  }
+
+  private showLines(lines: readonly string[]): void {
+    this.guard(() => {
+      if (this.json) for (const line of lines) writeJson(lineObject(line));
+      else this.display.interrupt(() => writeBytes("stdout", `${lines.join("\n")}\n`));
+    });
+  }
+
+  private showErrors(errors: readonly EntryError[]): void {
+    this.errorsTold += errors.filter(({ severity }) => severity === "error").length;
+    this.display.interrupt(() => writeBytes("stderr", errors.map(({ message }) => `${this.program}: ${message}\n`).join("")));
+    if (this.json) this.guard(() => errors.forEach((error) => void writeJson(errorObject(error))));
+  }
+
+  private async ask(question: Question): Promise<void> {
+    if (this.job === null) {
+      this.early = question;
+      return;
+    }
+    this.display.suspend();
+    if (this.json) this.guard(() => writeJson(questionObject(question)));
+    writeBytes("stderr", `${this.program}: ${question.message}`);
+    const yes = await this.answers.isYes();
+    this.display.resume();
+    if (!yes) this.declined = true;
+    this.job.answer(question.id, yes ? "overwrite" : "skip");
+  }
+
+  /** Whoever read standard output has gone: cp would have been ended by SIGPIPE. */
+  private guard(write: () => void): void {
+    if (this.pipeBroken) return;
+    try {
+      write();
+    } catch (error) {
+      if (!(error instanceof BrokenPipe)) throw error;
+      this.pipeBroken = true;
+      this.job?.cancel();
+    }
+  }
+}
+
+/** True when the process failed rather than an entry. */
+function isOurs({ code }: JobResult): boolean {
+  return code?.startsWith("worker-") === true || code === "internal";
+}
+
+/** The binary linked as cp or mv, as opposed to `copyd cp`. */
+export function isCalledAsCp(): boolean {
+  const name = process.argv0.slice(process.argv0.lastIndexOf("/") + 1);
+  return name === "cp" || name === "mv";
+}

@@ -1,0 +1,50 @@
+// What cp and mv need of whoever runs their job: this process itself (embedded) or the service. Both satisfy one interface.
+
+import type { JobResult, JobView, Question } from "../jobs/api.ts";
+import type { JobRequest } from "../request.ts";
+import type { EntryError } from "../worker/protocol.ts";
+
+export interface RunListener {
+  /** The job as it is now; some times a second, and at once when its state changes. */
+  readonly changed: (job: JobView) => void;
+  /** Lines of -v and --debug, latin1 bytes without newline. */
+  readonly lines: (lines: readonly string[]) => void;
+  /** In the order in which they happened, each once, all of them before the end. */
+  readonly errors: (errors: readonly EntryError[]) => void;
+  /** Once for each question; the job waits for the answer. */
+  readonly question: (question: Question) => void;
+}
+
+export type Answer = "overwrite" | "skip";
+
+/** A job on its way. Whoever started it closes it. */
+export interface RunningJob {
+  /** Never rejects for what happens to the copy; a lost service does reject it, with CopyError. */
+  readonly ended: Promise<JobResult>;
+  /** Asks it to end soon and in good order; what is finished stays. Harmless after the end. */
+  cancel(): void;
+  /** Stops reading and writing until `resume`; harmless when it cannot be. */
+  pause(): void;
+  resume(): void;
+  answer(question: number, answer: Answer): void;
+  /** Lets go of connections and processes. After the end, or in place of it. */
+  close(): Promise<void>;
+}
+
+export interface RunOptions {
+  /** 0: adapt. Only the embedded mode is told; the service decides for itself. */
+  readonly lanes: number;
+}
+
+/** Starts a job. Throws CopyError when it is not taken. */
+export type Runner = (request: JobRequest, listener: RunListener, options: RunOptions) => Promise<RunningJob>;
+
+/** Calls `ask` for each question of a job's views once, though every view repeats it. */
+export function newQuestions(ask: (question: Question) => void): (job: JobView) => void {
+  let asked = -1;
+  return ({ question }) => {
+    if (question === null || question.id <= asked) return;
+    asked = question.id;
+    ask(question);
+  };
+}
