@@ -6,7 +6,7 @@ import type { Program } from "./copy-settings.ts";
 export function copyHelp(program: Program): string {
   const options = program === "cp" ? cpOptions : mvOptions;
   return `${program === "cp" ? cpIntroduction : mvIntroduction}
-Options (as GNU ${program}'s; arguments of long options follow "=" or a space, "[=...]" may be left out):
+Options (as GNU ${program}'s; what stands in brackets may be left out):
 ${table(options)}
 
 copyd's own:
@@ -87,7 +87,7 @@ const cpOptions: Rows = [
   ["--keep-directory-symlink", "a link to a directory at the destination counts as the directory"],
   ["-x, --one-file-system", "stay on the filesystem of each source"],
   ["-Z, --context[=CONTEXT]", "ignored: security contexts are not set"],
-  ["--help, --version", ""],
+  ["--help, --version", "this text; the version"],
 ];
 
 const mvOptions: Rows = [
@@ -99,7 +99,7 @@ const mvOptions: Rows = [
   ["--no-copy", "fail where a rename cannot do it"],
   ...commonRows,
   ["-Z, --context", "ignored: security contexts are not set"],
-  ["--help, --version", ""],
+  ["--help, --version", "this text; the version"],
 ];
 
 const ownOptions: Rows = [
