@@ -103,7 +103,7 @@ async function printHelp(program: Program): Promise<number> {
 }
 
 async function printVersion(program: Program): Promise<number> {
-  const { version } = await import("./version.ts");
+  const { version } = await import("../version.ts");
   writeText("stdout", `${program} (copyd) ${version}\n`);
   return 0;
 }
