@@ -14,6 +14,8 @@ const { symbols: c } = dlopen("libc.so.6", {
   write: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
   pread: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
   pwrite: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
+  preadv2: { args: ["i32", "ptr", "i32", "i64", "i32"], returns: FFIType.i64_fast },
+  pwritev2: { args: ["i32", "ptr", "i32", "i64", "i32"], returns: FFIType.i64_fast },
   lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
   ftruncate: { args: ["i32", "i64"], returns: "i32" },
   fallocate: { args: ["i32", "i32", "i64", "i64"], returns: "i32" },
@@ -46,6 +48,7 @@ const { symbols: c } = dlopen("libc.so.6", {
   lgetxattr: { args: ["ptr", "ptr", "ptr", "u64"], returns: FFIType.i64_fast },
   lsetxattr: { args: ["ptr", "ptr", "ptr", "u64", "i32"], returns: "i32" },
   lremovexattr: { args: ["ptr", "ptr"], returns: "i32" },
+  stpcpy: { args: ["ptr", "ptr"], returns: FFIType.u64_fast },
   fsync: { args: ["i32"], returns: "i32" },
   fdatasync: { args: ["i32"], returns: "i32" },
   syncfs: { args: ["i32"], returns: "i32" },
@@ -85,6 +88,11 @@ export const libc = {
   write: (fd: number, buffer: number, length: number): number => result(Number(c.write(fd, at(buffer), length))),
   pread: (fd: number, buffer: number, length: number, offset: number): number => result(Number(c.pread(fd, at(buffer), length, offset))),
   pwrite: (fd: number, buffer: number, length: number, offset: number): number => result(Number(c.pwrite(fd, at(buffer), length, offset))),
+  /** `iovecs` is the address of struct iovec: two 64-bit numbers each, address and length. */
+  preadv2: (fd: number, iovecs: number, count: number, offset: number, flags: number): number =>
+    result(Number(c.preadv2(fd, at(iovecs), count, offset, flags))),
+  pwritev2: (fd: number, iovecs: number, count: number, offset: number, flags: number): number =>
+    result(Number(c.pwritev2(fd, at(iovecs), count, offset, flags))),
   lseek: (fd: number, offset: number, whence: number): number => result(Number(c.lseek(fd, offset, whence))),
   ftruncate: (fd: number, length: number): number => result(c.ftruncate(fd, length)),
   fallocate: (fd: number, mode: number, offset: number, length: number): number => result(c.fallocate(fd, mode, offset, length)),
@@ -131,6 +139,8 @@ export const libc = {
   lsetxattr: (path: number, name: number, value: number, length: number, flags: number): number =>
     result(c.lsetxattr(at(path), at(name), at(value), length, flags)),
   lremovexattr: (path: number, name: number): number => result(c.lremovexattr(at(path), at(name))),
+  /** Copies a C string to an address; returns the address of the NUL it ended with. */
+  stpcpy: (destination: number, source: number): number => Number(c.stpcpy(at(destination), at(source))),
   fsync: (fd: number): number => result(c.fsync(fd)),
   fdatasync: (fd: number): number => result(c.fdatasync(fd)),
   syncfs: (fd: number): number => result(c.syncfs(fd)),
