@@ -1,0 +1,277 @@
+// Copies the data of one file: takes the chooser's engines in turn, keeps or makes holes, and ends exactly where the source does.
+
+import { assert, unreachable } from "../assert.ts";
+import { Errno } from "../errno.ts";
+import { Ioctl, libc, Mode, Seek } from "../ffi/libc.ts";
+import type { Stat } from "../ffi/stat.ts";
+import { type EngineName, engineNames } from "../request.ts";
+import { Chooser, type EngineOptions, type Pair } from "./chooser.ts";
+import { CopyFileRange } from "./copy-file-range.ts";
+import { DropBehind } from "./drop-behind.ts";
+import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.ts";
+import { ReadWrite } from "./read-write.ts";
+import { Reflink } from "./reflink.ts";
+import { Splice } from "./splice.ts";
+
+const readWriteOnly: readonly EngineName[] = ["read-write"];
+
+/**
+ * A lane owns one and copies file after file with it. The public fields describe the latest file. Not usable after dispose.
+ */
+export class FileCopier {
+  /** After a failure: whose fault, which call, at which byte. */
+  failedSide: "source" | "destination" = "source";
+  failedSyscall = "";
+  failedOffset = 0;
+  /** True when the failure means "the forced engine (or reflink=always) cannot serve here": engine-unavailable. */
+  isEngineUnavailable = false;
+  /** The engine that moved the latest bytes. */
+  engine: EngineName = "read-write";
+  /** Bytes moved, and bytes shared with the source. Holes are not moved; of a clone they are part. */
+  copied = 0;
+  cloned = 0;
+  /** The destination's final length, holes included. */
+  length = 0;
+
+  private readonly options: EngineOptions;
+  private readonly control: CopyControl;
+  private readonly chooser: Chooser;
+  private readonly engines = new Map<EngineName, Engine>();
+  private readonly dropBehind: DropBehind | undefined;
+  private readonly data: DataCopy;
+  /** Stands between the engines and the lane: counts, and drops what lies behind from the page cache. */
+  private readonly counting: CopyControl;
+
+  constructor(options: EngineOptions, control: CopyControl) {
+    this.options = options;
+    this.control = control;
+    this.chooser = new Chooser(options);
+    this.dropBehind = options.cache === "drop" ? new DropBehind() : undefined;
+    this.data = { sourceFd: -1, destinationFd: -1, offset: 0, end: 0, sourceEnded: false, failedSide: "source", failedSyscall: "" };
+    this.counting = { advanced: (bytes, how) => this.advanced(bytes, how) };
+  }
+
+  /**
+   * Copies all of `sourceFd` into `destinationFd`, an empty file opened O_WRONLY (or O_RDWR; never O_APPEND). `source` is the
+   * source's fstat: its size is a hint, what is read counts. Returns 0, `stopped`, or -errno with the failed* fields set; the
+   * destination is then to be dropped. Descriptors stay the caller's; their positions are undefined afterwards.
+   */
+  // hot: for a small file this is one read, one write and the read that proves the end.
+  copyFile(sourceFd: number, destinationFd: number, source: Stat, destinationDevice: number): number {
+    this.begin(sourceFd, destinationFd);
+    const size = source.size;
+    const pair = this.chooser.pairOf(source.device, destinationDevice, sourceFd, destinationFd);
+    const isSparse = this.options.sparse !== "never" && source.type === Mode.S_IFREG && source.blocks * 512 < size;
+    const result = this.copyData(pair, size, isSparse);
+    if (result === 0) return this.finish();
+    const error = result === stopped && this.dropBehind !== undefined && this.dropBehind.error < 0 ? this.dropFailed() : result;
+    if (error !== stopped) this.describeFailure(pair, error);
+    return error;
+  }
+
+  /** Why which engines serve, one line for each pair of filesystems; for --debug and the job's result. */
+  reasons(): string[] {
+    return this.chooser.reasons();
+  }
+
+  [Symbol.dispose](): void {
+    for (const engine of this.engines.values()) engine[Symbol.dispose]();
+    this.engines.clear();
+  }
+
+  private begin(sourceFd: number, destinationFd: number): void {
+    const data = this.data;
+    data.sourceFd = sourceFd;
+    data.destinationFd = destinationFd;
+    data.offset = 0;
+    data.sourceEnded = false;
+    data.failedSyscall = "";
+    this.isEngineUnavailable = false;
+    this.copied = 0;
+    this.cloned = 0;
+    this.length = 0;
+    this.engine = "read-write";
+    this.dropBehind?.begin(sourceFd, destinationFd);
+  }
+
+  private copyData(pair: Pair, size: number, isSparse: boolean): number {
+    const data = this.data;
+    data.end = size;
+    const order = pair.orderFor(size);
+    if (order.length === 0) return this.failed("destination", this.options.engine, -Errno.EOPNOTSUPP);
+    if (order[0] === "copy-file-range" && !pair.knowsClones) this.learnClones(pair);
+    // A clone keeps the holes by itself, so it comes before any look at them.
+    if (order[0] === "reflink" && (size > 0 || pair.isForced)) {
+      const result = this.run(pair, "reflink");
+      if (result === 0 || result === stopped || pair.isForced || !isUnsupported(this.engineOf("reflink"), result)) return result;
+    }
+    // Steps of a huge clone may have succeeded before one was refused: then the rest is simply data.
+    if (isSparse && data.offset === 0) return this.copySegments(pair, size);
+    // Whatever serves up to the promised size, reading goes on from there until it reads nothing (rule 7).
+    if (order[0] !== "read-write" && size > 0) {
+      const result = this.runInOrder(pair, order);
+      if (result !== 0 || data.sourceEnded) return result;
+    }
+    return this.readOn(pair);
+  }
+
+  /** Reads until the source's end, wherever that is. */
+  private readOn(pair: Pair): number {
+    this.data.end = Number.MAX_SAFE_INTEGER;
+    return this.runInOrder(pair, readWriteOnly);
+  }
+
+  private runInOrder(pair: Pair, order: readonly EngineName[]): number {
+    let result = -Errno.EOPNOTSUPP;
+    for (const name of order) {
+      // A clone was tried first, or makes no sense for a part.
+      if (name === "reflink" && !pair.isForced) continue;
+      result = this.run(pair, name);
+      if (result === 0 || result === stopped || !isUnsupported(this.engineOf(name), result)) return result;
+    }
+    return result;
+  }
+
+  private run(pair: Pair, name: EngineName): number {
+    const engine = this.engineOf(name);
+    if (engine instanceof CopyFileRange) engine.clones = pair.clones;
+    const moved = this.copied + this.cloned;
+    const result = engine.copy(this.data, this.counting);
+    if (result === 0) pair.worked(name);
+    else if (result !== stopped && isUnsupported(engine, result)) pair.refused(name, -result);
+    if (this.copied + this.cloned > moved) this.engine = name;
+    return result;
+  }
+
+  /**
+   * Whether copy_file_range shares extents here, it does not say. Where reflink came first, the pair knows; where
+   * copy_file_range is forced, a clone of this very file is tried and taken back, once.
+   */
+  private learnClones(pair: Pair): void {
+    const { sourceFd, destinationFd } = this.data;
+    const result = libc.ioctl(destinationFd, Ioctl.FICLONE, sourceFd);
+    if (result < 0) pair.refused("reflink", -result);
+    else {
+      pair.worked("reflink");
+      libc.ftruncate(destinationFd, 0);
+    }
+  }
+
+  /** Copies what SEEK_DATA and SEEK_HOLE call data into a file that has its full size, and so its holes, from the start. */
+  private copySegments(pair: Pair, size: number): number {
+    const data = this.data;
+    // Before the data: afterwards it would cost xfs a flush.
+    const sized = libc.ftruncate(data.destinationFd, size);
+    if (sized === -Errno.EINVAL) return this.readOn(pair);
+    if (sized < 0) return this.failed("destination", "ftruncate", sized);
+    let dataEnd = 0;
+    let at = 0;
+    while (at < size) {
+      const start = libc.lseek(data.sourceFd, at, Seek.DATA);
+      // Only ENXIO says that the rest is a hole; for any other refusal, and for no progress, the rest is taken for data.
+      if (start === -Errno.ENXIO || start >= size) break;
+      data.offset = Math.max(start, at);
+      const hole = start < at ? size : libc.lseek(data.sourceFd, data.offset, Seek.HOLE);
+      data.end = hole <= data.offset || hole > size ? size : hole;
+      const before = data.offset;
+      const result = this.runInOrder(pair, pair.orderForPart(data.end - data.offset));
+      if (result !== 0) return result;
+      if (data.offset > before) dataEnd = data.offset;
+      if (data.sourceEnded) break;
+      at = data.end;
+    }
+    return this.endSegments(pair, size, dataEnd);
+  }
+
+  /** Finds the true end of a sparse source, which may have shrunk or grown meanwhile, and gives the destination the same. */
+  private endSegments(pair: Pair, size: number, dataEnd: number): number {
+    const data = this.data;
+    const end = libc.lseek(data.sourceFd, 0, Seek.END);
+    if (end < 0) return this.failed("source", "lseek", end);
+    data.offset = Math.max(dataEnd, Math.min(end, size));
+    if (end >= size && !data.sourceEnded) {
+      const result = this.readOn(pair);
+      if (result !== 0) return result;
+    }
+    if (data.offset >= size) return 0;
+    const result = libc.ftruncate(data.destinationFd, data.offset);
+    return result < 0 ? this.failed("destination", "ftruncate", result) : 0;
+  }
+
+  private finish(): number {
+    const data = this.data;
+    this.length = data.offset;
+    // Only a last block of zeros that was skipped leaves the file short; sparse sources had their size from the start.
+    if (this.options.sparse === "always" && libc.lseek(data.destinationFd, 0, Seek.END) < this.length) {
+      const result = libc.ftruncate(data.destinationFd, this.length);
+      if (result < 0 && result !== -Errno.EINVAL) {
+        this.failed("destination", "ftruncate", result);
+        return this.described(result);
+      }
+    }
+    if (this.dropBehind === undefined) return 0;
+    const dropped = this.dropBehind.finish(this.length);
+    return dropped < 0 ? this.described(this.dropFailed()) : 0;
+  }
+
+  private advanced(bytes: number, how: "copied" | "cloned"): boolean {
+    if (how === "cloned") this.cloned += bytes;
+    else this.copied += bytes;
+    if (this.dropBehind !== undefined && how === "copied" && this.dropBehind.advanced(this.data.offset) < 0) return false;
+    return this.control.advanced(bytes, how);
+  }
+
+  private dropFailed(): number {
+    return this.failed("destination", "sync_file_range", this.dropBehind?.error ?? -Errno.EIO);
+  }
+
+  private failed(side: "source" | "destination", syscall: string, result: number): number {
+    this.data.failedSide = side;
+    this.data.failedSyscall = syscall;
+    return result;
+  }
+
+  private described(result: number): number {
+    this.failedSide = this.data.failedSide;
+    this.failedSyscall = this.data.failedSyscall;
+    this.failedOffset = this.data.offset;
+    return result;
+  }
+
+  private describeFailure(pair: Pair, result: number): void {
+    this.described(result);
+    if (!pair.isForced) return;
+    const name = this.options.reflink === "always" ? "reflink" : this.options.engine;
+    if (name === "auto" || name === "read-write") return;
+    this.isEngineUnavailable = this.engineOf(name).isUnsupported(-result) && this.copied === 0 && this.cloned === 0;
+  }
+
+  private engineOf(name: EngineName): Engine {
+    const existing = this.engines.get(name);
+    if (existing !== undefined) return existing;
+    const engine = this.makeEngine(name);
+    assert(engineNames.includes(engine.name), "an engine has a known name");
+    this.engines.set(name, engine);
+    return engine;
+  }
+
+  private makeEngine(name: EngineName): Engine {
+    switch (name) {
+      case "reflink":
+        return new Reflink();
+      case "copy-file-range":
+        return new CopyFileRange();
+      case "splice":
+        return new Splice();
+      case "io-uring":
+      case "read-write":
+        return new ReadWrite({ zeros: this.options.sparse === "always" ? "holes" : "write", cache: this.options.cache });
+      default:
+        return unreachable(name);
+    }
+  }
+}
+
+function isUnsupported(engine: Engine, result: number): boolean {
+  return engine.isUnsupported(-result);
+}
