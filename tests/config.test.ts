@@ -1,0 +1,99 @@
+// Settings: where they come from, what wins, and what a wrong one is told.
+
+import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { loadConfig } from "../src/config.ts";
+import { CopyError } from "../src/errors.ts";
+import { temporaryDirectory } from "./support/temporary.ts";
+
+/** Loads with a file of this text; "FILE" in the message stands for its path. */
+async function load(
+  text: string,
+  argv: readonly string[] = [],
+  environment: Record<string, string> = {},
+): Promise<ReturnType<typeof loadConfig>> {
+  await using directory = await temporaryDirectory();
+  const path = `${directory.path}/copyd.toml`;
+  writeFileSync(path, text);
+  try {
+    return loadConfig([`--config=${path}`, ...argv], environment);
+  } catch (error) {
+    if (!(error instanceof CopyError)) throw error;
+    throw new CopyError(error.code, error.message.replaceAll(path, "FILE"));
+  }
+}
+
+async function refusal(text: string, argv: readonly string[] = [], environment: Record<string, string> = {}): Promise<string> {
+  try {
+    await load(text, argv, environment);
+  } catch (error) {
+    if (error instanceof CopyError) return `${error.code}: ${error.message}`;
+    throw error;
+  }
+  return "accepted";
+}
+
+test("with no file, no variable and no flag the standard values hold, frozen", () => {
+  const config = loadConfig(["--session"], { HOME: "/nonexistent", XDG_RUNTIME_DIR: "/run/user/1" });
+  expect(config.calls.maxSources).toBe(4096);
+  expect(config.jobs.lingerMs).toBe(60_000);
+  expect(config.file).toBe(null);
+  expect(config.bus).toBe("session");
+  expect(config.stateDirectory).toBe("/nonexistent/.local/state/copyd");
+  expect(config.runtimeDirectory).toBe("/run/user/1/copyd");
+  expect(Object.isFrozen(config)).toBe(true);
+  expect(Object.isFrozen(config.jobs)).toBe(true);
+});
+
+test("systemd's directories are taken, the first of several", async () => {
+  const config = await load("", [], { STATE_DIRECTORY: "/var/lib/a:/var/lib/b", RUNTIME_DIRECTORY: "/run/c" });
+  expect([config.bus, config.stateDirectory, config.runtimeDirectory]).toEqual(["system", "/var/lib/a", "/run/c"]);
+});
+
+test("flags win over the environment, the environment over the file, the file over the standard", async () => {
+  const text = "[jobs]\nmax-running = 5\nmax-running-per-user = 5\nmax-workers-per-user = 5\n";
+  const environment = { COPYD_JOBS_MAX_RUNNING_PER_USER: "6", COPYD_JOBS_MAX_RUNNING: "6", COPYD_UNRELATED_X: "1" };
+  const { jobs, service } = await load(text, ["--set", "jobs.max-running=7", "--log-level", "debug"], environment);
+  expect([jobs.maxRunning, jobs.maxRunningPerUser, jobs.maxWorkersPerUser, jobs.maxJobsPerUser]).toEqual([7, 6, 5, 1000]);
+  expect(service.logLevel).toBe("debug");
+});
+
+test("an absent file is fine unless it was named", () => {
+  expect(() => loadConfig(["--config", "/nonexistent/copyd.toml"], {})).toThrow("/nonexistent/copyd.toml cannot be read (ENOENT)");
+  expect(() => loadConfig([], { COPYD_CONFIG: "/nonexistent/copyd.toml" })).toThrow("cannot be read (ENOENT)");
+});
+
+const refused: [string, string, string[], Record<string, string>, string][] = [
+  [
+    "a value out of range",
+    "[jobs]\nmax-running = 0",
+    [],
+    {},
+    "bad-config: FILE: jobs.max-running = 0: Too small: expected number to be >=1; correct it, or leave it out for 4",
+  ],
+  [
+    "a value of another type",
+    '[jobs]\nmax-running = "many"',
+    [],
+    {},
+    'jobs.max-running = "many": Invalid input: expected number, received string',
+  ],
+  ["a key that is none", "[jobs]\nmax-runing = 1", [], {}, "FILE: jobs.max-runing is not a setting; [jobs] has max-running, "],
+  ["a section that is none", "[job]\nx = 1", [], {}, "FILE: there is no section [job]; there are service, calls, jobs, history"],
+  ["a setting outside a section", "max-running = 1", [], {}, 'FILE: "max-running" stands outside a section'],
+  ["a file that is not TOML", "[jobs\n", [], {}, "FILE is not TOML: "],
+  ["a prototype key", "[__proto__]\nx = 1", [], {}, "there is no section [__proto__]"],
+  ["an inherited name", "[jobs]\nto-string = 1", [], {}, "jobs.to-string is not a setting"],
+  ["a wrong variable", "", [], { COPYD_JOBS_MAX_RUNNING: "x" }, 'environment: jobs.max-running = "x"'],
+  ["a wrong flag value", "", ["--set", "jobs.max-running=-1"], {}, "command line: jobs.max-running = -1"],
+  ["a --set without value", "", ["--set", "jobs.max-running"], {}, "usage: copyd daemon: --set takes SECTION.KEY=VALUE"],
+  ["an unknown flag", "", ["--frobnicate"], {}, "usage: copyd daemon: Unknown option '--frobnicate'"],
+  ["an unknown level", "", ["--log-level=loud"], {}, 'command line: service.log-level = "loud"'],
+  ["a relative directory", "", [], { STATE_DIRECTORY: "state" }, 'environment: STATE_DIRECTORY is "state": it must be an absolute path'],
+];
+
+for (const [what, text, argv, environment, message] of refused) {
+  test(`${what} is refused with its origin, its key and a remedy`, async () => {
+    expect(await refusal(text, argv, environment)).toContain(message);
+  });
+}
