@@ -44,7 +44,7 @@ find_or_fetch_bun() {
   package=$(platform_package)
   command -v npm >/dev/null || { say "npm is not installed: it brings the pinned Bun (Debian: apt-get install npm)"; return 1; }
   say "installing Bun $version ($package) with npm"
-  npm install --prefix "$1" --no-save --ignore-scripts --no-audit --no-fund --loglevel=error "$package@$version" >&2 || {
+  npm install --prefix "$1" --no-save --ignore-scripts --no-audit --no-fund --loglevel=error "$package@$version" >/dev/null || {
     say "npm could not install $package@$version; its message is above"
     return 1
   }

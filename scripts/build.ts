@@ -1,0 +1,37 @@
+// Builds dist/copyd: one binary with Bun inside, every role, and nothing read from the folder it is started in.
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+const root = join(import.meta.dir, "..");
+const outfile = join(root, "dist/copyd");
+
+/** A thread's file is an entry point of its own: `new Worker("./lane.ts")` finds it in the binary by this name. */
+const entrypoints = ["src/main.ts", "src/worker/lane.ts"].map((path) => join(root, path)).filter((path) => existsSync(path));
+
+/**
+ * What dbus-next wants only optionally: X11's idea of the session bus, and descriptors over D-Bus. They are compiled in as
+ * packages that fail when required. Marked external instead, the binary would look for them at run time in node_modules of
+ * the folder that it happens to be started in, and run what it finds there.
+ */
+const absentPackages: Bun.BunPlugin = {
+  name: "absent packages",
+  setup(build) {
+    build.onResolve({ filter: /^(x11|usocket)$/ }, ({ path }) => ({ path, namespace: "absent" }));
+    build.onLoad({ filter: /.*/, namespace: "absent" }, ({ path }) => ({
+      contents: `throw new Error(${JSON.stringify(`${path} is not part of copyd`)});`,
+      loader: "js",
+    }));
+  },
+};
+
+const result = await Bun.build({
+  entrypoints,
+  plugins: [absentPackages],
+  minify: true,
+  bytecode: true,
+  format: "esm",
+  compile: { outfile, autoloadDotenv: false, autoloadBunfig: false, autoloadTsconfig: false, autoloadPackageJson: false },
+});
+for (const message of result.logs) console.error(message);
+if (!result.success) process.exit(1);
