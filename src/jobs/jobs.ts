@@ -254,6 +254,7 @@ class JobsRoom implements Jobs {
   /** A job of a former run of the service: waits again, or, had it started, ends as failed once its remains are removed. */
   private takeUp(job: Job): void {
     const entry = this.enter(job);
+    entry.errors.add(this.store?.errors(job, 0, this.limits.maxErrorsPerJob) ?? []);
     if (!isStarted(job)) {
       if (job.state === "queued") this.enqueue(job);
       return;

@@ -170,8 +170,9 @@ export class JobRun {
     try {
       action();
     } catch (cause) {
-      const message = cause instanceof Error ? cause.message : String(cause);
-      this.fail(cause instanceof CopyError ? cause.code : code, `The copying process could not be started: ${message}.`);
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      if (cause instanceof CopyError) this.fail(cause.code, reason);
+      else this.fail(code, `The record of what is in flight could not be made: ${reason}`);
       this.finish("keep");
     }
   }

@@ -1,17 +1,200 @@
-// The durable store of jobs.
+// The durable store of jobs: an SQLite database in WAL mode that only this file and its opening write to.
+//
+// Writes are batched: a job's creation, start and end go at once, the rest about once a second. A write that fails is
+// reported and tried again with the next batch; the jobs themselves go on.
 
+import { CopyError } from "../errors.ts";
 import type { EntryError } from "../worker/protocol.ts";
 import type { Job } from "./job.ts";
+import type { JobsLog } from "./log.ts";
+import { openDatabase, type StoreDatabase } from "./store-database.ts";
+import { errorFromRow, type JobRow, jobFromRow, jobToRow } from "./store-rows.ts";
 
 export interface JobStore {
   /** The highest number that a job was ever stored under. */
   readonly lastId: number;
   /** Jobs that had not ended, oldest first. */
   unfinished(): readonly Job[];
+  /** Jobs of a user, or of all for null, ended ones included; newest first. */
+  history(uid: number | null, limit: number): readonly Job[];
   /** Stores the job as it is now. `soon`: with the next batch, about a second later at most. */
   save(job: Job, when: "now" | "soon"): void;
+  /** Appends to the job's errors. */
   addErrors(job: Job, errors: readonly EntryError[]): void;
-  /** Forgets it altogether. */
+  errors(job: Job, offset: number, limit: number): readonly EntryError[];
+  /** Forgets a job altogether. */
   remove(job: Job): void;
+  /** Writes what is pending and closes. */
   close(): void;
+}
+
+export interface StoreOptions {
+  /** The database file, or ":memory:". */
+  readonly path: string;
+  readonly log: JobsLog;
+  /** Ended jobs are kept this long, and this many of them. */
+  readonly historyDays?: number;
+  readonly historyJobs?: number;
+  /** How long a former copyd that is just ending may hold the database. */
+  readonly busyTimeoutMs?: number;
+  /** Microseconds of CLOCK_REALTIME. */
+  readonly now?: () => number;
+}
+
+const batchIntervalMs = 1000;
+const dayUs = 24 * 3600 * 1e6;
+/** Old history is looked for after this many ends, and when the store is opened. */
+const endsBetweenPrunings = 500;
+
+/**
+ * Opens the store. A database that is corrupt or from a later version is set aside, and one that cannot be opened at all is
+ * replaced by memory: both are reported, and the service starts. Throws CopyError `invalid-state` only when another copyd
+ * has it open. bun:sqlite is loaded here and not before.
+ */
+export async function openStore(options: StoreOptions): Promise<JobStore> {
+  const now = options.now ?? (() => Date.now() * 1000);
+  const database = await openDatabase(options.path, options.log, now(), options.busyTimeoutMs ?? 5000);
+  return new SqliteStore(database, options, now);
+}
+
+class SqliteStore implements JobStore {
+  readonly lastId: number;
+  private readonly database: StoreDatabase;
+  private readonly options: StoreOptions;
+  private readonly now: () => number;
+  private readonly dirty = new Map<number, Job>();
+  private readonly newErrors = new Map<number, EntryError[]>();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private endsSincePruning = 0;
+  private failing = false;
+
+  constructor(database: StoreDatabase, options: StoreOptions, now: () => number) {
+    this.database = database;
+    this.options = options;
+    this.now = now;
+    this.lastId = database.query<{ seq: number }, []>("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").get()?.seq ?? 0;
+    this.tryWriting(() => this.prune());
+  }
+
+  unfinished(): readonly Job[] {
+    this.flush();
+    return this.read(this.database.query<JobRow, []>("SELECT * FROM jobs WHERE finished_us = 0 ORDER BY id").all());
+  }
+
+  history(uid: number | null, limit: number): readonly Job[] {
+    this.flush();
+    const all = this.database.query<JobRow, [number]>("SELECT * FROM jobs ORDER BY id DESC LIMIT ?");
+    const own = this.database.query<JobRow, [number, number]>("SELECT * FROM jobs WHERE uid = ? ORDER BY id DESC LIMIT ?");
+    return this.read(uid === null ? all.all(limit) : own.all(uid, limit));
+  }
+
+  save(job: Job, when: "now" | "soon"): void {
+    this.dirty.set(job.id, job);
+    if (job.result !== null) this.endsSincePruning++;
+    if (when === "now") this.flush();
+    else this.flushLater();
+  }
+
+  addErrors(job: Job, errors: readonly EntryError[]): void {
+    const waiting = this.newErrors.get(job.id);
+    if (waiting === undefined) this.newErrors.set(job.id, [...errors]);
+    else waiting.push(...errors);
+    this.flushLater();
+  }
+
+  errors(job: Job, offset: number, limit: number): readonly EntryError[] {
+    this.flush();
+    const rows = this.database
+      .query<{ record: string }, [number, number, number]>("SELECT record FROM errors WHERE job = ? ORDER BY position LIMIT ? OFFSET ?")
+      .all(job.id, limit, offset);
+    return rows.flatMap(({ record }) => errorFromRow(record) ?? []);
+  }
+
+  remove(job: Job): void {
+    this.dirty.delete(job.id);
+    this.newErrors.delete(job.id);
+    this.tryWriting(() => this.database.query("DELETE FROM jobs WHERE id = ?").run(job.id));
+  }
+
+  close(): void {
+    this.flush();
+    clearTimeout(this.timer);
+    this.database.close();
+  }
+
+  private flushLater(): void {
+    if (this.timer !== undefined) return;
+    this.timer = setTimeout(() => this.flush(), batchIntervalMs);
+    this.timer.unref();
+  }
+
+  private flush(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    if (this.dirty.size === 0 && this.newErrors.size === 0) return;
+    const written = this.tryWriting(() => this.database.transaction(() => this.writeAll())());
+    if (!written) {
+      this.flushLater();
+      return;
+    }
+    this.dirty.clear();
+    this.newErrors.clear();
+    if (this.endsSincePruning >= endsBetweenPrunings) this.tryWriting(() => this.prune());
+  }
+
+  private writeAll(): void {
+    const upsert = this.database.query<unknown, JobRow>(
+      `INSERT INTO jobs (id, uid, token, state, created_us, started_us, finished_us, request, record)
+       VALUES ($id, $uid, $token, $state, $created_us, $started_us, $finished_us, $request, $record)
+       ON CONFLICT (id) DO UPDATE SET state = excluded.state, started_us = excluded.started_us,
+         finished_us = excluded.finished_us, record = excluded.record`,
+    );
+    for (const job of this.dirty.values()) upsert.run(jobToRow(job));
+    const append = this.database.query<unknown, [number, string]>(
+      `INSERT INTO errors (job, position, record)
+       SELECT ?1, coalesce((SELECT max(position) + 1 FROM errors WHERE job = ?1), 0), ?2
+       WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ?1)`,
+    );
+    for (const [id, errors] of this.newErrors) for (const error of errors) append.run(id, JSON.stringify(error));
+  }
+
+  /** Ended jobs that are too old or too many go, and their pages are given back. */
+  private prune(): void {
+    this.endsSincePruning = 0;
+    const oldestUs = this.now() - (this.options.historyDays ?? 90) * dayUs;
+    const keep = this.options.historyJobs ?? 10_000;
+    this.database
+      .query<unknown, [number, number]>(
+        `DELETE FROM jobs WHERE finished_us > 0 AND (finished_us < ?1
+           OR id <= (SELECT id FROM jobs WHERE finished_us > 0 ORDER BY id DESC LIMIT 1 OFFSET ?2))`,
+      )
+      .run(oldestUs, keep);
+    this.database.run("PRAGMA incremental_vacuum");
+  }
+
+  private read(rows: readonly JobRow[]): Job[] {
+    return rows.flatMap((row) => {
+      const job = jobFromRow(row);
+      if (job === null) this.options.log("error", "a stored job cannot be read and is left alone", { id: row.id, job: row.token });
+      return job ?? [];
+    });
+  }
+
+  /** True when it was written. The first failure of a row is reported, and the first success after it. */
+  private tryWriting(action: () => unknown): boolean {
+    try {
+      action();
+    } catch (cause) {
+      if (!this.failing) this.options.log("error", "the job store cannot be written", { reason: messageOf(cause) });
+      this.failing = true;
+      return false;
+    }
+    if (this.failing) this.options.log("info", "the job store can be written again", {});
+    this.failing = false;
+    return true;
+  }
+}
+
+function messageOf(cause: unknown): string {
+  return cause instanceof CopyError || cause instanceof Error ? cause.message : String(cause);
 }

@@ -1,0 +1,130 @@
+// Opens the store's database: schema and its migrations, and what to do with a file that cannot be used.
+
+import type { Database } from "bun:sqlite";
+import { closeSync, existsSync, openSync, renameSync } from "node:fs";
+import { CopyError } from "../errors.ts";
+import type { JobsLog } from "./log.ts";
+
+export type StoreDatabase = Database;
+
+/** "copy" in ASCII: tells a database of copyd from any other file that happens to be SQLite's. */
+const applicationId = 0x636f7079;
+
+/** Step N leads from version N to N+1. Steps that were released are never changed; new ones are appended. */
+const migrations: readonly string[] = [
+  `CREATE TABLE jobs (
+     id INTEGER PRIMARY KEY AUTOINCREMENT,
+     uid INTEGER NOT NULL,
+     token TEXT NOT NULL,
+     state TEXT NOT NULL,
+     created_us INTEGER NOT NULL,
+     started_us INTEGER NOT NULL,
+     finished_us INTEGER NOT NULL,
+     request TEXT NOT NULL,
+     record TEXT NOT NULL
+   );
+   CREATE INDEX jobs_by_user ON jobs (uid, id);
+   CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_us = 0;
+   CREATE TABLE errors (
+     job INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+     position INTEGER NOT NULL,
+     record TEXT NOT NULL,
+     PRIMARY KEY (job, position)
+   ) WITHOUT ROWID;`,
+];
+
+/** A usable database in any case but one: CopyError `invalid-state` when another copyd has it open. */
+export async function openDatabase(path: string, log: JobsLog, nowUs: number, busyTimeoutMs: number): Promise<StoreDatabase> {
+  const { Database, SQLiteError } = await import("bun:sqlite");
+  const open = (file: string): Database => {
+    // Paths are private. SQLite gives its other files the mode of this one.
+    if (file !== ":memory:") closeSync(openSync(file, "a", 0o600));
+    return prepared(new Database(file, { create: true, strict: true }), busyTimeoutMs);
+  };
+  try {
+    return open(path);
+  } catch (cause) {
+    const code = cause instanceof SQLiteError ? (cause.code ?? "") : "";
+    if (code.startsWith("SQLITE_BUSY")) {
+      throw new CopyError("invalid-state", `the job store ${path} is in use by another copyd`, { path }, cause);
+    }
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    if (!(cause instanceof UnusableDatabase) && !/^SQLITE_(CORRUPT|NOTADB|ERROR|FORMAT|SCHEMA)/.test(code)) {
+      log("error", "the job store cannot be opened; jobs are kept in memory only", { path, reason });
+      return open(":memory:");
+    }
+    return openAfresh(path, reason, open, log, nowUs);
+  }
+}
+
+function openAfresh(path: string, reason: string, open: (file: string) => Database, log: JobsLog, nowUs: number): Database {
+  try {
+    const aside = setAside(path, nowUs);
+    log("error", "the job store could not be used and was set aside; a new one is begun", { path, aside, reason });
+    return open(path);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    log("error", "the job store cannot be used nor set aside; jobs are kept in memory only", { path, reason: `${reason}; ${why}` });
+    return open(":memory:");
+  }
+}
+
+/** The file is an SQLite database, but not one that this version of copyd can use. */
+class UnusableDatabase extends Error {
+  override readonly name = "UnusableDatabase";
+}
+
+function prepared(database: Database, busyTimeoutMs: number): Database {
+  try {
+    database.run(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
+    // Looks before it writes anything: what is set aside is to be as it was found.
+    const version = usableVersion(database);
+    if (version === 0) database.run("PRAGMA auto_vacuum = INCREMENTAL");
+    // One process owns the store: two would both run its jobs. Also saves the shared-memory file.
+    database.run("PRAGMA locking_mode = EXCLUSIVE");
+    database.run("PRAGMA journal_mode = WAL");
+    // A crash of the process loses nothing; a power cut may lose the last second, never the database.
+    database.run("PRAGMA synchronous = NORMAL");
+    database.run("PRAGMA foreign_keys = ON");
+    database.run("PRAGMA journal_size_limit = 4194304");
+    // In any case a write: it takes the lock now and not at the first job.
+    database.transaction(() => {
+      for (const step of migrations.slice(version)) database.run(step);
+      database.run(`PRAGMA user_version = ${migrations.length}`);
+      database.run(`PRAGMA application_id = ${applicationId}`);
+    })();
+    return database;
+  } catch (cause) {
+    database.close();
+    throw cause;
+  }
+}
+
+/** The schema's version, 0 for an empty file. Throws where this copyd cannot use the database. */
+function usableVersion(database: Database): number {
+  const check = database.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").get()?.quick_check;
+  if (check !== "ok") throw new UnusableDatabase(`it is corrupt: ${check}`);
+  const version = pragma(database, "user_version");
+  if (version !== 0 && pragma(database, "application_id") !== applicationId) {
+    throw new UnusableDatabase("it belongs to another program");
+  }
+  if (version > migrations.length) {
+    throw new UnusableDatabase(`it has version ${version}; this copyd knows versions up to ${migrations.length}`);
+  }
+  return version;
+}
+
+function pragma(database: Database, name: "user_version" | "application_id"): number {
+  return database.query<Record<string, number>, []>(`PRAGMA ${name}`).get()?.[name] ?? 0;
+}
+
+/** Renames the database and the files that belong to it; returns its new name. Nothing is ever deleted. */
+function setAside(path: string, nowUs: number): string {
+  const stamp = new Date(nowUs / 1000).toISOString().replace(/[-:]/g, "");
+  for (let attempt = 0; ; attempt++) {
+    const aside = `${path}.${stamp}${attempt === 0 ? "" : `.${attempt}`}`;
+    if (existsSync(aside)) continue;
+    for (const suffix of ["", "-wal", "-shm"]) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
+    return aside;
+  }
+}

@@ -1,0 +1,115 @@
+// Jobs and errors as rows of the store, and back: what is read is parsed like any other input.
+
+import { z } from "zod";
+import { isFailureCode } from "../errors.ts";
+import { byteStringSchema, engineChoices, optionsSchema, requestSchema } from "../request.ts";
+import { type EntryError, entryErrorSchema, snapshotSchema } from "../worker/protocol.ts";
+import { jobStates } from "./api.ts";
+import type { Job } from "./job.ts";
+
+export type JobRow = {
+  readonly id: number;
+  readonly uid: number;
+  readonly token: string;
+  readonly state: string;
+  readonly created_us: number;
+  readonly started_us: number;
+  readonly finished_us: number;
+  /** Written once: it may be long. */
+  readonly request: string;
+  /** All of the job that changes, and what is only read together with it. */
+  readonly record: string;
+};
+
+const code = z.string().refine(isFailureCode);
+const outcome = z.enum(["completed", "failed", "cancelled"]);
+const engines = z.partialRecord(z.enum(engineChoices), z.number());
+const question = z.object({
+  id: z.number(),
+  kind: z.literal("conflict"),
+  source: byteStringSchema,
+  destination: byteStringSchema,
+  message: z.string(),
+});
+const result = z.object({
+  state: outcome,
+  code: code.exactOptional(),
+  message: z.string(),
+  bytesDone: z.number(),
+  bytesCloned: z.number(),
+  filesDone: z.number(),
+  filesSkipped: z.number(),
+  errorCount: z.number(),
+  warningCount: z.number(),
+  elapsedUs: z.number(),
+  reasons: z.array(z.string()),
+  engines,
+});
+const recordSchema = z.object({
+  workToken: z.string(),
+  owner: z.object({ uid: z.number(), gid: z.number(), groups: z.array(z.number()) }),
+  asAdmin: z.boolean(),
+  options: optionsSchema.nullable(),
+  progress: z.object({
+    snapshot: snapshotSchema,
+    rate: z.number(),
+    expectedEndTimeUs: z.number(),
+    sampledTimeUs: z.number(),
+    smoothedBytes: z.number(),
+    smoothedWork: z.number(),
+    weight: z.number(),
+  }),
+  errorCount: z.number(),
+  warningCount: z.number(),
+  firstError: entryErrorSchema.nullable(),
+  question: question.nullable(),
+  pauseRequested: z.boolean(),
+  cancelRequested: z.boolean(),
+  claim: z.object({ outcome, engines, reasons: z.array(z.string()) }).nullable(),
+  workerFailure: z.object({ code, message: z.string() }).nullable(),
+  result: result.nullable(),
+});
+
+export function jobToRow(job: Job): JobRow {
+  const { id, token, owner, state, request, options, createdTimeUs, startedTimeUs, finishedTimeUs, ...rest } = job;
+  const record = { ...rest, owner, options: options === request.options ? null : options };
+  return {
+    id,
+    uid: owner.uid,
+    token,
+    state,
+    created_us: createdTimeUs,
+    started_us: startedTimeUs,
+    finished_us: finishedTimeUs,
+    request: JSON.stringify(request),
+    record: JSON.stringify(record),
+  };
+}
+
+/** null for a row that no version of copyd wrote so. */
+export function jobFromRow(row: JobRow): Job | null {
+  try {
+    const request = requestSchema.parse(JSON.parse(row.request));
+    const { options, ...record } = recordSchema.parse(JSON.parse(row.record));
+    return {
+      ...record,
+      id: row.id,
+      token: row.token,
+      state: z.enum(jobStates).parse(row.state),
+      createdTimeUs: row.created_us,
+      startedTimeUs: row.started_us,
+      finishedTimeUs: row.finished_us,
+      request,
+      options: options ?? request.options,
+    };
+  } catch {
+    // The caller reports it by number; why exactly one field is wrong would not help anybody to mend it.
+    return null;
+  }
+}
+
+/** null for a row that no version of copyd wrote so. */
+export function errorFromRow(record: string): EntryError | null {
+  const parsed = entryErrorSchema.safeParse(JSON.parse(record));
+  return parsed.success ? parsed.data : null;
+}

@@ -1,0 +1,216 @@
+// The store keeps jobs over crashes, and a database that cannot be used never keeps the service from starting.
+
+import { Database } from "bun:sqlite";
+import { expect, test } from "bun:test";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { ByteString } from "../../src/bytes.ts";
+import { advance, type Job, type JobEvent, newJob } from "../../src/jobs/job.ts";
+import type { JobsLog } from "../../src/jobs/log.ts";
+import { emptySnapshot } from "../../src/jobs/progress.ts";
+import { type JobStore, openStore } from "../../src/jobs/store.ts";
+import type { EntryError } from "../../src/worker/protocol.ts";
+import { testCaller, testRequest } from "../support/jobs.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
+
+const startUs = 1_700_000_000_000_000;
+
+function job(id: number, events: readonly JobEvent[] = [], uid = testCaller.uid): Job {
+  const owner = { uid, gid: uid, groups: [uid, 7] };
+  const fresh = newJob({ id, token: `t${id}`, workToken: `w${id}`, owner, asAdmin: false, request: testRequest("well") }, startUs + id);
+  return events.reduce((before, event, index) => advance(before, event, startUs + id + (index + 1) * 1000), fresh);
+}
+
+function error(path: string): EntryError {
+  const message = "cannot open 'b\xe9': Permission denied";
+  return {
+    path: path as ByteString,
+    side: "source",
+    code: "source-unreadable",
+    errno: 13,
+    syscall: "openat",
+    message,
+    severity: "error",
+    engine: "",
+    offset: -1,
+  };
+}
+
+const complete: readonly JobEvent[] = [
+  { type: "started" },
+  { type: "errors", errors: [error("/b\xe9")] },
+  {
+    type: "result",
+    claim: { outcome: "failed", engines: { "read-write": 3 }, reasons: ["why"] },
+    snapshot: { ...emptySnapshot, filesDone: 3 },
+  },
+  { type: "worker-ended" },
+];
+
+async function open(
+  path: string,
+  logged: string[] = [],
+  changes: { historyJobs?: number; historyDays?: number; now?: () => number } = {},
+): Promise<JobStore> {
+  const log: JobsLog = (level, message, fields) => logged.push(`${level}: ${message} ${JSON.stringify(fields)}`);
+  return await openStore({ path, log, now: () => startUs, ...changes });
+}
+
+test("a job comes back exactly as it was stored, at each of its states", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "jobs.db");
+  const question = { id: 1, kind: "conflict", source: "/a" as ByteString, destination: "/b" as ByteString, message: "? " } as const;
+  const jobs = [
+    job(1),
+    job(2, [{ type: "pause-requested" }]),
+    job(3, [{ type: "started" }, { type: "options-changed", bandwidthLimit: 5 }]),
+    job(4, [{ type: "started" }, { type: "question", question }]),
+    job(5, [{ type: "started" }, { type: "worker-failed", failure: { code: "worker-died", message: "x" } }, { type: "worker-ended" }]),
+    job(6, complete),
+    job(7, [{ type: "cancel-requested" }]),
+  ];
+  const before = await open(path);
+  for (const each of jobs) before.save(each, "soon");
+  before.close();
+  const store = await open(path);
+  expect(store.history(null, 100).toReversed()).toEqual(jobs);
+  expect(store.unfinished().map(({ id }) => id)).toEqual([1, 2, 3, 4]);
+  expect(store.history(testCaller.uid, 2).map(({ id }) => id)).toEqual([7, 6]);
+  expect(store.history(testCaller.uid + 1, 2)).toEqual([]);
+  expect(store.lastId).toBe(7);
+  store.close();
+});
+
+test("errors are kept in order and go with their job; numbers are never used again", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "jobs.db");
+  const store = await open(path);
+  const kept = job(1, complete);
+  store.save(kept, "now");
+  store.addErrors(kept, [error("/1"), error("/2")]);
+  store.addErrors(kept, [error("/3\xff")]);
+  expect(store.errors(kept, 1, 10).map((each): string => each.path)).toEqual(["/2", "/3\xff"]);
+  store.remove(kept);
+  expect(store.errors(kept, 0, 10)).toEqual([]);
+  store.addErrors(kept, [error("/late")]);
+  expect(store.errors(kept, 0, 10)).toEqual([]);
+  store.close();
+  const again = await open(path);
+  expect(again.lastId).toBe(1);
+  again.close();
+});
+
+test("nobody else can read the store's files", async () => {
+  await using directory = await temporaryDirectory();
+  const store = await open(join(directory.path, "jobs.db"));
+  store.save(job(1), "now");
+  const modes = readdirSync(directory.path).map((name) => statSync(join(directory.path, name)).mode & 0o777);
+  expect(modes.length).toBeGreaterThanOrEqual(2);
+  expect(new Set(modes)).toEqual(new Set([0o600]));
+  store.close();
+});
+
+const unusable: readonly (readonly [what: string, spoil: (path: string) => void])[] = [
+  ["is no database", (path) => writeFileSync(path, "not a database at all, but long enough to have a header of its own".repeat(10))],
+  ["was overwritten in the middle", (path) => spoilPages(path)],
+  ["was cut short", (path) => writeFileSync(path, readFileSync(path).subarray(0, 5000))],
+  ["comes from the future", (path) => withDatabase(path, "PRAGMA user_version = 99")],
+  ["belongs to another program", (path) => withDatabase(path, "PRAGMA application_id = 7")],
+];
+
+for (const [what, spoil] of unusable) {
+  test(`a database that ${what} is set aside whole and reported, and the store starts anew`, async () => {
+    await using directory = await temporaryDirectory();
+    const path = join(directory.path, "jobs.db");
+    const before = await open(path);
+    for (let id = 1; id <= 200; id++) before.save(job(id, complete), "soon");
+    before.close();
+    spoil(path);
+    const spoilt = readFileSync(path);
+    const logged: string[] = [];
+    const store = await open(path, logged);
+    expect(store.history(null, 1000)).toEqual([]);
+    expect(logged.join("\n")).toContain("set aside");
+    const aside = readdirSync(directory.path).find((name) => name.startsWith("jobs.db.20231114T"));
+    expect(readFileSync(join(directory.path, aside ?? "nothing")).equals(spoilt)).toBe(true);
+    store.save(job(1), "now");
+    store.close();
+    expect((await open(path)).history(null, 10)).toHaveLength(1);
+  });
+}
+
+test("a directory that cannot be written to means jobs in memory, reported", async () => {
+  const logged: string[] = [];
+  const store = await open("/proc/copyd/jobs.db", logged);
+  expect(logged.join("\n")).toContain("kept in memory only");
+  store.save(job(1), "now");
+  expect(store.history(null, 10)).toHaveLength(1);
+  store.close();
+});
+
+test("history is pruned by age and by number, and jobs that have not ended are not history", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "jobs.db");
+  const store = await open(path);
+  for (let id = 1; id <= 20; id++) store.save(job(id, id === 3 ? [] : complete), "soon");
+  store.close();
+  const fewer = await open(path, [], { historyJobs: 5 });
+  expect(fewer.history(null, 100).map(({ id }) => id)).toEqual([20, 19, 18, 17, 16, 3]);
+  fewer.close();
+  const later = await open(path, [], { now: () => startUs + 91 * 24 * 3600 * 1e6 });
+  expect(later.history(null, 100).map(({ id }) => id)).toEqual([3]);
+  expect(later.lastId).toBe(20);
+  later.close();
+});
+
+test("whatever was saved as now is there after kill -9, in a database that is whole", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "jobs.db");
+  const program = `
+    const { openStore } = await import(${JSON.stringify(join(import.meta.dir, "../../src/jobs/store.ts"))});
+    const { newJob } = await import(${JSON.stringify(join(import.meta.dir, "../../src/jobs/job.ts"))});
+    const { testCaller, testRequest } = await import(${JSON.stringify(join(import.meta.dir, "../support/jobs.ts"))});
+    const store = await openStore({ path: ${JSON.stringify(path)}, log: console.error });
+    for (let id = store.lastId + 1; ; id++) {
+      store.save(newJob({ id, token: "t" + id, workToken: "w", owner: testCaller, asAdmin: false, request: testRequest("well") }, 1), "now");
+      await Bun.write(Bun.stdout, id + "\\n");
+    }`;
+  let saved = 0;
+  for (let round = 0; round < 4; round++) {
+    const child = Bun.spawn({ cmd: [process.execPath, "-e", program], stdout: "pipe", stderr: "inherit" });
+    let text = "";
+    for await (const chunk of child.stdout) {
+      text += Buffer.from(chunk).toString();
+      if (text.length > 200 * (round + 1) && !child.killed) child.kill("SIGKILL");
+    }
+    saved = Number(text.slice(0, text.lastIndexOf("\n")).split("\n").at(-1));
+    const logged: string[] = [];
+    const store = await open(path, logged);
+    expect(logged).toEqual([]);
+    expect(store.lastId).toBeGreaterThanOrEqual(saved);
+    expect(store.unfinished()).toHaveLength(store.lastId);
+    store.close();
+  }
+  expect(saved).toBeGreaterThan(100);
+});
+
+function spoilPages(path: string): void {
+  const bytes = readFileSync(path);
+  bytes.fill(0x5a, 4096 * 3, 4096 * 12);
+  writeFileSync(path, bytes);
+}
+
+function withDatabase(path: string, statement: string): void {
+  const database = new Database(path);
+  database.run(statement);
+  database.close();
+}
+
+test("a store that another copyd has open is refused by name", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "jobs.db");
+  const store = await open(path);
+  const opening = openStore({ path, log: () => undefined, busyTimeoutMs: 100 });
+  await expect(opening).rejects.toMatchObject({ code: "invalid-state" });
+  store.close();
+});
