@@ -3,7 +3,7 @@
 // Only what Debian 12's headers have (Linux 6.1, liburing 2.3) is asked for, so that every newer header gives the same file.
 // It holds for x86-64 and aarch64: both are little-endian LP64, and nothing below differs between them.
 
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -226,9 +226,23 @@ function key(field: string): string {
 
 if (import.meta.main) {
   const reason = whyNotGenerated();
-  if (reason !== null) {
-    console.error(`generate-layout: ${reason}: install gcc, libc6-dev and liburing-dev`);
-    process.exit(1);
-  }
-  await Bun.write(layoutFile, generateLayout());
+  if (process.argv.includes("--check")) check(reason);
+  else await write(reason);
+}
+
+async function write(reason: string | null): Promise<void> {
+  if (reason === null) await Bun.write(layoutFile, generateLayout());
+  else fail(`${reason}: install gcc, libc6-dev and liburing-dev`);
+}
+
+/** Without a compiler or the headers nothing can be compared: that is said and is no failure, for nobody needs them to build copyd. */
+function check(reason: string | null): void {
+  if (reason !== null) console.warn(`generate-layout: not checked: ${reason}`);
+  else if (generateLayout() !== readFileSync(layoutFile, "utf8"))
+    fail("src/ffi/layout.ts is not what the headers say: run `make generate`");
+}
+
+function fail(message: string): void {
+  console.error(`generate-layout: ${message}`);
+  process.exitCode = 1;
 }
