@@ -1,4 +1,4 @@
-# Every habit of this repository; `make` alone lists them. All of them go through the pinned Bun (scripts/bootstrap.sh).
+# Every habit of this repository; `make` alone lists them. All go through the pinned Bun, which scripts/bootstrap.sh brings.
 
 BUN := node_modules/.bin/bun
 BIOME := node_modules/.bin/biome
@@ -6,13 +6,40 @@ BIOME := node_modules/.bin/biome
 SLOW := --path-ignore-patterns='tests/conformance/**' --path-ignore-patterns='tests/recovery/**' \
         --path-ignore-patterns='tests/service/**' --path-ignore-patterns='tests/desktop/**'
 
+# For packages: make install DESTDIR=... PREFIX=/usr
+PREFIX := /usr/local
+DESTDIR :=
+# dbus-daemon reads policies from /usr/share and from /etc, and from nowhere else.
+POLICYDIR := $(if $(filter /usr,$(PREFIX)),/usr/share/dbus-1/system.d,/etc/dbus-1/system.d)
+
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "  %-14s %s\n", $$1, $$2 }'
+	@echo 'make install also takes DESTDIR= and PREFIX= ($(PREFIX)).'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | sort | expand -t 18
+
+.PHONY: build
+build: dist/copyd ## Build dist/copyd, the one binary
+
+SOURCES := $(shell find src patches -type f 2>/dev/null) package.json bun.lock scripts/build.ts
+dist/copyd: $(SOURCES)
+	@sh scripts/bootstrap.sh start
+	@$(BUN) scripts/build.ts
+
+.PHONY: run
+run: ## Copy from the checkout: make run ARGS='SOURCE... DEST' (without: a demonstration)
+	@sh scripts/start.sh $(ARGS)
+
+.PHONY: test
+test: ## Every test, as npm test
+	@sh scripts/test.sh
+
+.PHONY: torture
+torture: build ## The recovery suite at length: a hundred kills and more
+	@COPYD_TORTURE=1 sh scripts/test.sh recovery
 
 .PHONY: check
-check: lint types generated check-tests ## Everything that must hold in every commit: format, lint, types, generated files, fast tests
+check: lint types generated check-tests ## What holds in every commit: format, lint, types, generated files, fast tests
 
 .PHONY: lint
 lint: ## Format and lint, changing nothing
@@ -24,11 +51,15 @@ types: ## Type-check
 
 .PHONY: generated
 generated: ## Check that generated files are what their generators write
-	@for script in scripts/generate-*.ts; do [ ! -e "$$script" ] || $(BUN) "$$script" --check || exit 1; done
+	@for script in scripts/generate-*.ts; do $(BUN) "$$script" --check || exit 1; done
 
 .PHONY: check-tests
 check-tests: ## The fast tests
 	@$(BUN) test --only-failures --timeout=30000 $(SLOW) tests
+
+.PHONY: coverage
+coverage: ## The fast tests, and which lines they reach (coverage/lcov.info)
+	@$(BUN) test --coverage --coverage-reporter=text --coverage-reporter=lcov --timeout=30000 $(SLOW) tests
 
 .PHONY: format
 format: ## Format and apply the linter's safe fixes
@@ -36,4 +67,47 @@ format: ## Format and apply the linter's safe fixes
 
 .PHONY: generate
 generate: ## Write the generated files anew
-	@for script in scripts/generate-*.ts; do [ ! -e "$$script" ] || $(BUN) "$$script" || exit 1; done
+	@for script in scripts/generate-*.ts; do $(BUN) "$$script" || exit 1; done
+
+.PHONY: bench
+bench: build ## Side by side with cp and whatever else is installed
+	@$(BUN) bench/run.ts
+
+.PHONY: bench-check
+bench-check: build ## Fail where copyd became slower than its stored ratio to cp
+	@$(BUN) bench/run.ts --check
+
+# What is installed where, as source:destination:mode. uninstall removes exactly these.
+FILES := dist/copyd:$(PREFIX)/bin/copyd:755 \
+	dbus/org.copyd.Copyd1.conf:$(POLICYDIR)/org.copyd.Copyd1.conf:644 \
+	dbus/org.copyd.Copyd1.service:$(PREFIX)/share/dbus-1/system-services/org.copyd.Copyd1.service:644 \
+	dbus/session/org.copyd.Copyd1.service:$(PREFIX)/share/dbus-1/services/org.copyd.Copyd1.service:644 \
+	dbus/org.copyd.Copyd1.xml:$(PREFIX)/share/dbus-1/interfaces/org.copyd.Copyd1.xml:644 \
+	systemd/copyd.service:$(PREFIX)/lib/systemd/system/copyd.service:644 \
+	systemd/user/copyd.service:$(PREFIX)/lib/systemd/user/copyd.service:644 \
+	README.md:$(PREFIX)/share/doc/copyd/README.md:644 \
+	CHANGELOG.md:$(PREFIX)/share/doc/copyd/CHANGELOG.md:644 \
+	LICENSE:$(PREFIX)/share/doc/copyd/LICENSE:644 \
+	$(foreach page,$(wildcard man/*.1 man/*.5 man/*.8),$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)):644) \
+	$(foreach file,$(wildcard completions/copyd.bash),$(file):$(PREFIX)/share/bash-completion/completions/copyd:644) \
+	$(foreach file,$(wildcard completions/_copyd),$(file):$(PREFIX)/share/zsh/site-functions/_copyd:644) \
+	$(foreach file,$(wildcard completions/copyd.fish),$(file):$(PREFIX)/share/fish/vendor_completions.d/copyd.fish:644)
+
+.PHONY: install
+install: dist/copyd ## Install the binary, the bus's files, the units and the documents
+	@set -e; for entry in $(FILES); do \
+	  source=$${entry%%:*}; rest=$${entry#*:}; destination=$(DESTDIR)$${rest%:*}; \
+	  install -D -m "$${rest##*:}" "$$source" "$$destination"; \
+	  case $$source in *.service) sed -i 's#/usr/bin/copyd#$(PREFIX)/bin/copyd#' "$$destination" ;; esac; \
+	done
+	@sh scripts/reload-service.sh '$(DESTDIR)'
+
+.PHONY: uninstall
+uninstall: ## Remove exactly what install put there (jobs' history in /var/lib/copyd stays)
+	@for entry in $(FILES); do rest=$${entry#*:}; rm -f "$(DESTDIR)$${rest%:*}"; done
+	@rmdir "$(DESTDIR)$(PREFIX)/share/doc/copyd" 2>/dev/null || true
+	@sh scripts/reload-service.sh '$(DESTDIR)' stop
+
+.PHONY: clean
+clean: ## Remove what was built and measured
+	@rm -rf dist coverage

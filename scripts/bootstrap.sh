@@ -20,7 +20,7 @@ version=$(sed -n 's/^ *"bun": "\([0-9.]*\)".*/\1/p' package.json | head -n 1)
 
 is_pinned_bun() { [ -x "$1" ] && [ "$("$1" --version 2>/dev/null)" = "$version" ]; }
 
-wanted_stamp() { cat package.json bun.lock | cksum; }
+wanted_stamp() { cat package.json bun.lock patches/* | cksum; }
 
 packages_are_installed() {
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted_stamp)" ] && is_pinned_bun "$bun"
