@@ -138,7 +138,7 @@ export class Pair {
 }
 
 function excludedByOptions(options: EngineOptions): Map<EngineName, string> {
-  const excluded = new Map<EngineName, string>([["io-uring", "this build has no ring"]]);
+  const excluded = new Map<EngineName, string>();
   // copy_file_range may clone by itself, so whoever forbids sharing forbids both.
   if (options.reflink === "never") {
     excluded.set("reflink", "reflink=never");

@@ -9,6 +9,7 @@ import { Chooser, type EngineOptions, type Pair } from "./chooser.ts";
 import { CopyFileRange } from "./copy-file-range.ts";
 import { DropBehind } from "./drop-behind.ts";
 import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.ts";
+import { IoUring } from "./io-uring.ts";
 import { ReadWrite } from "./read-write.ts";
 import { Reflink } from "./reflink.ts";
 import { Splice } from "./splice.ts";
@@ -33,6 +34,7 @@ export class FileCopier {
   /** The destination's final length, holes included. */
   length = 0;
 
+  private hasBlocksInFlight = false;
   private readonly options: EngineOptions;
   private readonly control: CopyControl;
   private readonly chooser: Chooser;
@@ -91,6 +93,7 @@ export class FileCopier {
     this.cloned = 0;
     this.length = 0;
     this.engine = "read-write";
+    this.hasBlocksInFlight = false;
     this.dropBehind?.begin(sourceFd, destinationFd);
   }
 
@@ -136,9 +139,13 @@ export class FileCopier {
     const engine = this.engineOf(name);
     if (engine instanceof CopyFileRange) engine.clones = pair.clones;
     const moved = this.copied + this.cloned;
+    if (name === "io-uring") this.hasBlocksInFlight = true;
     const result = engine.copy(this.data, this.counting);
     if (result === 0) pair.worked(name);
-    else if (result !== stopped && isUnsupported(engine, result)) pair.refused(name, -result);
+    else if (result !== stopped && isUnsupported(engine, result)) {
+      if (engine instanceof IoUring && engine.unavailable !== "") pair.exclude(name, engine.unavailable);
+      else pair.refused(name, -result);
+    }
     if (this.copied + this.cloned > moved) this.engine = name;
     return result;
   }
@@ -188,7 +195,8 @@ export class FileCopier {
     const data = this.data;
     const end = libc.lseek(data.sourceFd, 0, Seek.END);
     if (end < 0) return this.failed("source", "lseek", end);
-    data.offset = Math.max(dataEnd, Math.min(end, size));
+    // Where a read found the end, that is the end: files of /sys say 4096 and hold less.
+    data.offset = Math.max(dataEnd, Math.min(end, data.sourceEnded ? data.offset : size));
     if (end >= size && !data.sourceEnded) {
       const result = this.readOn(pair);
       if (result !== 0) return result;
@@ -201,8 +209,10 @@ export class FileCopier {
   private finish(): number {
     const data = this.data;
     this.length = data.offset;
-    // Only a last block of zeros that was skipped leaves the file short; sparse sources had their size from the start.
-    if (this.options.sparse === "always" && libc.lseek(data.destinationFd, 0, Seek.END) < this.length) {
+    // A last block of zeros that was skipped leaves the file short; blocks in flight beyond the end of a source that shrank
+    // leave it long. Nothing else does, so nothing else pays for a look.
+    const mayDiffer = this.options.sparse === "always" || (this.hasBlocksInFlight && data.sourceEnded);
+    if (mayDiffer && libc.lseek(data.destinationFd, 0, Seek.END) !== this.length) {
       const result = libc.ftruncate(data.destinationFd, this.length);
       if (result < 0 && result !== -Errno.EINVAL) {
         this.failed("destination", "ftruncate", result);
@@ -264,6 +274,7 @@ export class FileCopier {
       case "splice":
         return new Splice();
       case "io-uring":
+        return new IoUring();
       case "read-write":
         return new ReadWrite({ zeros: this.options.sparse === "always" ? "holes" : "write", cache: this.options.cache });
       default:
