@@ -15,9 +15,9 @@ async function runRole([role, ...rest]: readonly string[]): Promise<number> {
     case "daemon":
       return (await load("./daemon/daemon.ts"))(rest);
     case "worker":
-      return (await load("./worker/worker.ts"))(rest);
+      return (await import("./worker/worker.ts")).main(rest);
     default:
-      return (await load("./cli/main.ts"))(argv);
+      return (await import("./cli/main.ts")).main(argv);
   }
 }
 

@@ -10,16 +10,22 @@ const two32 = 2 ** 32;
 /** A view of one struct statx at an address somebody else owns (256 bytes); fields read the kernel's latest answer. */
 export class Stat {
   readonly address: number;
+  readonly bytes: Uint8Array;
   private readonly u32: Uint32Array;
   private readonly i32: Int32Array;
   private readonly u16: Uint16Array;
 
-  constructor(address: number) {
-    const buffer = viewOf(address, at.size);
+  constructor(address: number, buffer: ArrayBuffer = viewOf(address, at.size)) {
     this.address = address;
+    this.bytes = new Uint8Array(buffer);
     this.u32 = new Uint32Array(buffer);
     this.i32 = new Int32Array(buffer);
     this.u16 = new Uint16Array(buffer);
+  }
+
+  /** A copy on JavaScript's heap of what another one holds; it has no address, so nothing can be asked with it. */
+  static owned(bytes: Uint8Array): Stat {
+    return new Stat(0, bytes.slice().buffer as ArrayBuffer);
   }
 
   /** statx() of a name (address of a C string) below a directory, never following a final symlink. 0 or -errno. */
@@ -95,6 +101,22 @@ export class Stat {
   /** True for the same inode of the same device. */
   isSameFile(other: Stat): boolean {
     return this.inodeLow === other.inodeLow && this.inodeHigh === other.inodeHigh && this.device === other.device;
+  }
+
+  /** Equal for the same inode of the same device only. Allocates: for planning and messages. */
+  get identity(): string {
+    return `${this.device}:${this.inodeHigh}:${this.inodeLow}`;
+  }
+
+  /** True when nothing wrote to the inode between the two: size, mtime and ctime to the nanosecond. hot: */
+  isUnchanged(later: Stat): boolean {
+    for (let index = at.stx_ctime / 4; index < at.stx_ctime / 4 + 3; index++) {
+      if (this.u32[index] !== later.u32[index]) return false;
+    }
+    for (let index = at.stx_mtime / 4; index < at.stx_mtime / 4 + 3; index++) {
+      if (this.u32[index] !== later.u32[index]) return false;
+    }
+    return this.u32[at.stx_size / 4] === later.u32[at.stx_size / 4] && this.u32[at.stx_size / 4 + 1] === later.u32[at.stx_size / 4 + 1];
   }
 
   /** Writes atime and mtime as two struct timespec for utimensat(2) at a 32-bit word index, word by word: no rounding. */

@@ -1,0 +1,58 @@
+// The worker's end of the pipe: frames in from the parent, frames out, errors and lines gathered into batches.
+
+import type { EntryError, ParentMessage, Snapshot, WorkerMessage } from "./protocol.ts";
+import { encodeFrame, FrameDecoder, maxParentFrameBytes, parentMessageSchema } from "./protocol.ts";
+
+/** Errors and lines per message; the protocol refuses more. */
+const batchEntries = 256;
+
+export class JobTalk {
+  private readonly writer = Bun.stdout.writer();
+  private readonly decoder = new FrameDecoder<ParentMessage>(parentMessageSchema, maxParentFrameBytes);
+  private errors: EntryError[] = [];
+  private lines: string[] = [];
+
+  /** Calls `onMessage` for each message until the parent closes the pipe or breaks the protocol; then `onEnd`. */
+  async listen(onMessage: (message: ParentMessage) => void, onEnd: () => void): Promise<void> {
+    try {
+      for await (const chunk of Bun.stdin.stream() as unknown as AsyncIterable<Uint8Array>) {
+        for (const message of this.decoder.push(chunk)) onMessage(message);
+      }
+    } finally {
+      onEnd();
+    }
+  }
+
+  error(error: EntryError): void {
+    this.errors.push(error);
+    if (this.errors.length >= batchEntries) this.flushBatches();
+  }
+
+  line(line: string): void {
+    this.lines.push(line);
+    if (this.lines.length >= batchEntries) this.flushBatches();
+  }
+
+  snapshot(snapshot: Snapshot): void {
+    this.flushBatches();
+    this.send({ type: "snapshot", snapshot });
+  }
+
+  send(message: WorkerMessage): void {
+    this.writer.write(encodeFrame(message));
+    void this.writer.flush();
+  }
+
+  /** After the last message: resolves when the parent's pipe has taken everything. */
+  async end(): Promise<void> {
+    await this.writer.end();
+  }
+
+  flushBatches(): void {
+    const { errors, lines } = this;
+    this.errors = [];
+    this.lines = [];
+    if (errors.length > 0) this.send({ type: "errors", errors });
+    if (lines.length > 0) this.send({ type: "lines", lines });
+  }
+}

@@ -1,0 +1,158 @@
+// What every step of one lane needs: its request, memory, engines and counters, made once per thread.
+
+import { FileCopier } from "../engines/file-copier.ts";
+import { InFlight } from "../engines/in-flight.ts";
+import { MetadataCopier } from "../engines/metadata.ts";
+import { Publisher } from "../engines/publish.ts";
+import { layout } from "../ffi/layout.ts";
+import { libc } from "../ffi/libc.ts";
+import { Arena } from "../ffi/memory.ts";
+import { Stat } from "../ffi/stat.ts";
+import { engineNames, type JobOptions, type JobRequest, type PreserveAttribute } from "../request.ts";
+import { BeneathOpener } from "../tree/open.ts";
+import { DirectoryTable } from "./directory.ts";
+import type { Entry } from "./entry.ts";
+import { HardLinks } from "./hard-links.ts";
+import { LaneControl } from "./lane-control.ts";
+import { type EntryPlace, type LaneMessage, Reporter } from "./reporter.ts";
+import { Counter, type Shared, Word } from "./shared.ts";
+
+/** F_DUPFD_CLOEXEC of fcntl(2). */
+const dupCloseOnExec = 1030;
+
+export interface LaneSetup {
+  readonly lane: number;
+  readonly shared: Shared;
+  readonly request: JobRequest;
+  readonly token: string;
+  readonly post: (message: LaneMessage) => void;
+}
+
+export class LaneContext {
+  readonly lane: number;
+  readonly shared: Shared;
+  readonly request: JobRequest;
+  readonly options: JobOptions;
+  readonly preserve: ReadonlySet<PreserveAttribute>;
+  readonly reporter: Reporter;
+  readonly control: LaneControl;
+  readonly copier: FileCopier;
+  readonly metadata: MetadataCopier;
+  readonly publisher: Publisher;
+  readonly directories: DirectoryTable;
+  readonly hardLinks: HardLinks;
+  readonly opener = new BeneathOpener();
+  /** Scratch C strings; each step resets to its own mark. */
+  readonly arena = new Arena(256 * 1024);
+  readonly empty: number;
+  /** The source entry at hand, its state afterwards, and whatever stands at the destination. */
+  readonly sourceStat: Stat;
+  readonly afterStat: Stat;
+  readonly destinationStat: Stat;
+  /** The entry or the directory at hand, for progress and for the report of a metadata loss. */
+  entry: Entry | null = null;
+  finishing: EntryPlace | null = null;
+  private readonly counters: number;
+  private readonly otherDevices = new Map<number, number>();
+
+  constructor(setup: LaneSetup) {
+    this.lane = setup.lane;
+    this.shared = setup.shared;
+    this.request = setup.request;
+    this.options = setup.request.options;
+    this.preserve = new Set(this.options.preserve);
+    this.counters = this.shared.counters(setup.lane);
+    this.reporter = new Reporter(this.shared, setup.lane, setup.request, setup.post);
+    this.control = new LaneControl(this.shared, setup.lane, () => this.reporter.current(this.place));
+    this.copier = new FileCopier(this.options, this.control);
+    this.metadata = new MetadataCopier(this.options.preserve, (attribute, errno, syscall) => this.lost(attribute, errno, syscall));
+    this.publisher = new Publisher({
+      token: setup.token,
+      inFlight: new InFlight(this.shared.inFlight, setup.lane),
+      nextTemporary: () => Atomics.add(this.shared.words, Word.nextTemporary, 1),
+    });
+    this.directories = new DirectoryTable(this.shared, setup.lane);
+    this.hardLinks = new HardLinks(this.shared);
+    this.empty = this.arena.cstring("");
+    this.sourceStat = new Stat(this.arena.allocate(layout.statx.size));
+    this.afterStat = new Stat(this.arena.allocate(layout.statx.size));
+    this.destinationStat = new Stat(this.arena.allocate(layout.statx.size));
+  }
+
+  /** Adds to one of this lane's counters. hot: */
+  count(counter: number, amount: number): void {
+    const index = this.counters + counter;
+    this.shared.floats[index] = (this.shared.floats[index] ?? 0) + amount;
+  }
+
+  /** Notes which engine moved the latest bytes. hot: */
+  countEngine(): void {
+    const index = engineNames.indexOf(this.copier.engine);
+    this.count(Counter.engineFiles + index, 1);
+    this.shared.floats[this.counters + Counter.engine] = index + 1;
+  }
+
+  /** A destination directory on another filesystem than the job's (a mount point inside it) is flushed by whoever entered it. */
+  noteDevice(device: number, fd: number): void {
+    if (this.options.durability !== "job" || this.otherDevices.has(device)) return;
+    const kept = libc.fcntl(fd, dupCloseOnExec, 0);
+    if (kept >= 0) this.otherDevices.set(device, kept);
+  }
+
+  /** At the end: flushes what noteDevice kept. */
+  syncOtherDevices(): void {
+    for (const fd of this.otherDevices.values()) {
+      const result = this.control.isCancelled ? 0 : libc.syncfs(fd);
+      libc.close(fd);
+      if (result === 0) continue;
+      const what = "cannot flush a filesystem below %d";
+      this.reporter.fail({ place: this.place, side: "destination", errno: -result, syscall: "syncfs", what, code: "flush-failed" });
+    }
+    this.otherDevices.clear();
+  }
+
+  close(fd: number): void {
+    if (fd >= 0) libc.close(fd);
+  }
+
+  private get place(): EntryPlace {
+    return this.finishing ?? this.entry?.place ?? { argument: 0, path: "", destinationRoot: this.request.destination };
+  }
+
+  private lost(attribute: PreserveAttribute, errno: number, syscall: string): void {
+    const gnu = this.options.gnu;
+    const isRequired = gnu.required.includes(attribute);
+    if (!isRequired && gnu.reduceDiagnostics) return;
+    this.reporter.fail({
+      place: this.place,
+      side: "destination",
+      errno,
+      syscall,
+      what: lossWords[attribute],
+      code: lossCodes[attribute],
+      severity: isRequired ? "error" : "warning",
+    });
+  }
+}
+
+const lossWords: Record<PreserveAttribute, string> = {
+  mode: "preserving permissions for %d",
+  times: "preserving times for %d",
+  owner: "failed to preserve ownership for %d",
+  xattr: "setting attributes for %d",
+  acl: "preserving permissions for %d",
+  hardlinks: "cannot create hard link %d",
+  links: "cannot create symbolic link %d",
+  sparse: "cannot keep holes of %d",
+};
+
+const lossCodes = {
+  mode: "mode-not-preserved",
+  times: "times-not-preserved",
+  owner: "owner-not-preserved",
+  xattr: "xattr-not-preserved",
+  acl: "xattr-not-preserved",
+  hardlinks: "too-many-links",
+  links: "not-supported",
+  sparse: "not-supported",
+} as const;

@@ -1,0 +1,84 @@
+// Pause, cancel, bandwidth and progress, asked for by the engines after every block and by the lane before every entry.
+
+import type { CopyControl } from "../engines/engine.ts";
+import { Command, Counter, Float, LaneWord, type Shared, Word } from "./shared.ts";
+
+/** Longest sleep of the limiter before it looks for pause and cancel again, milliseconds. */
+const maxSleepMs = 50;
+/** How far the limiter's clock may lag behind: what an idle job may save up, milliseconds. */
+const burstMs = 50;
+
+export class LaneControl implements CopyControl {
+  private readonly shared: Shared;
+  private readonly words: Int32Array;
+  private readonly floats: Float64Array;
+  private readonly bytesDone: number;
+  private readonly bytesCloned: number;
+  private readonly wantCurrent: number;
+  private readonly tellCurrent: () => void;
+
+  constructor(shared: Shared, lane: number, tellCurrent: () => void) {
+    this.shared = shared;
+    this.words = shared.words;
+    this.floats = shared.floats;
+    this.bytesDone = shared.counters(lane) + Counter.bytesDone;
+    this.bytesCloned = shared.counters(lane) + Counter.bytesCloned;
+    this.wantCurrent = shared.laneWords(lane) + LaneWord.wantCurrent;
+    this.tellCurrent = tellCurrent;
+  }
+
+  /** CopyControl: counts, then waits as long as the job is paused or over its limit; false when it was cancelled. hot: */
+  readonly advanced = (bytes: number, how: "copied" | "cloned"): boolean => {
+    this.floats[this.bytesDone] = (this.floats[this.bytesDone] ?? 0) + bytes;
+    if (how === "cloned") this.floats[this.bytesCloned] = (this.floats[this.bytesCloned] ?? 0) + bytes;
+    else if ((this.floats[Float.bandwidthLimit] ?? 0) > 0) this.limit(bytes);
+    return this.mayGoOn();
+  };
+
+  /** Takes back what a failed file had counted, so that the counters match what lies on disk. */
+  takeBack(bytes: number, cloned: number): void {
+    this.floats[this.bytesDone] = (this.floats[this.bytesDone] ?? 0) - bytes;
+    this.floats[this.bytesCloned] = (this.floats[this.bytesCloned] ?? 0) - cloned;
+  }
+
+  /** Before each entry and after each block: true to go on, false when cancelled; sleeps while paused. hot: */
+  mayGoOn(): boolean {
+    if (this.words[this.wantCurrent] === 1) {
+      this.words[this.wantCurrent] = 0;
+      this.tellCurrent();
+    }
+    const command = Atomics.load(this.words, Word.command);
+    return command === Command.run || this.obey();
+  }
+
+  get isCancelled(): boolean {
+    return Atomics.load(this.words, Word.command) === Command.cancel;
+  }
+
+  private obey(): boolean {
+    for (;;) {
+      const command = Atomics.load(this.words, Word.command);
+      if (command === Command.run) return true;
+      if (command === Command.cancel) return false;
+      Atomics.wait(this.words, Word.command, Command.pause);
+    }
+  }
+
+  // A shared virtual clock: each block moves it on by what it costs, and whoever is ahead of it sleeps. Lanes share one limit.
+  private limit(bytes: number): void {
+    const rate = this.floats[Float.bandwidthLimit] ?? 0;
+    this.shared.lock(Word.limiterLock);
+    const now = performance.timeOrigin + performance.now();
+    const start = Math.max(this.floats[Float.limiterTime] ?? 0, now - burstMs);
+    const until = start + (bytes / rate) * 1000;
+    this.floats[Float.limiterTime] = until;
+    this.shared.unlock(Word.limiterLock);
+    let left = until - now;
+    while (left > 1 && Atomics.load(this.words, Word.command) !== Command.cancel) {
+      // Nobody notifies this word with an intent for the limiter: it is only a place to sleep that a command wakes.
+      Atomics.wait(this.words, Word.command, Command.run, Math.min(left, maxSleepMs));
+      if (Atomics.load(this.words, Word.command) === Command.pause) return;
+      left = until - (performance.timeOrigin + performance.now());
+    }
+  }
+}

@@ -1,0 +1,93 @@
+// The worker's threads as its main thread sees them: their shared memory, when another one is started, and what they report.
+
+import { assert } from "../assert.ts";
+import { libc, Mmap } from "../ffi/libc.ts";
+import type { JobRequest } from "../request.ts";
+import type { LaneStart } from "./lane.ts";
+import { inFlightBytes } from "./protocol.ts";
+import type { LaneMessage } from "./reporter.ts";
+import { LaneWord, maxLanes, Shared, type SharedMemory, slotBytes, slotsPerLane, Word } from "./shared.ts";
+import { laneBytes } from "./work-list.ts";
+
+export interface LanesOptions {
+  readonly request: JobRequest;
+  readonly token: string;
+  /** Descriptor of the in-flight record, or -1. */
+  readonly inFlightFd: number;
+  readonly onMessage: (lane: number, message: LaneMessage) => void;
+  /** A thread failed to start or threw outside its own net. */
+  readonly onCrash: (message: string) => void;
+}
+
+export class Lanes {
+  readonly shared: Shared;
+  count = 0;
+  private readonly memory: SharedMemory;
+  private readonly lanesAddress: number;
+  private readonly options: LanesOptions;
+  private readonly workers: Worker[] = [];
+
+  constructor(options: LanesOptions) {
+    this.options = options;
+    this.lanesAddress = reserve(maxLanes * laneBytes);
+    const slots = reserve(maxLanes * slotsPerLane * slotBytes);
+    this.memory = { buffer: Shared.allocate(), slots, inFlight: mapInFlight(options.inFlightFd) };
+    this.shared = new Shared(this.memory);
+    // The leader holds the arguments from the start.
+    Atomics.store(this.shared.words, Word.active, 1);
+  }
+
+  /** Starts one more thread; the first one leads. */
+  add(): void {
+    const lane = this.count;
+    assert(lane < maxLanes, "more lanes than maxLanes");
+    this.count++;
+    const worker = new Worker(laneModule());
+    worker.onmessage = (event: { readonly data: LaneMessage }) => this.options.onMessage(lane, event.data);
+    worker.onerror = (event: { readonly message: string }) => this.options.onCrash(event.message);
+    const start: LaneStart = {
+      lane,
+      memory: this.memory,
+      lanes: this.lanesAddress,
+      request: this.options.request,
+      token: this.options.token,
+    };
+    worker.postMessage(start);
+    this.workers.push(worker);
+    Atomics.store(this.shared.words, Word.lanes, this.count);
+  }
+
+  /** Asks one lane in turn for its current file; it answers with a `current` message soon, unless it sleeps. */
+  askCurrent(turn: number): void {
+    this.shared.words[this.shared.laneWords(turn % this.count) + LaneWord.wantCurrent] = 1;
+  }
+
+  /** Sets the command word and wakes whoever sleeps on it. */
+  command(command: number): void {
+    const words = this.shared.words;
+    // A cancel is final: a late pause or resume must not undo it.
+    if (Atomics.load(words, Word.command) === 2) return;
+    Atomics.store(words, Word.command, command);
+    Atomics.notify(words, Word.command);
+    Atomics.notify(words, Word.answer);
+  }
+}
+
+/** In the compiled binary a thread's file is a further entry point, named relatively; from source it lies beside this one. */
+function laneModule(): string {
+  return Bun.main.startsWith("/$bunfs/") ? "./worker/lane.ts" : new URL("./lane.ts", import.meta.url).href;
+}
+
+function reserve(bytes: number): number {
+  const flags = Mmap.MAP_PRIVATE | Mmap.MAP_ANONYMOUS | Mmap.MAP_NORESERVE;
+  const address = libc.mmap(0, bytes, Mmap.PROT_READ | Mmap.PROT_WRITE, flags, -1, 0);
+  if (address < 0) throw new Error(`cannot reserve ${bytes} bytes of address space: errno ${-address}`);
+  return address;
+}
+
+function mapInFlight(fd: number): number {
+  if (fd < 0) return 0;
+  const address = libc.mmap(0, inFlightBytes, Mmap.PROT_READ | Mmap.PROT_WRITE, Mmap.MAP_SHARED, fd, 0);
+  // Without it, files are published by link or rename everywhere: slower, and as safe.
+  return Math.max(address, 0);
+}

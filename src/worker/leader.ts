@@ -1,0 +1,55 @@
+// Lane 0's way through a job: the arguments, the rest of the tree with everybody's help, then the flush and, for a move, the removal.
+
+import { At, libc, Open } from "../ffi/libc.ts";
+import { ArgumentCopier } from "./arguments.ts";
+import type { LaneContext } from "./lane-context.ts";
+import { phases } from "./protocol.ts";
+import { Word } from "./shared.ts";
+import type { TreeCopier } from "./tree-copier.ts";
+
+export class Leader {
+  private readonly context: LaneContext;
+  private readonly tree: TreeCopier;
+
+  constructor(context: LaneContext, tree: TreeCopier) {
+    this.context = context;
+    this.tree = tree;
+  }
+
+  run(): void {
+    const { shared, options, control } = this.context;
+    const words = shared.words;
+    Atomics.store(words, Word.phase, phases.indexOf("copying"));
+    const argumentCopier = new ArgumentCopier(this.context, this.tree);
+    argumentCopier.copyAll();
+    Atomics.sub(words, Word.active, 1);
+    this.tree.helpUntilQuiet();
+    if (options.durability === "job" && !control.isCancelled) this.flush(argumentCopier.intoDirectory);
+    Atomics.store(words, Word.done, 1);
+    Atomics.add(words, Word.work, 1);
+    Atomics.notify(words, Word.work);
+  }
+
+  // One flush of the destination's filesystem: done means on the device (rule 1).
+  private flush(intoDirectory: boolean): void {
+    const { shared, request, arena, reporter } = this.context;
+    Atomics.store(shared.words, Word.phase, phases.indexOf("flushing"));
+    const destination = request.destination.replace(/\/+$/, "") || "/";
+    const directory = intoDirectory ? destination : destination.slice(0, destination.lastIndexOf("/")) || "/";
+    const mark = arena.mark();
+    const fd = libc.openat(At.AT_FDCWD, arena.cstring(directory), Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
+    const result = fd < 0 ? fd : libc.syncfs(fd);
+    if (fd >= 0) libc.close(fd);
+    arena.reset(mark);
+    if (result === 0) return;
+    const place = { argument: 0, path: "", destinationRoot: request.destination };
+    reporter.fail({
+      place,
+      side: "destination",
+      errno: -result,
+      syscall: "syncfs",
+      what: "cannot flush the filesystem of %d",
+      code: "flush-failed",
+    });
+  }
+}

@@ -1,0 +1,155 @@
+// A lane's voice: errors, warnings and -v lines to the main thread, in GNU's words and with the names the user typed.
+
+import type { ByteString } from "../bytes.ts";
+import { Errno, errnoText } from "../errno.ts";
+import { type FailureCode, type FailureSide, failureCodeOf } from "../errors.ts";
+import { quoteName } from "../quote.ts";
+import type { JobRequest } from "../request.ts";
+import type { EntryError } from "./protocol.ts";
+import { Command, Counter, type Shared, Word } from "./shared.ts";
+
+/** What lanes post to the worker's main thread. */
+export type LaneMessage =
+  | { readonly type: "error"; readonly error: EntryError }
+  | { readonly type: "line"; readonly line: string }
+  | { readonly type: "current"; readonly path: string }
+  | { readonly type: "question"; readonly source: string; readonly destination: string; readonly message: string }
+  | { readonly type: "ready" }
+  | { readonly type: "done"; readonly reasons: readonly string[] }
+  | { readonly type: "crashed"; readonly message: string };
+
+/** Messages in flight to the main thread before a lane waits for it: bounds memory when a million entries fail. */
+const maxMessagesInFlight = 2048;
+
+/** Where an entry is: which argument, the path below it, and the argument's place at the destination. */
+export interface EntryPlace {
+  readonly argument: number;
+  /** Relative to the argument; "" for the argument itself. */
+  readonly path: string;
+  /** Absolute. */
+  readonly destinationRoot: string;
+}
+
+export interface FailureFacts {
+  readonly place: EntryPlace;
+  readonly side: FailureSide;
+  /** Positive errno, or 0 when copyd itself objects. */
+  readonly errno: number;
+  readonly syscall: string;
+  /** "cannot open %s for reading": %s and %d stand for the quoted source and destination; the errno's text is appended. */
+  readonly what: string;
+  readonly code?: FailureCode;
+  readonly severity?: "error" | "warning";
+  readonly engine?: string;
+  readonly offset?: number;
+}
+
+export class Reporter {
+  private readonly shared: Shared;
+  private readonly request: JobRequest;
+  private readonly post: (message: LaneMessage) => void;
+  private readonly counters: number;
+
+  constructor(shared: Shared, lane: number, request: JobRequest, post: (message: LaneMessage) => void) {
+    this.shared = shared;
+    this.request = request;
+    this.post = post;
+    this.counters = shared.counters(lane);
+  }
+
+  /** The source as messages show it: what the user typed, and the names below. */
+  sourceDisplay(place: EntryPlace): string {
+    const typed = this.request.options.gnu.names?.sources[place.argument] ?? this.request.sources[place.argument] ?? "";
+    return joinPath(typed, place.path);
+  }
+
+  destinationDisplay(place: EntryPlace): string {
+    const destination = this.request.destination;
+    const typed = this.request.options.gnu.names?.destination ?? destination;
+    return joinPath(joinPath(typed, place.destinationRoot.slice(destination.length)), place.path);
+  }
+
+  sourcePath(place: EntryPlace): string {
+    return joinPath(this.request.sources[place.argument] ?? "", place.path);
+  }
+
+  destinationPath(place: EntryPlace): string {
+    return joinPath(place.destinationRoot, place.path);
+  }
+
+  /** Counts and sends one failure; waits while the main thread is far behind. */
+  fail(facts: FailureFacts): void {
+    const severity = facts.severity ?? "error";
+    const counter = this.counters + (severity === "error" ? Counter.errors : Counter.warnings);
+    this.shared.floats[counter] = (this.shared.floats[counter] ?? 0) + 1;
+    const path = facts.side === "source" ? this.sourcePath(facts.place) : this.destinationPath(facts.place);
+    this.send({
+      type: "error",
+      error: {
+        path: path as ByteString,
+        side: facts.side,
+        code: facts.code ?? failureCodeOf(facts.errno, facts.side),
+        errno: facts.errno,
+        syscall: facts.syscall,
+        message: this.messageOf(facts).slice(0, 16384),
+        severity,
+        engine: facts.engine ?? "",
+        offset: facts.offset ?? -1,
+      },
+    });
+    if (severity === "error" && this.request.options.onError === "stop") {
+      Atomics.store(this.shared.words, Word.stopOnError, 1);
+      Atomics.store(this.shared.words, Word.command, Command.cancel);
+    }
+  }
+
+  line(text: string): void {
+    this.send({ type: "line", line: text.slice(0, 64 * 1024) });
+  }
+
+  current(place: EntryPlace): void {
+    this.post({ type: "current", path: this.sourcePath(place) });
+  }
+
+  question(source: string, destination: string, message: string): void {
+    this.post({ type: "question", source, destination, message });
+  }
+
+  done(reasons: readonly string[]): void {
+    this.post({ type: "done", reasons });
+  }
+
+  /** A name as GNU quotes it for the reader's locale. */
+  quote(name: string): string {
+    return quoteName(name as ByteString, this.request.options.gnu.names?.charset ?? "utf-8");
+  }
+
+  private messageOf(facts: FailureFacts): string {
+    const what = facts.what
+      .replace("%s", () => this.quote(this.sourceDisplay(facts.place)))
+      .replace("%d", () => this.quote(this.destinationDisplay(facts.place)));
+    return facts.errno === 0 ? what : `${what}: ${errnoText(facts.errno)}`;
+  }
+
+  private send(message: LaneMessage): void {
+    const words = this.shared.words;
+    while (Atomics.load(words, Word.errorsInFlight) > maxMessagesInFlight) {
+      Atomics.wait(words, Word.errorsInFlight, Atomics.load(words, Word.errorsInFlight), 20);
+    }
+    Atomics.add(words, Word.errorsInFlight, 1);
+    this.post(message);
+  }
+}
+
+/** "a" + "b" -> "a/b"; one slash between them whatever the first ends with; an empty second part adds nothing. */
+export function joinPath(directory: string, below: string): string {
+  if (below === "") return directory;
+  if (directory === "") return below;
+  if (below.startsWith("/")) return directory.endsWith("/") ? directory + below.slice(1) : directory + below;
+  return directory.endsWith("/") ? directory + below : `${directory}/${below}`;
+}
+
+/** True when a failure in the middle of a job means that nothing more can be written: each further entry would only repeat it. */
+export function isFatalForDestination(errno: number): boolean {
+  return errno === Errno.EROFS || errno === Errno.ENODEV;
+}

@@ -1,0 +1,200 @@
+// Copies directory trees depth first without recursion, and lends a hand in other lanes' directories when its own work is done.
+
+import { Errno } from "../errno.ts";
+import { DirentType, libc } from "../ffi/libc.ts";
+import { isDotOrDotDot, recordName, recordType } from "../tree/dirents.ts";
+import { DirectoryCopier } from "./copy-directory.ts";
+import { EntryCopier } from "./copy-file.ts";
+import type { Directory } from "./directory.ts";
+import { Entry } from "./entry.ts";
+import type { LaneContext } from "./lane-context.ts";
+import { batchBytes, Word } from "./shared.ts";
+import { type Stolen, Thief, WorkList } from "./work-list.ts";
+
+/** How long an idle lane sleeps before it looks again by itself, milliseconds. */
+const idleMs = 20;
+
+export class TreeCopier {
+  private readonly context: LaneContext;
+  private readonly files: EntryCopier;
+  private readonly directories: DirectoryCopier;
+  private readonly work: WorkList;
+  private readonly thief: Thief;
+  private readonly stolen: Stolen = { slot: -1, type: 0 };
+  private readonly stolenName: number;
+  private readonly stack: Directory[] = [];
+  private entryOrNull: Entry | null = null;
+  private readonly follow: boolean;
+
+  constructor(context: LaneContext, lanesAddress: number) {
+    this.context = context;
+    this.stolenName = context.arena.allocate(512);
+    this.files = new EntryCopier(context);
+    this.directories = new DirectoryCopier(context);
+    this.work = new WorkList(context.shared, lanesAddress, context.lane);
+    const start = this.stolenName - context.arena.memory.address;
+    this.thief = new Thief(context.shared, lanesAddress, context.lane, context.arena.memory.bytes.subarray(start, start + 512));
+    this.follow = context.options.symlinks === "follow";
+  }
+
+  /** Copies one argument whose entry was set up by the leader. */
+  copyArgument(entry: Entry, followArgument: boolean): void {
+    const outcome = this.files.copy(entry, followArgument);
+    if (outcome === "is-directory") this.copyDirectory(entry, followArgument);
+  }
+
+  /** Takes one piece of work from another lane and does it. False when there was nothing to take. */
+  help(): boolean {
+    if (!this.thief.steal(this.stolen)) return false;
+    const directory = this.context.directories.open(this.stolen.slot);
+    const bytes = this.context.arena.memory.bytes;
+    const entry = this.entryFor(directory);
+    entry.set(directory, this.stolenName, bytes, this.stolenName - this.context.arena.memory.address);
+    if (this.context.control.mayGoOn()) this.copyEntry(entry, this.stolen.type);
+    this.release(directory);
+    const words = this.context.shared.words;
+    if (Atomics.sub(words, Word.active, 1) === 1) {
+      Atomics.add(words, Word.work, 1);
+      Atomics.notify(words, Word.work);
+    }
+    return true;
+  }
+
+  /** Helps until the job is done. */
+  helpUntilDone(): void {
+    const words = this.context.shared.words;
+    while (Atomics.load(words, Word.done) === 0) {
+      Atomics.add(words, Word.idle, 1);
+      const seen = Atomics.load(words, Word.work);
+      Atomics.sub(words, Word.idle, 1);
+      if (this.help()) continue;
+      Atomics.add(words, Word.idle, 1);
+      if (Atomics.load(words, Word.done) === 0) Atomics.wait(words, Word.work, seen, idleMs);
+      Atomics.sub(words, Word.idle, 1);
+    }
+  }
+
+  /** The leader's: helps until no lane holds any work. */
+  helpUntilQuiet(): void {
+    const words = this.context.shared.words;
+    for (;;) {
+      const seen = Atomics.load(words, Word.work);
+      if (this.help()) continue;
+      if (Atomics.load(words, Word.active) === 0) return;
+      Atomics.wait(words, Word.work, seen, idleMs);
+    }
+  }
+
+  private copyEntry(entry: Entry, type: number): void {
+    if (type === DirentType.DIR) {
+      this.copyDirectory(entry, this.follow);
+      return;
+    }
+    if (this.files.copy(entry, this.follow) === "is-directory") this.copyDirectory(entry, this.follow);
+  }
+
+  private copyDirectory(entry: Entry, follow: boolean): void {
+    if (!this.context.options.recursive) {
+      const what = "-r not specified; omitting directory %s";
+      this.context.reporter.fail({ place: entry.place, side: "source", errno: 0, syscall: "", what, code: "source-is-directory" });
+      return;
+    }
+    const base = this.stack.length;
+    this.push(entry, follow);
+    while (this.stack.length > base) this.step();
+  }
+
+  // One directory's turn: list it, or enter its next subdirectory, or leave it.
+  private step(): void {
+    const directory = this.stack[this.stack.length - 1] as Directory;
+    if (!this.context.control.mayGoOn()) {
+      this.pop(directory);
+      return;
+    }
+    if (!directory.isListed) {
+      directory.isListed = true;
+      if (this.mayDescend(directory)) this.list(directory);
+      return;
+    }
+    const name = this.work.takeSubdirectory();
+    if (name === 0) {
+      this.pop(directory);
+      return;
+    }
+    const entry = this.entryFor(directory);
+    entry.set(directory, name, this.work.names, name - this.work.namesAddress);
+    this.push(entry, this.follow);
+  }
+
+  private push(entry: Entry, follow: boolean): void {
+    const directory = this.directories.enter(entry, follow);
+    if (directory === null) return;
+    this.stack.push(directory);
+    this.work.push(directory);
+  }
+
+  private pop(directory: Directory): void {
+    this.stack.pop();
+    this.work.pop();
+    this.release(directory);
+  }
+
+  private release(directory: Directory): void {
+    if (this.context.directories.release(directory)) this.directories.finish(directory);
+  }
+
+  // Files at once, subdirectories later: so one getdents buffer serves a lane whatever the depth.
+  private list(directory: Directory): void {
+    const { control, reporter } = this.context;
+    for (;;) {
+      const length = libc.getdents64(directory.fields.sourceFd, this.work.batchAddress, batchBytes);
+      if (length === 0) return;
+      if (length < 0) {
+        const { argument, path, destinationRoot } = directory.fields;
+        const place = { argument, path, destinationRoot };
+        reporter.fail({ place, side: "source", errno: -length, syscall: "getdents64", what: "error reading directory %s" });
+        return;
+      }
+      this.work.openBatch(directory, length);
+      for (let offset = this.work.takeEntry(); offset >= 0; offset = this.work.takeEntry()) {
+        this.listEntry(directory, offset);
+        if (!control.mayGoOn()) {
+          this.work.closeBatch();
+          return;
+        }
+      }
+    }
+  }
+
+  // hot: once an entry.
+  private listEntry(directory: Directory, offset: number): void {
+    const batch = this.work.batch;
+    const at = recordName(offset);
+    if (isDotOrDotDot(batch, at)) return;
+    const type = recordType(batch, offset);
+    if (type === DirentType.DIR) {
+      this.deferSubdirectory(directory, offset);
+      return;
+    }
+    const entry = this.entryFor(directory);
+    entry.set(directory, this.work.batchAddress + at, batch, at);
+    if (this.files.copy(entry, this.follow) === "is-directory") this.deferSubdirectory(directory, offset);
+  }
+
+  private deferSubdirectory(directory: Directory, offset: number): void {
+    if (this.work.addSubdirectory(offset)) return;
+    const { argument, path, destinationRoot } = directory.fields;
+    const place = { argument, path, destinationRoot };
+    this.context.reporter.fail({ place, side: "source", errno: Errno.ENOMEM, syscall: "", what: "too many subdirectories in %s" });
+  }
+
+  // -x: a mount point is made, not entered.
+  private mayDescend(directory: Directory): boolean {
+    return !this.context.options.oneFileSystem || directory.stat.device === directory.fields.argumentDevice;
+  }
+
+  private entryFor(directory: Directory): Entry {
+    this.entryOrNull ??= new Entry(directory);
+    return this.entryOrNull;
+  }
+}

@@ -1,0 +1,282 @@
+// The worker process: checks who it is, confines itself, starts its lanes, and reports about them ten times a second.
+
+import { availableParallelism } from "node:os";
+import { layout } from "../ffi/layout.ts";
+import { libc } from "../ffi/libc.ts";
+import { Arena } from "../ffi/memory.ts";
+import { engineNames } from "../request.ts";
+import { Answer } from "./conflict.ts";
+import { currentIdentity, verifyIdentity } from "./identity.ts";
+import { JobTalk } from "./job-talk.ts";
+import { Lanes } from "./lanes.ts";
+import { type ParentMessage, phases, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
+import type { LaneMessage } from "./reporter.ts";
+import { confine, sandboxPaths } from "./sandbox.ts";
+import { Command, Counter, Float, Word } from "./shared.ts";
+
+type StartMessage = Extract<ParentMessage, { type: "start" }>;
+type RecoverMessage = Extract<ParentMessage, { type: "recover" }>;
+
+/** A tree that takes longer than this is worth a second thread, which costs about 2 ms and 5 MB. Milliseconds. */
+const secondLaneAfterMs = 4;
+const RLIMIT_NOFILE = 7;
+
+/** `copyd worker`: internal; speaks the protocol on stdin and stdout. Resolves with the exit status. */
+export async function main(_argv: readonly string[]): Promise<number> {
+  const talk = new JobTalk();
+  return new Promise(() => {
+    // Not by letting the event loop run dry: lanes that sleep and the pipe from the parent would keep it going.
+    const resolve = (status: number): void => process.exit(status);
+    let job: RunningJob | null = null;
+    const onMessage = (message: ParentMessage): void => {
+      if (message.type === "start" || message.type === "recover") {
+        if (job === null) job = begin(talk, message, resolve);
+      } else job?.receive(message);
+    };
+    // Without a parent nobody records what is in flight: stop, leaving nothing unfinished.
+    const onEnd = (): void => {
+      if (job === null) resolve(1);
+      else job.receive({ type: "cancel" });
+    };
+    talk.listen(onMessage, onEnd).catch((cause: unknown) => {
+      process.stderr.write(`worker: ${cause instanceof Error ? cause.message : String(cause)}\n`);
+      if (job === null) resolve(1);
+    });
+  });
+}
+
+function begin(talk: JobTalk, message: StartMessage | RecoverMessage, resolve: (status: number) => void): RunningJob | null {
+  const refusal = message.identity === null ? null : verifyIdentity(message.identity);
+  const sandbox = refusal === null && message.sandbox !== "off" ? confine(sandboxPaths(message.request)) : null;
+  talk.send({
+    type: "hello",
+    pid: process.pid,
+    identity: currentIdentity(),
+    landlockAbi: sandbox?.abi ?? 0,
+    ioUring: "",
+  });
+  const unconfined =
+    sandbox !== null && !sandbox.confined && (message.sandbox === "strict" || !sandbox.unavailable) ? sandbox.message : null;
+  if (refusal !== null || unconfined !== null) {
+    talk.send({ type: "fatal", code: "worker-identity", message: refusal ?? unconfined ?? "" });
+    void talk.end().then(() => resolve(1));
+    return null;
+  }
+  raiseDescriptorLimit();
+  if (message.type === "start") return new RunningJob(talk, message, resolve);
+  void recover(talk, message).then(resolve);
+  return null;
+}
+
+async function recover(talk: JobTalk, message: RecoverMessage): Promise<number> {
+  const { removeInFlight } = await import("./recovery.ts");
+  removeInFlight(message.inFlightFd, message.token);
+  talk.send({ type: "result", outcome: "completed", snapshot: emptySnapshot, engines: {}, reasons: [] });
+  await talk.end();
+  return 0;
+}
+
+class RunningJob {
+  private readonly talk: JobTalk;
+  private readonly start: StartMessage;
+  private readonly lanes: Lanes;
+  private readonly resolve: (status: number) => void;
+  private readonly timers: ReturnType<typeof setInterval>[] = [];
+  private readonly reasons = new Set<string>();
+  private currentFile = "";
+  private lanesDone = 0;
+  private turn = 0;
+  private questions = 0;
+  private ended = false;
+
+  constructor(talk: JobTalk, start: StartMessage, resolve: (status: number) => void) {
+    this.talk = talk;
+    this.start = start;
+    this.resolve = resolve;
+    const { options } = start.request;
+    // Preserved modes are set exactly; otherwise the kernel applies the caller's umask, and default ACLs, by itself.
+    libc.umask(options.preserve.includes("mode") ? 0 : options.umask);
+    this.lanes = new Lanes({
+      request: start.request,
+      token: start.token,
+      inFlightFd: start.inFlightFd,
+      onMessage: (_lane, message) => this.hear(message),
+      onCrash: (message) => this.crash(message),
+    });
+    this.lanes.shared.floats[Float.bandwidthLimit] = options.bandwidthLimit;
+    this.lanes.add();
+    this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
+    setTimeout(() => this.addLanes(), secondLaneAfterMs);
+  }
+
+  receive(message: ParentMessage): void {
+    const { shared } = this.lanes;
+    switch (message.type) {
+      case "cancel":
+        this.lanes.command(Command.cancel);
+        break;
+      case "pause":
+        this.lanes.command(Command.pause);
+        break;
+      case "resume":
+        this.lanes.command(Command.run);
+        break;
+      case "set-options":
+        if (message.bandwidthLimit !== undefined) shared.floats[Float.bandwidthLimit] = message.bandwidthLimit;
+        break;
+      case "answer":
+        if (message.question !== this.questions) break;
+        Atomics.store(shared.words, Word.answer, Answer[message.choice] | (message.forAll ? Answer.forAll : 0));
+        Atomics.notify(shared.words, Word.answer);
+        break;
+      default:
+        break;
+    }
+  }
+
+  // Two lanes are what most trees can use: more only where there are cores, since creating files is the kernel's work.
+  private addLanes(): void {
+    if (this.ended || this.lanesDone > 0) return;
+    const { options } = this.start.request;
+    const ordered = options.gnu.verbose || options.gnu.debug || options.onConflict === "ask" || options.symlinks === "follow";
+    const wanted = this.start.lanes > 0 ? this.start.lanes : ordered ? 1 : Math.min(4, Math.max(2, availableParallelism()));
+    while (this.lanes.count < wanted) this.lanes.add();
+  }
+
+  private hear(message: LaneMessage): void {
+    const { shared } = this.lanes;
+    switch (message.type) {
+      case "error":
+        Atomics.sub(shared.words, Word.errorsInFlight, 1);
+        this.talk.error(message.error);
+        break;
+      case "line":
+        Atomics.sub(shared.words, Word.errorsInFlight, 1);
+        this.talk.line(message.line);
+        break;
+      case "current":
+        this.currentFile = message.path;
+        break;
+      case "question":
+        this.talk.flushBatches();
+        this.talk.send({
+          type: "question",
+          question: ++this.questions,
+          kind: "conflict",
+          source: message.source as Snapshot["currentFile"],
+          destination: message.destination as Snapshot["currentFile"],
+          message: message.message,
+        });
+        break;
+      case "done":
+        for (const reason of message.reasons) this.reasons.add(reason);
+        if (++this.lanesDone === this.lanes.count) this.finish();
+        break;
+      case "crashed":
+        this.crash(message.message);
+        break;
+    }
+  }
+
+  private tick(): void {
+    this.talk.snapshot(this.snapshot());
+    this.lanes.askCurrent(this.turn++);
+  }
+
+  private finish(): void {
+    if (this.ended) return;
+    this.end();
+    const { shared } = this.lanes;
+    const snapshot = this.snapshot();
+    const stopped = Atomics.load(shared.words, Word.stopOnError) === 1;
+    const cancelled = !stopped && Atomics.load(shared.words, Word.command) === Command.cancel;
+    const outcome = cancelled ? "cancelled" : snapshot.errorCount > 0 ? "failed" : "completed";
+    const engines: Record<string, number> = {};
+    engineNames.forEach((name, index) => {
+      const files = shared.total(Counter.engineFiles + index);
+      if (files > 0) engines[name] = files;
+    });
+    this.talk.flushBatches();
+    this.talk.send({ type: "result", outcome, snapshot, engines, reasons: [...this.reasons].slice(0, 32) });
+    void this.talk.end().then(() => this.resolve(0));
+  }
+
+  private crash(message: string): void {
+    if (this.ended) return;
+    this.end();
+    process.stderr.write(`lane: ${message}\n`);
+    this.talk.flushBatches();
+    this.talk.send({ type: "fatal", code: "internal", message: message.slice(0, 1000) });
+    // Other lanes may hold unfinished files: they end with this process, and the record names them for recovery.
+    void this.talk.end().then(() => process.exit(1));
+  }
+
+  private end(): void {
+    this.ended = true;
+    for (const timer of this.timers) clearInterval(timer);
+  }
+
+  private snapshot(): Snapshot {
+    const { shared } = this.lanes;
+    const total = (counter: number): number => Math.max(0, shared.total(counter));
+    const filesDone = total(Counter.filesDone);
+    const bytesDone = total(Counter.bytesDone);
+    const engine = shared.total(Counter.engine) === 0 ? "auto" : this.latestEngine();
+    return {
+      phase: phases[Atomics.load(shared.words, Word.phase)] ?? "copying",
+      paused: Atomics.load(shared.words, Word.command) === Command.pause,
+      totalsValid: false,
+      bytesTotal: Math.max(total(Counter.bytesTotal), bytesDone),
+      bytesDone,
+      bytesCloned: total(Counter.bytesCloned),
+      filesTotal: Math.max(total(Counter.filesTotal), filesDone),
+      filesDone,
+      filesSkipped: total(Counter.filesSkipped),
+      directoriesDone: total(Counter.directoriesDone),
+      errorCount: total(Counter.errors),
+      warningCount: total(Counter.warnings),
+      currentFile: this.currentFile as Snapshot["currentFile"],
+      engine,
+      lanes: this.lanes.count,
+    };
+  }
+
+  private latestEngine(): Snapshot["engine"] {
+    const { shared } = this.lanes;
+    for (let lane = 0; lane < this.lanes.count; lane++) {
+      const index = shared.floats[shared.counters(lane) + Counter.engine] ?? 0;
+      if (index > 0) return engineNames[index - 1] ?? "auto";
+    }
+    return "auto";
+  }
+}
+
+/** Deep trees hold two descriptors a level: as many as the hard limit allows. */
+function raiseDescriptorLimit(): void {
+  using arena = new Arena(64);
+  const limits = arena.allocate(16);
+  const at = (limits - arena.memory.address) / layout.timespec.tv_nsec;
+  if (libc.getrlimit(RLIMIT_NOFILE, limits) < 0) return;
+  const words = arena.memory.u32;
+  words[at * 2] = words[at * 2 + 2] ?? 0;
+  words[at * 2 + 1] = words[at * 2 + 3] ?? 0;
+  libc.setrlimit(RLIMIT_NOFILE, limits);
+}
+
+const emptySnapshot: Snapshot = {
+  phase: "copying",
+  paused: false,
+  totalsValid: false,
+  bytesTotal: 0,
+  bytesDone: 0,
+  bytesCloned: 0,
+  filesTotal: 0,
+  filesDone: 0,
+  filesSkipped: 0,
+  directoriesDone: 0,
+  errorCount: 0,
+  warningCount: 0,
+  currentFile: "" as Snapshot["currentFile"],
+  engine: "auto",
+  lanes: 0,
+};
