@@ -22,13 +22,16 @@ const mebibyte = 1024 * 1024;
 const sections = {
   service: {
     logLevel: { schema: z.enum(logLevels), standard: "info" } as Setting<LogLevel>,
+    // Without jobs, callers and subscribers for so long, the service ends; the next call starts it again. 0: it stays.
+    idleExitSeconds: whole(60, 0, 86_400),
   },
   /** What one call, or one caller, may ask of the bus side. */
   calls: {
-    // A file manager sends one path per selected file; a folder is one path whatever it holds.
-    maxSources: whole(4096, 1, 100_000),
-    // The wire codec takes some 0.6 microseconds a byte, during which nobody else is served.
-    maxArgumentBytes: whole(mebibyte, 4096, 16 * mebibyte),
+    // A file manager sends one path per selected file; a folder is one path whatever it holds. Decoding and checking so many
+    // takes some 20 ms, during which nobody else is served.
+    maxSources: whole(16_384, 1, 100_000),
+    // A command line of the usual ARG_MAX fits.
+    maxArgumentBytes: whole(4 * mebibyte, 4096, 16 * mebibyte),
     // A subscription costs a match on each job's change; no desktop runs this many programs that watch copies.
     maxSubscriptions: whole(64, 1, 4096),
     // A pending Wait is a reply that the service owes.

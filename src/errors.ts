@@ -228,6 +228,13 @@ export const failures = {
   "job-exists": row(own("JobExists"), "low", 2, false, "A job of yours with this token and other arguments exists: use another token."),
   "invalid-state": row(own("InvalidState"), "low", 2, false, "The job's state does not allow this now; see its State property."),
   "not-authorized": row(own("NotAuthorized"), "medium", 2, false, "An administrator must allow this (polkit)."),
+  "authorization-required": row(
+    bus("InteractiveAuthorizationRequired"),
+    "low",
+    2,
+    false,
+    "Allow the call to ask for a password (ALLOW_INTERACTIVE_AUTHORIZATION).",
+  ),
   "access-denied": row(bus("AccessDenied"), "medium", 2, false, "The service could not establish who is calling, or does not allow it."),
   "sandboxed-caller": row(
     own("SandboxedCaller"),

@@ -35,7 +35,7 @@ async function refusal(text: string, argv: readonly string[] = [], environment: 
 
 test("with no file, no variable and no flag the standard values hold, frozen", () => {
   const config = loadConfig(["--session"], { HOME: "/nonexistent", XDG_RUNTIME_DIR: "/run/user/1" });
-  expect(config.calls.maxSources).toBe(4096);
+  expect(config.calls.maxSources).toBe(16_384);
   expect(config.jobs.lingerMs).toBe(60_000);
   expect(config.file).toBe(null);
   expect(config.bus).toBe("session");

@@ -6,7 +6,7 @@ export const jobsPath = `${rootPath}/jobs`;
 
 /** Characters that an object path may have, so that a token is its last element as it stands. */
 export function isToken(text: string): boolean {
-  return /^[A-Za-z0-9_]{1,64}$/.test(text);
+  return /^[A-Za-z0-9_]{1,48}$/.test(text);
 }
 
 export function jobPath(uid: number, token: string): string {
@@ -26,6 +26,6 @@ export interface JobAddress {
 /** Which job a path means, if it has the form of one. */
 export function parseJobPath(path: string): JobAddress | undefined {
   if (!path.startsWith(`${jobsPath}/u`)) return undefined;
-  const match = /^(0|[1-9][0-9]{0,9})\/([A-Za-z0-9_]{1,64})$/.exec(path.slice(jobsPath.length + 2));
+  const match = /^(0|[1-9][0-9]{0,9})\/([A-Za-z0-9_]{1,48})$/.exec(path.slice(jobsPath.length + 2));
   return match === null ? undefined : { uid: Number(match[1]), token: match[2] ?? "" };
 }

@@ -64,7 +64,7 @@ export const optionFeatures: readonly string[] = ["token", ...optionKeys.map(({ 
 /** Throws bad-option unless it may name a job. */
 export function tokenOf(value: unknown): string {
   if (typeof value === "string" && isToken(value)) return value;
-  throw new CopyError("bad-option", `a token has 1 to 64 characters A-Z a-z 0-9 _, not '${excerpt(String(value))}'`);
+  throw new CopyError("bad-option", `a token has 1 to 48 characters A-Z a-z 0-9 _, not '${excerpt(String(value))}'`);
 }
 
 function isIgnored(key: string): boolean {

@@ -1,0 +1,137 @@
+// Tells subscribers what becomes of jobs: unicast, coalesced to a few messages a second, state changes at once, the end last.
+
+import type { Jobs, JobView } from "../jobs/api.ts";
+import { MessageType } from "./codec.ts";
+import type { BusConnection } from "./connection.ts";
+import { jobInterface, rootPath } from "./contract.ts";
+import { changedProperties, encodeResult, jobProperties } from "./job-properties.ts";
+import { jobPath } from "./object-path.ts";
+import type { ServiceLimits } from "./service-limits.ts";
+import { objectManagerInterface, propertiesInterface } from "./standard-interfaces.ts";
+import type { Subscriptions } from "./subscriptions.ts";
+import type { WireValue } from "./values.ts";
+
+interface Track {
+  /** What subscribers were last told. */
+  told: JobView;
+  latest: JobView;
+  /** performance.now() of the last PropertiesChanged. */
+  toldAtMs: number;
+  timer: Timer | undefined;
+}
+
+type Pace = Pick<ServiceLimits, "progressIntervalMs" | "crowdedProgressIntervalMs" | "crowdedJobs">;
+
+export class Announcer {
+  private readonly connection: BusConnection;
+  private readonly jobs: Jobs;
+  private readonly subscriptions: Subscriptions;
+  private readonly pace: Pace;
+  private readonly tracks = new Map<string, Track>();
+
+  constructor(connection: BusConnection, jobs: Jobs, subscriptions: Subscriptions, pace: Pace) {
+    this.connection = connection;
+    this.jobs = jobs;
+    this.subscriptions = subscriptions;
+    this.pace = pace;
+  }
+
+  added(job: JobView): void {
+    this.track(job);
+    const interfaces = (): WireValue => new Map([[jobInterface, jobProperties(job)]]);
+    this.signal(job, rootPath, objectManagerInterface, "InterfacesAdded", "oa{sa{sv}}", () => [pathOf(job), interfaces()]);
+  }
+
+  changed(job: JobView, urgent: boolean): void {
+    const track = this.track(job);
+    track.latest = job;
+    if (!this.isHeard(job)) return;
+    if (urgent) {
+      this.tell(track);
+    } else if (track.timer === undefined) {
+      const dueMs = track.toldAtMs + this.intervalMs() - performance.now();
+      if (dueMs <= 0) this.tell(track);
+      else track.timer = setTimeout(() => this.tell(track), dueMs);
+    }
+  }
+
+  /** The last properties, then Finished. Waits are answered by the caller after this. */
+  ended(job: JobView): void {
+    const track = this.track(job);
+    track.latest = job;
+    this.tell(track);
+    this.signal(job, pathOf(job), jobInterface, "Finished", "sa{sv}", () => [job.state, encodeResult(job.result)]);
+  }
+
+  lines(job: JobView, lines: readonly string[]): void {
+    const body = (): WireValue[] => [lines.map((line) => Buffer.from(line, "latin1"))];
+    this.signal(job, pathOf(job), jobInterface, "Lines", "aay", body, "lines");
+  }
+
+  removed(job: JobView): void {
+    clearTimeout(this.tracks.get(pathOf(job))?.timer);
+    this.tracks.delete(pathOf(job));
+    this.signal(job, rootPath, objectManagerInterface, "InterfacesRemoved", "oas", () => [pathOf(job), [jobInterface]]);
+  }
+
+  stop(): void {
+    for (const { timer } of this.tracks.values()) clearTimeout(timer);
+    this.tracks.clear();
+  }
+
+  private track(job: JobView): Track {
+    const path = pathOf(job);
+    let track = this.tracks.get(path);
+    if (track === undefined) {
+      track = { told: job, latest: job, toldAtMs: Number.NEGATIVE_INFINITY, timer: undefined };
+      this.tracks.set(path, track);
+    }
+    return track;
+  }
+
+  /** What has not been heard of because nobody listened is told with the next change: `told` stays behind until then. */
+  private tell(track: Track): void {
+    clearTimeout(track.timer);
+    track.timer = undefined;
+    if (!this.isHeard(track.latest)) return;
+    const changed = changedProperties(track.told, track.latest);
+    track.told = track.latest;
+    track.toldAtMs = performance.now();
+    if (changed.size === 0) return;
+    this.signal(track.latest, pathOf(track.latest), propertiesInterface, "PropertiesChanged", "sa{sv}as", () => [
+      jobInterface,
+      changed,
+      [],
+    ]);
+  }
+
+  private intervalMs(): number {
+    return this.jobs.counts().active > this.pace.crowdedJobs ? this.pace.crowdedProgressIntervalMs : this.pace.progressIntervalMs;
+  }
+
+  private isHeard({ owner, token }: JobView): boolean {
+    return this.subscriptions.hearing(owner.uid, token).length > 0;
+  }
+
+  /** Never broadcast: one message for each connection that may hear it, and none made when there is none. */
+  private signal(
+    job: JobView,
+    path: string,
+    interfaceName: string,
+    member: string,
+    signature: string,
+    body: () => readonly WireValue[],
+    what: "signals" | "lines" = "signals",
+  ): void {
+    const hearing = this.subscriptions.hearing(job.owner.uid, job.token, what);
+    if (hearing.length === 0) return;
+    const values = body();
+    for (const destination of hearing) {
+      this.connection.send({ type: MessageType.signal, destination, path, interface: interfaceName, member, signature, body: values });
+    }
+  }
+}
+
+function pathOf({ owner, token }: JobView): string {
+  return jobPath(owner.uid, token);
+}

@@ -1,0 +1,81 @@
+// One job on the bus: its methods decoded for the jobs room, its properties read from the view.
+
+import { assert } from "../assert.ts";
+import { CopyError } from "../errors.ts";
+import { hasEnded, type Jobs, type JobView } from "../jobs/api.ts";
+import type { Waits } from "./attachments.ts";
+import { contract, jobInterface } from "./contract.ts";
+import { encodeEntryError, encodeResult, isJobProperty, jobProperty } from "./job-properties.ts";
+import type { MethodHandler, ObjectInterface } from "./objects.ts";
+import { checkKeys, decodeRunningOptions, type KnownKeys } from "./options.ts";
+import { excerpt } from "./paths.ts";
+import type { ServiceLimits } from "./service-limits.ts";
+import { asVariantDict, dictValue } from "./values.ts";
+
+export interface JobObjectDependencies {
+  readonly jobs: Jobs;
+  readonly waits: Waits;
+  readonly limits: Pick<ServiceLimits, "maxListedErrors" | "maxReplyBytes">;
+}
+
+const choices = ["overwrite", "skip", "rename", "newer", "abort"] as const;
+
+/** The Job interface of a job that the caller owns. */
+export function jobObject(job: JobView, { jobs, waits, limits }: JobObjectDependencies): ObjectInterface {
+  const simple =
+    (action: (job: JobView) => void): MethodHandler =>
+    ([options]) => {
+      checkKeys(asVariantDict(options), {});
+      action(job);
+      return [];
+    };
+  return {
+    description: contract[jobInterface],
+    property: (name) => {
+      assert(isJobProperty(name), `the contract has the property ${name}`);
+      return jobProperty(job, name);
+    },
+    methods: {
+      Pause: simple((target) => jobs.pause(target)),
+      Resume: simple((target) => jobs.resume(target)),
+      Cancel: simple((target) => jobs.cancel(target)),
+      Forget: simple((target) => jobs.forget(target)),
+      Wait: async ([options], { sender, caller }) => {
+        checkKeys(asVariantDict(options), {});
+        const ended = hasEnded(job.state) ? job : await waits.wait(job, sender, caller.uid);
+        return [ended.state, encodeResult(ended.result)];
+      },
+      Answer: ([question, choice, options]) => {
+        const dict = asVariantDict(options);
+        const known: KnownKeys = { "for-all": "b" };
+        checkKeys(dict, known);
+        jobs.answer(job, Number(question), choiceOf(String(choice)), dictValue(dict, "for-all", "b") ?? false);
+        return [];
+      },
+      SetOptions: ([options]) => {
+        jobs.setOptions(job, decodeRunningOptions(asVariantDict(options)));
+        return [];
+      },
+      GetErrors: ([offset, limit]) => [listErrors(job, Number(offset), Number(limit), jobs, limits)],
+    },
+  };
+}
+
+function choiceOf(text: string): (typeof choices)[number] {
+  const choice = choices.find((known) => known === text);
+  if (choice === undefined) throw new CopyError("invalid-arguments", `choice is one of ${choices.join(", ")}, not '${excerpt(text)}'`);
+  return choice;
+}
+
+/** Fewer than asked for when they would not fit into one message; the caller goes on with a greater offset. */
+function listErrors(job: JobView, offset: number, limit: number, jobs: Jobs, limits: JobObjectDependencies["limits"]): unknown[] {
+  const wanted = Math.min(limit === 0 ? limits.maxListedErrors : limit, limits.maxListedErrors);
+  const listed: unknown[] = [];
+  let bytes = 0;
+  for (const error of jobs.errors(job, offset, wanted)) {
+    bytes += error.path.length + 3 * error.message.length + 500;
+    if (bytes > limits.maxReplyBytes && listed.length > 0) break;
+    listed.push(encodeEntryError(error));
+  }
+  return listed;
+}

@@ -1,0 +1,42 @@
+// What one caller may ask of the D-Bus service at once, each number with its reason. What jobs may ask is the jobs room's.
+
+export interface ServiceLimits {
+  /** Paths in one call: what a file manager may have selected. Beyond it, name the directory. */
+  readonly maxSources: number;
+  /** Bytes of paths in one call: a command line of the usual ARG_MAX fits. */
+  readonly maxArgumentBytes: number;
+  /** Of one user. Each subscribed connection is sent every signal. */
+  readonly maxSubscriptions: number;
+  /** Jobs that one subscription names. */
+  readonly maxTokensPerSubscription: number;
+  /** Of one user: calls of Wait not yet answered, each held in memory. */
+  readonly maxWaits: number;
+  /** Questions to polkit of one user under way: each may show a dialogue. */
+  readonly maxAuthorizationsPerUser: number;
+  /** Jobs in one reply of ListJobs or GetManagedObjects. */
+  readonly maxListedJobs: number;
+  /** Errors in one reply of GetErrors. */
+  readonly maxListedErrors: number;
+  /** Bytes of one reply, roughly: the bus ends connections that send messages beyond its own limit (32 MiB by default). */
+  readonly maxReplyBytes: number;
+  /** A job's PropertiesChanged are at least so far apart, and so far when many jobs run, milliseconds. State changes do not wait. */
+  readonly progressIntervalMs: number;
+  readonly crowdedProgressIntervalMs: number;
+  /** More running jobs than this are many. */
+  readonly crowdedJobs: number;
+}
+
+export const defaultServiceLimits: ServiceLimits = {
+  maxSources: 16_384,
+  maxArgumentBytes: 4 * 1024 * 1024,
+  maxSubscriptions: 64,
+  maxTokensPerSubscription: 256,
+  maxWaits: 256,
+  maxAuthorizationsPerUser: 8,
+  maxListedJobs: 1000,
+  maxListedErrors: 1000,
+  maxReplyBytes: 8 * 1024 * 1024,
+  progressIntervalMs: 250,
+  crowdedProgressIntervalMs: 1000,
+  crowdedJobs: 8,
+};

@@ -1,0 +1,230 @@
+// The D-Bus service: wires callers, objects, subscribers and jobs on one connection, and begins and ends its life on the bus.
+
+import { CopyError } from "../errors.ts";
+import { type Caller, hasEnded, type Jobs } from "../jobs/api.ts";
+import type { BusKind } from "./address.ts";
+import { Announcer } from "./announcer.ts";
+import { Companions, Waits } from "./attachments.ts";
+import { polkitAuthorize } from "./authorization.ts";
+import { type Message, MessageType } from "./codec.ts";
+import { type BusConnection, driver } from "./connection.ts";
+import { busName, jobInterface, managerInterface, rootPath } from "./contract.ts";
+import { Credentials } from "./credentials.ts";
+import { Dispatcher } from "./dispatcher.ts";
+import type { ReportInternal } from "./error-reply.ts";
+import { jobObject } from "./job-object.ts";
+import { jobProperties } from "./job-properties.ts";
+import { managerObject, newestThatFit } from "./manager-object.ts";
+import { jobPath, jobsPath, parseJobPath, userPath } from "./object-path.ts";
+import type { BusObject, ObjectInterface } from "./objects.ts";
+import { defaultServiceLimits, type ServiceLimits } from "./service-limits.ts";
+import { objectManagerDescription, objectManagerInterface } from "./standard-interfaces.ts";
+import { Subscriptions } from "./subscriptions.ts";
+import { createUserDatabase } from "./user-database.ts";
+import { Variant } from "./values.ts";
+
+export interface ServiceDependencies {
+  readonly connection: BusConnection;
+  readonly jobs: Jobs;
+  /** On the session bus only our own uid is served, and nothing needs polkit. */
+  readonly kind: BusKind;
+  readonly version: string;
+  readonly limits?: Partial<ServiceLimits>;
+  /** For errors that callers may not see. */
+  readonly reportInternal: ReportInternal;
+}
+
+/** RequestName's flag and answers, as the D-Bus specification numbers them. */
+const doNotQueue = 4;
+const primaryOwner = 1;
+const alreadyOwner = 4;
+
+export class Service {
+  private readonly connection: BusConnection;
+  private readonly jobs: Jobs;
+  private readonly limits: ServiceLimits;
+  private readonly subscriptions: Subscriptions;
+  private readonly waits: Waits;
+  private readonly companions = new Companions();
+  private readonly credentials: Credentials;
+  private readonly announcer: Announcer;
+  private readonly dispatcher: Dispatcher;
+  private readonly manager: ObjectInterface;
+  /** While the name is being given up: calls that came meanwhile. */
+  private held: Message[] | null = null;
+  /** Called when something was asked of the service or one of its jobs changed its state: what idleness counts from. */
+  onActivity: () => void = () => {};
+
+  constructor(dependencies: ServiceDependencies) {
+    const { connection, jobs, kind } = dependencies;
+    this.connection = connection;
+    this.jobs = jobs;
+    this.limits = { ...defaultServiceLimits, ...dependencies.limits };
+    this.subscriptions = new Subscriptions(this.limits);
+    this.waits = new Waits(this.limits.maxWaits);
+    this.credentials = new Credentials(connection, createUserDatabase(), kind === "session" ? (process.getuid?.() ?? -1) : null);
+    this.announcer = new Announcer(connection, jobs, this.subscriptions, this.limits);
+    this.manager = managerObject({
+      jobs,
+      subscriptions: this.subscriptions,
+      companions: this.companions,
+      limits: this.limits,
+      version: dependencies.version,
+      authorize: kind === "session" ? null : polkitAuthorize(connection),
+    });
+    this.dispatcher = new Dispatcher({
+      connection,
+      identify: (sender) => this.credentials.identify(sender),
+      requirePresent: (sender) => this.credentials.requirePresent(sender),
+      findObject: (path, caller) => this.findObject(path, caller),
+      reportInternal: dependencies.reportInternal,
+    });
+    this.dispatcher.onAnswered = () => this.onActivity();
+  }
+
+  /** Serves from now on: listens to the bus and the jobs. The name comes last, by `requestName`. */
+  async start(): Promise<void> {
+    this.listenToJobs();
+    this.connection.onMessage((message) => this.receive(message));
+    this.connection.onRefused((header, reason) => {
+      if (header.type === MessageType.call) this.dispatcher.refuse(header, reason);
+    });
+    // Connections that end, by the bus's own word: an empty third argument is "no new owner".
+    const rule = `type='signal',sender='${driver.name}',interface='${driver.name}',member='NameOwnerChanged',path='${driver.path}',arg2=''`;
+    await this.connection.callDriver("AddMatch", "s", [rule]);
+  }
+
+  /** True when the name is ours; false when another service has it. */
+  async requestName(): Promise<boolean> {
+    const reply = await this.connection.callDriver("RequestName", "su", [busName, doNotQueue]);
+    return reply.body[0] === primaryOwner || reply.body[0] === alreadyOwner;
+  }
+
+  /** Whether anybody needs the service: a call, a subscriber or a job that has not ended. */
+  isBusy(): boolean {
+    const { active, queued } = this.jobs.counts();
+    return this.dispatcher.unanswered > 0 || this.subscriptions.count > 0 || active > 0 || queued > 0;
+  }
+
+  /**
+   * Gives the name up unless somebody calls meanwhile. A call that the bus delivered before it took the name away must not be
+   * lost: it is held, and if there is one the name is asked for again and the call served. After a true answer, calls to the
+   * name start a new service.
+   */
+  async releaseIfIdle(): Promise<boolean> {
+    if (this.isBusy()) return false;
+    this.held = [];
+    await this.connection.callDriver("ReleaseName", "s", [busName]);
+    // The answer to ReleaseName came after every call that was meant for the name.
+    const calls: readonly Message[] = this.held;
+    if (calls.length === 0 && !this.isBusy()) return true;
+    const isOurs = await this.requestName();
+    const more: readonly Message[] = this.held;
+    this.held = null;
+    for (const call of more) {
+      if (isOurs) this.dispatcher.dispatch(call);
+      else this.dispatcher.refuseStopping(call);
+    }
+    return !isOurs;
+  }
+
+  /** Answers new calls with shutting-down; calls under way go on. */
+  refuseCalls(): void {
+    this.dispatcher.refuseCalls();
+  }
+
+  /** After the jobs have stopped: answers what still waits, gives the name up and lets go of everything. */
+  async stop(): Promise<void> {
+    this.waits.rejectAll(new CopyError("shutting-down", "the service is stopping"));
+    for (const call of this.held ?? []) this.dispatcher.refuseStopping(call);
+    this.announcer.stop();
+    // Rejected waits answer in the next turns of the microtask queue.
+    await Bun.sleep(0);
+    await this.connection.callDriver("ReleaseName", "s", [busName], 2_000).catch(() => undefined);
+  }
+
+  private receive(message: Message): void {
+    if (message.type === MessageType.call) {
+      this.onActivity();
+      if (this.held === null) this.dispatcher.dispatch(message);
+      else this.held.push(message);
+    } else if (message.sender === driver.name && message.member === "NameOwnerChanged" && message.signature === "sss") {
+      const [name, , newOwner] = message.body as readonly [string, string, string];
+      if (newOwner === "" && name.startsWith(":")) this.senderGone(name);
+    }
+  }
+
+  private senderGone(sender: string): void {
+    this.credentials.forget(sender);
+    this.subscriptions.remove(sender);
+    this.waits.senderGone(sender);
+    for (const job of this.companions.senderGone(sender)) {
+      const current = this.jobs.get(job.owner.uid, job.token);
+      if (current !== undefined && !hasEnded(current.state)) this.jobs.cancel(current);
+    }
+    this.onActivity();
+  }
+
+  private listenToJobs(): void {
+    this.jobs.on("added", (job) => this.announcer.added(job));
+    this.jobs.on("changed", (job, urgent) => this.announcer.changed(job, urgent));
+    this.jobs.on("lines", (job, lines) => this.announcer.lines(job, lines));
+    this.jobs.on("ended", (job) => {
+      this.announcer.ended(job);
+      this.waits.ended(job);
+      this.companions.remove(job);
+      this.onActivity();
+    });
+    this.jobs.on("removed", (job) => {
+      this.announcer.removed(job);
+      this.onActivity();
+    });
+  }
+
+  /** Jobs of others are not there: the same answer as for what does not exist. */
+  private findObject(path: string, caller: Caller): BusObject | undefined {
+    if (path === rootPath) {
+      const interfaces = new Map([
+        [managerInterface, this.manager],
+        [objectManagerInterface, this.objectManager()],
+      ]);
+      return { interfaces, children: ["jobs"] };
+    }
+    if (path === jobsPath) return nodeWith([lastElement(userPath(caller.uid))]);
+    if (path === userPath(caller.uid)) return nodeWith(this.jobs.list(caller.uid).map(({ token }) => token));
+    const address = parseJobPath(path);
+    if (address === undefined) return rootPath.startsWith(path === "/" ? "/" : `${path}/`) ? nodeWith([nextElement(path)]) : undefined;
+    const job = address.uid === caller.uid ? this.jobs.get(address.uid, address.token) : undefined;
+    if (job === undefined) return undefined;
+    const { jobs, waits, limits } = this;
+    return { interfaces: new Map([[jobInterface, jobObject(job, { jobs, waits, limits })]]), children: [] };
+  }
+
+  private objectManager(): ObjectInterface {
+    return {
+      description: objectManagerDescription,
+      property: () => new Variant("s", ""),
+      methods: {
+        GetManagedObjects: (_args, { caller }) => {
+          const { maxListedJobs, maxReplyBytes } = this.limits;
+          const jobs = newestThatFit(this.jobs.list(caller.uid), maxListedJobs, maxReplyBytes);
+          return [new Map(jobs.map((job) => [jobPath(job.owner.uid, job.token), new Map([[jobInterface, jobProperties(job)]])]))];
+        },
+      },
+    };
+  }
+}
+
+function nodeWith(children: readonly string[]): BusObject {
+  return { interfaces: new Map(), children };
+}
+
+function lastElement(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+/** The element of the root path that follows this beginning of it. */
+function nextElement(path: string): string {
+  const rest = rootPath.slice(path === "/" ? 1 : path.length + 1);
+  return rest.split("/")[0] ?? "";
+}

@@ -1,0 +1,169 @@
+// Jobs that copy nothing: the states of the jobs room in memory, moved on by the test. For tests of what the bus makes of them.
+
+import type { ByteString } from "../../src/bytes.ts";
+import { CopyError } from "../../src/errors.ts";
+import { type Caller, hasEnded, type JobResult, type Jobs, type JobsEvents, type JobView } from "../../src/jobs/api.ts";
+import type { JobRequest } from "../../src/request.ts";
+import type { EntryError } from "../../src/worker/protocol.ts";
+
+type Listeners = { [Name in keyof JobsEvents]: JobsEvents[Name][] };
+
+export class MemoryJobs implements Jobs {
+  /** What was asked of the jobs, in order: "pause abc", "set-options abc {...}". */
+  readonly asked: string[] = [];
+  private readonly views = new Map<string, JobView>();
+  private readonly errorLists = new Map<string, EntryError[]>();
+  private readonly listeners: Listeners = { added: [], removed: [], changed: [], ended: [], lines: [], errors: [] };
+  private closing = false;
+  private lastToken = 0;
+
+  submit(caller: Caller, token: string | null, request: JobRequest, options: { readonly asAdmin?: boolean } = {}): JobView {
+    if (this.closing) throw new CopyError("shutting-down", "the service is stopping");
+    const chosen = token ?? `memory${++this.lastToken}`;
+    const existing = this.get(caller.uid, chosen);
+    if (existing !== undefined) {
+      if (Bun.deepEquals(existing.request, request)) return existing;
+      throw new CopyError("job-exists", `your job '${chosen}' was given other arguments`);
+    }
+    const view = newView(chosen, caller, request, options.asAdmin ?? false);
+    this.views.set(key(view), view);
+    for (const listener of this.listeners.added) listener(view);
+    return view;
+  }
+
+  get(uid: number, token: string): JobView | undefined {
+    return this.views.get(`${uid}/${token}`);
+  }
+
+  list(uid: number | null): readonly JobView[] {
+    return [...this.views.values()].filter(({ owner }) => uid === null || owner.uid === uid);
+  }
+
+  cancel(job: JobView): void {
+    this.ask("cancel", job);
+    this.end(job, "cancelled");
+  }
+
+  pause(job: JobView): void {
+    this.ask("pause", job);
+    this.update(job, { state: "paused" }, true);
+  }
+
+  resume(job: JobView): void {
+    this.ask("resume", job);
+    this.update(job, { state: "running" }, true);
+  }
+
+  setOptions(job: JobView, options: object): void {
+    this.ask("set-options", job, JSON.stringify(options));
+  }
+
+  answer(job: JobView, question: number, choice: string, forAll: boolean): void {
+    this.ask("answer", job, `${question} ${choice} ${forAll}`);
+  }
+
+  errors(job: JobView, offset: number, limit: number): readonly EntryError[] {
+    return (this.errorLists.get(key(job)) ?? []).slice(offset, offset + limit);
+  }
+
+  forget(job: JobView): void {
+    if (!hasEnded(this.current(job).state)) throw new CopyError("invalid-state", "the job has not ended");
+    this.views.delete(key(job));
+    for (const listener of this.listeners.removed) listener(job);
+  }
+
+  on<Name extends keyof JobsEvents>(event: Name, listener: JobsEvents[Name]): void {
+    this.listeners[event].push(listener);
+  }
+
+  counts(): { readonly active: number; readonly queued: number } {
+    const states = [...this.views.values()].map(({ state }) => state);
+    const queued = states.filter((state) => state === "queued").length;
+    return { queued, active: states.filter((state) => state !== "queued" && !hasEnded(state)).length };
+  }
+
+  async shutdown(): Promise<void> {
+    this.closing = true;
+    for (const job of this.views.values()) if (!hasEnded(job.state)) this.end(job, "cancelled");
+  }
+
+  /** Changes a job's view and tells it. */
+  update(job: JobView, patch: Partial<JobView>, urgent = false): JobView {
+    const view = { ...this.current(job), ...patch };
+    this.views.set(key(view), view);
+    for (const listener of this.listeners.changed) listener(view, urgent);
+    return view;
+  }
+
+  end(job: JobView, state: JobResult["state"]): void {
+    const { filesDone, filesSkipped, bytesDone, bytesCloned, errorCount, warningCount } = this.current(job);
+    const counts = { filesDone, filesSkipped, bytesDone, bytesCloned, errorCount, warningCount };
+    const result: JobResult = {
+      state,
+      ...(state === "cancelled" && { code: "cancelled" }),
+      message: `the job has ${state}`,
+      ...counts,
+      elapsedUs: 1000,
+      reasons: ["memory"],
+      engines: { "read-write": filesDone },
+    };
+    const view = this.update(job, { state, result, finishedTimeUs: Date.now() * 1000, cancelable: false, pausable: false }, true);
+    for (const listener of this.listeners.ended) listener(view);
+  }
+
+  addErrors(job: JobView, errors: readonly EntryError[]): void {
+    this.errorLists.set(key(job), [...(this.errorLists.get(key(job)) ?? []), ...errors]);
+    this.update(job, { errorCount: this.current(job).errorCount + errors.length });
+    for (const listener of this.listeners.errors) listener(job, errors);
+  }
+
+  sayLines(job: JobView, lines: readonly string[]): void {
+    for (const listener of this.listeners.lines) listener(job, lines);
+  }
+
+  private current(job: JobView): JobView {
+    const view = this.views.get(key(job));
+    if (view === undefined) throw new CopyError("unknown-object", "no such job");
+    return view;
+  }
+
+  private ask(what: string, job: JobView, details = ""): void {
+    if (hasEnded(this.current(job).state)) throw new CopyError("invalid-state", `the job has ended: ${this.current(job).state}`);
+    this.asked.push(`${what} ${job.token} ${details}`.trimEnd());
+  }
+}
+
+function key({ owner, token }: JobView): string {
+  return `${owner.uid}/${token}`;
+}
+
+function newView(token: string, owner: Caller, request: JobRequest, asAdmin: boolean): JobView {
+  return {
+    token,
+    owner,
+    asAdmin,
+    request,
+    state: "queued",
+    phase: "scanning",
+    createdTimeUs: Date.now() * 1000,
+    startedTimeUs: 0,
+    finishedTimeUs: 0,
+    totalsValid: false,
+    bytesTotal: 0,
+    bytesDone: 0,
+    bytesCloned: 0,
+    filesTotal: 0,
+    filesDone: 0,
+    filesSkipped: 0,
+    errorCount: 0,
+    warningCount: 0,
+    rate: 0,
+    expectedEndTimeUs: 0,
+    currentFile: "" as ByteString,
+    engine: "auto",
+    question: null,
+    result: null,
+    cancelable: true,
+    pausable: true,
+  };
+}
