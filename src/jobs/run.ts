@@ -179,8 +179,8 @@ export class JobRun {
 
   private finish(record: "discard" | "keep"): void {
     try {
-      if (record === "discard") this.inFlight?.discard();
-      else this.inFlight?.keep();
+      if (this.inFlight !== null && record === "keep" && this.inFlight.wasUsed()) this.inFlight.keep();
+      else this.inFlight?.discard();
     } catch (cause) {
       this.logFailure("in-flight record not removed", cause instanceof Error ? cause.message : String(cause));
     }

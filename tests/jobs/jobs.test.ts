@@ -197,10 +197,12 @@ for (const [mode, code] of failing) {
 }
 
 test("a worker that cannot be started makes the job failed, and the service goes on", async () => {
-  const jobs = room({ self: ["/nonexistent"] });
+  await using state = await temporaryDirectory();
+  const jobs = room({ self: ["/nonexistent"], stateDirectory: state.path });
   const end = await untilEnded(jobs, jobs.submit(testCaller, null, testRequest("well")));
   expect(end.result).toMatchObject({ state: "failed", code: "worker-start" });
   expect(jobs.counts()).toEqual({ active: 0, queued: 0 });
+  expect(readdirSync(state.path)).toEqual([]);
 });
 
 test("a worker that does not stop when told to cancel is killed", async () => {
