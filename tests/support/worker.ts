@@ -2,7 +2,7 @@
 //
 // /test/MODE?KEY=VALUE&... as the first source chooses; the modes are listed in `modes` below.
 
-import { readFileSync, writeFileSync, writeSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, writeFileSync, writeSync } from "node:fs";
 import { encodeFrame, FrameDecoder, maxParentFrameBytes, parentMessageSchema, type Snapshot } from "../../src/worker/protocol.ts";
 
 type Message = ReturnType<FrameDecoder<ReturnType<typeof parentMessageSchema.parse>>["push"]>[number];
@@ -68,6 +68,14 @@ function hello(changes: { uid?: number; pid?: number } = {}): void {
   const groups = field("Groups").split(" ").filter(Boolean).map(Number);
   const identity = { uid: changes.uid ?? first("Uid"), gid: first("Gid"), groups, capabilities: field("CapEff") };
   send({ type: "hello", pid: changes.pid ?? process.pid, identity, landlockAbi: 0, ioUring: "not asked" });
+}
+
+function attempt(action: () => string): string {
+  try {
+    return action();
+  } catch (cause) {
+    return String(cause);
+  }
 }
 
 function exit(status = 0): void {
@@ -235,16 +243,11 @@ const modes: Record<string, () => void> = {
   /** Writes what it finds itself to be into the file that the destination names. */
   reports: () => {
     hello();
-    const { readdirSync, readlinkSync } = require("node:fs") as typeof import("node:fs");
-    const descriptors = readdirSync("/proc/self/fd").flatMap((fd) => {
-      try {
-        return [[Number(fd), readlinkSync(`/proc/self/fd/${fd}`)]];
-      } catch {
-        return [];
-      }
-    });
+    const descriptors = readdirSync("/proc/self/fd").map((fd) => attempt(() => `${fd} ${readlinkSync(`/proc/self/fd/${fd}`)}`));
     const status = readFileSync("/proc/self/status", "latin1");
-    const report = { status, cwd: process.cwd(), environment: process.env, descriptors, arguments: process.argv, request };
+    const reads = parameters.get("reads");
+    const read = reads === null ? "" : attempt(() => readFileSync(reads, "utf8"));
+    const report = { read, status, cwd: process.cwd(), environment: process.env, descriptors, arguments: process.argv, request };
     writeFileSync(request.destination, JSON.stringify(report));
     result("completed");
     exit();
@@ -264,6 +267,7 @@ for await (const chunk of Bun.stdin.stream()) {
       request = message.request;
       const [mode, query] = (request.sources[0] ?? "").replace("/test/", "").split("?");
       parameters = new URLSearchParams(query);
+      stays = parameters.has("stays");
       (modes[mode ?? ""] ?? run)();
     } else if (message.type === "recover") {
       hello();

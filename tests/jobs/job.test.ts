@@ -1,0 +1,289 @@
+// The job's state machine: each rule by example, and the invariants over random sequences of events.
+
+import { expect, test } from "bun:test";
+import type { ByteString } from "../../src/bytes.ts";
+import { CopyError } from "../../src/errors.ts";
+import { hasEnded, jobStates, type Question } from "../../src/jobs/api.ts";
+import { advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "../../src/jobs/job.ts";
+import { emptySnapshot } from "../../src/jobs/progress.ts";
+import { type EntryError, phases, type Snapshot } from "../../src/worker/protocol.ts";
+import { testCaller, testRequest } from "../support/jobs.ts";
+
+const question: Question = { id: 7, kind: "conflict", source: "/a" as ByteString, destination: "/b" as ByteString, message: "? " };
+const started: JobEvent = { type: "started" };
+const workerEnded: JobEvent = { type: "worker-ended" };
+
+function job(...events: readonly JobEvent[]): Job {
+  const fresh = newJob({ id: 1, token: "t", workToken: "w", owner: testCaller, asAdmin: false, request: testRequest("well") }, 1000);
+  return events.reduce((before, event, index) => advance(before, event, 2000 + index * 1000), fresh);
+}
+
+function snapshot(changes: Partial<Snapshot> = {}): JobEvent {
+  return { type: "snapshot", snapshot: { ...emptySnapshot, ...changes } };
+}
+
+function errors(...severities: readonly EntryError["severity"][]): JobEvent {
+  return { type: "errors", errors: severities.map((severity) => error(severity)) };
+}
+
+function error(severity: EntryError["severity"], code = "source-unreadable"): EntryError {
+  const message = "cannot open 'f\xc3\xbc': Permission denied";
+  return { path: "/f" as ByteString, side: "source", code, errno: 13, syscall: "openat", message, severity, engine: "", offset: -1 };
+}
+
+function result(outcome: "completed" | "failed" | "cancelled", changes: Partial<Snapshot> = {}): JobEvent {
+  return { type: "result", claim: { outcome, engines: {}, reasons: [] }, snapshot: { ...emptySnapshot, ...changes } };
+}
+
+function codeOf(before: Job, event: JobEvent): string {
+  try {
+    advance(before, event, 9000);
+  } catch (cause) {
+    return cause instanceof CopyError ? cause.code : String(cause);
+  }
+  return "allowed";
+}
+
+test("the worker's phases are the job's states", () => {
+  expect(job().state).toBe("queued");
+  expect(job(started).state).toBe("scanning");
+  expect(job(started, snapshot({ phase: "copying" })).state).toBe("running");
+  expect(job(started, snapshot({ phase: "copying", paused: true })).state).toBe("paused");
+  expect(job(started, snapshot({ phase: "flushing" })).state).toBe("finishing");
+  expect(job(started, snapshot({ phase: "verifying" })).state).toBe("finishing");
+  expect(job(started, { type: "question", question }).state).toBe("question");
+  expect(job(started, result("completed")).state).toBe("finishing");
+  expect(job(started, result("completed"), workerEnded).state).toBe("completed");
+});
+
+test("a worker's last word does not end the job: its death does", () => {
+  const claimed = job(started, result("completed"));
+  expect(viewOf(claimed).result).toBeNull();
+  expect(viewOf(advance(claimed, workerEnded, 9000)).result?.state).toBe("completed");
+});
+
+const outcomes: readonly (readonly [what: string, events: readonly JobEvent[], state: string, code: string | undefined])[] = [
+  ["nothing went wrong", [result("completed")], "completed", undefined],
+  ["only warnings", [errors("warning"), result("completed")], "completed", undefined],
+  ["an error was received and success is claimed", [errors("error"), result("completed")], "failed", "source-unreadable"],
+  ["an error is claimed and none was received", [result("completed", { errorCount: 1 })], "failed", "worker-protocol"],
+  ["an error was claimed once and is denied later", [snapshot({ errorCount: 1 }), result("completed")], "failed", "worker-protocol"],
+  ["failure is claimed without an error", [result("failed")], "failed", "worker-protocol"],
+  ["no result came", [], "failed", "worker-died"],
+  ["cancelled as asked", [{ type: "cancel-requested" }, result("cancelled")], "cancelled", "cancelled"],
+  [
+    "cancelled by an answer",
+    [{ type: "question", question }, { type: "answered", question: 7, choice: "abort" }, result("cancelled")],
+    "cancelled",
+    "cancelled",
+  ],
+  ["cancelled though nobody asked", [result("cancelled")], "failed", "worker-died"],
+  ["cancelled too late", [{ type: "cancel-requested" }, result("completed")], "completed", undefined],
+  ["cancelled after errors", [errors("error"), { type: "cancel-requested" }, result("cancelled")], "cancelled", "cancelled"],
+  ["the worker failed", [{ type: "worker-failed", failure: { code: "worker-silent", message: "x" } }], "failed", "worker-silent"],
+  [
+    "the worker failed while it was cancelled",
+    [{ type: "cancel-requested" }, { type: "worker-failed", failure: { code: "worker-silent", message: "x" } }],
+    "failed",
+    "worker-silent",
+  ],
+  [
+    "a result after the worker's failure",
+    [{ type: "worker-failed", failure: { code: "worker-protocol", message: "x" } }, result("completed")],
+    "failed",
+    "worker-protocol",
+  ],
+];
+
+for (const [what, events, state, code] of outcomes) {
+  test(`the outcome when ${what}: ${state}`, () => {
+    const ended = job(started, ...events, workerEnded);
+    expect(ended.state).toBe(state as Job["state"]);
+    expect(ended.result?.code).toBe(code as undefined);
+    expect(ended.result?.message.length).toBeGreaterThan(0);
+  });
+}
+
+test("messages for people are UTF-8, not the bytes of names", () => {
+  expect(job(started, errors("error"), result("failed"), workerEnded).result?.message).toBe("cannot open 'fü': Permission denied");
+});
+
+test("a job that waits can be paused, resumed and cancelled without a worker", () => {
+  expect(job({ type: "pause-requested" }).state).toBe("paused");
+  expect(codeOf(job({ type: "pause-requested" }), started)).toBe("invalid-state");
+  expect(job({ type: "pause-requested" }, { type: "resume-requested" }).state).toBe("queued");
+  const cancelled = job({ type: "cancel-requested" });
+  expect(viewOf(cancelled)).toMatchObject({ state: "cancelled", startedTimeUs: 0, cancelable: false, pausable: false });
+  expect(cancelled.result?.elapsedUs).toBe(0);
+});
+
+test("a flushing or cancelled job cannot be paused, an ended one takes no request at all", () => {
+  expect(codeOf(job(started, snapshot({ phase: "flushing" })), { type: "pause-requested" })).toBe("invalid-state");
+  expect(codeOf(job(started, { type: "cancel-requested" }), { type: "pause-requested" })).toBe("invalid-state");
+  const ended = job(started, result("completed"), workerEnded);
+  const requests: readonly JobEvent[] = [
+    { type: "pause-requested" },
+    { type: "resume-requested" },
+    { type: "cancel-requested" },
+    { type: "options-changed", bandwidthLimit: 1 },
+    { type: "answered", question: 7, choice: "skip" },
+    started,
+  ];
+  for (const request of requests) expect(codeOf(ended, request)).toBe("invalid-state");
+});
+
+test("a request whose goal is reached changes nothing", () => {
+  const running = job(started, snapshot({ phase: "copying" }));
+  expect(advance(running, { type: "resume-requested" }, 9000)).toBe(running);
+  expect(advance(running, { type: "options-changed", bandwidthLimit: 0 }, 9000)).toBe(running);
+  const paused = job({ type: "pause-requested" });
+  expect(advance(paused, { type: "pause-requested" }, 9000)).toBe(paused);
+});
+
+test("changed options show in the view, and the request that tokens are compared with stays", () => {
+  const changed = job(started, { type: "options-changed", bandwidthLimit: 5, priority: "low" });
+  expect(viewOf(changed).request.options).toMatchObject({ bandwidthLimit: 5, priority: "low" });
+  expect(changed.request.options).toMatchObject({ bandwidthLimit: 0, priority: "normal" });
+});
+
+test("what a worker says out of turn is ignored", () => {
+  const said = [snapshot({ bytesDone: 5 }), errors("error"), { type: "question", question } as const, result("completed"), workerEnded];
+  const queued = job();
+  for (const event of said) expect(advance(queued, event, 9000)).toBe(queued);
+  const ended = job(started, result("completed"), workerEnded);
+  for (const event of said) expect(advance(ended, event, 9000)).toBe(ended);
+});
+
+test("over random events the invariants hold", () => {
+  const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  const random = generator(seed);
+  try {
+    for (let round = 0; round < 3000; round++) walk(random);
+  } catch (cause) {
+    console.error(`TEST_SEED=${seed} repeats this`);
+    throw cause;
+  }
+});
+
+/** One job's life under random events: every step is checked against the step before. */
+function walk(random: () => number): void {
+  let before = freeze(job());
+  let errorsSent = 0;
+  let claimedErrors = 0;
+  let nowUs = 2000;
+  for (let step = 0; step < 40; step++) {
+    const event = freeze(randomEvent(random));
+    nowUs += Math.floor((random() - 0.1) * 200_000);
+    const heard = isStarted(before) && before.claim === null && before.workerFailure === null;
+    let after: Job;
+    try {
+      after = freeze(advance(before, event, nowUs));
+    } catch (cause) {
+      if (!(cause instanceof CopyError)) throw cause;
+      expect(cause.code).toBe("invalid-state");
+      continue;
+    }
+    if (heard && event.type === "errors") errorsSent += event.errors.filter(({ severity }) => severity === "error").length;
+    if (heard && (event.type === "snapshot" || event.type === "result")) {
+      claimedErrors = Math.max(claimedErrors, event.snapshot.errorCount);
+    }
+    checkStep(before, after);
+    checkOutcome(after, Math.max(errorsSent, claimedErrors));
+    before = after;
+  }
+}
+
+function checkStep(before: Job, after: Job): void {
+  expect(jobStates).toContain(after.state);
+  if (hasEnded(before.state)) expect(after).toBe(before);
+  const [one, other] = [viewOf(before), viewOf(after)];
+  for (const name of ["bytesDone", "bytesCloned", "filesDone", "filesSkipped", "errorCount", "warningCount"] as const) {
+    expect(other[name]).toBeGreaterThanOrEqual(one[name]);
+  }
+  expect(phases.indexOf(other.phase)).toBeGreaterThanOrEqual(phases.indexOf(one.phase));
+  expect(other.bytesTotal).toBeGreaterThanOrEqual(other.bytesDone);
+  expect(other.filesTotal).toBeGreaterThanOrEqual(other.filesDone);
+  if (one.totalsValid) {
+    expect(other.totalsValid).toBe(true);
+    expect(other.bytesDone * one.bytesTotal).toBeGreaterThanOrEqual(one.bytesDone * other.bytesTotal - 1);
+  }
+  expect(Number.isFinite(other.rate) && other.rate >= 0).toBe(true);
+  expect(Number.isSafeInteger(other.expectedEndTimeUs) && other.expectedEndTimeUs >= 0).toBe(true);
+  expect(other.question !== null).toBe(other.state === "question");
+  expect(other.result !== null).toBe(hasEnded(other.state));
+  expect(other.finishedTimeUs !== 0).toBe(hasEnded(other.state));
+  if (other.startedTimeUs === 0) expect(["queued", "paused", "cancelled"]).toContain(other.state);
+  else if (other.finishedTimeUs !== 0) expect(other.finishedTimeUs).toBeGreaterThanOrEqual(other.startedTimeUs);
+}
+
+function checkOutcome(after: Job, errorCount: number): void {
+  if (after.result === null) return;
+  const { state, code } = after.result;
+  expect(after.result.errorCount).toBe(errorCount);
+  const cancelledAsAsked =
+    after.cancelRequested && after.workerFailure === null && (after.claim?.outcome === "cancelled" || after.startedTimeUs === 0);
+  const wrong = errorCount > 0 || after.workerFailure !== null || after.claim?.outcome !== "completed";
+  expect(state).toBe(cancelledAsAsked ? "cancelled" : wrong ? "failed" : "completed");
+  expect(code === undefined).toBe(state === "completed");
+}
+
+function randomEvent(random: () => number): JobEvent {
+  const pick = <Value>(values: readonly [Value, ...Value[]]): Value => values[Math.floor(random() * values.length)] ?? values[0];
+  const count = (): number => Math.floor(random() * 1000);
+  const shot = (): Snapshot => ({
+    ...emptySnapshot,
+    phase: pick(["scanning", "scanning", "copying", "copying", "copying", "flushing", "verifying"]),
+    paused: random() < 0.2,
+    totalsValid: random() < 0.5,
+    bytesTotal: random() < 0.02 ? Number.MAX_SAFE_INTEGER : count(),
+    bytesDone: count(),
+    filesTotal: count(),
+    filesDone: count(),
+    filesSkipped: count(),
+    errorCount: random() < 0.05 ? 3 : 0,
+  });
+  const events: readonly [() => JobEvent, ...(() => JobEvent)[]] = [
+    () => started,
+    () => started,
+    () => ({ type: "snapshot", snapshot: shot() }),
+    () => ({ type: "snapshot", snapshot: shot() }),
+    () => ({ type: "snapshot", snapshot: shot() }),
+    () => (random() < 0.3 ? errors("error", "warning") : errors("warning")),
+    () => ({ type: "question", question }),
+    () => ({ type: "answered", question: pick([7, 8]), choice: pick(["skip", "overwrite", "abort"]) }),
+    () => ({ type: "pause-requested" }),
+    () => ({ type: "resume-requested" }),
+    () => (random() < 0.3 ? { type: "cancel-requested" } : { type: "resume-requested" }),
+    () => ({ type: "options-changed", bandwidthLimit: count() }),
+    () =>
+      random() < 0.3
+        ? {
+            type: "result",
+            claim: { outcome: pick(["completed", "completed", "failed", "cancelled"]), engines: {}, reasons: [] },
+            snapshot: shot(),
+          }
+        : started,
+    () => (random() < 0.1 ? { type: "worker-failed", failure: { code: "worker-died", message: "x" } } : started),
+    () => (random() < 0.3 ? workerEnded : started),
+  ];
+  return pick(events)();
+}
+
+/** Mulberry32: small, seeded, good enough to vary tests. */
+function generator(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Whoever changes what it was given fails. */
+function freeze<Value>(value: Value): Value {
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value;
+  Object.freeze(value);
+  for (const inner of Object.values(value)) freeze(inner);
+  return value;
+}

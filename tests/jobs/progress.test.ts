@@ -1,0 +1,72 @@
+// Rate and expected end: what is shown is near the truth, settles quickly, and never is nonsense.
+
+import { expect, test } from "bun:test";
+import { advanceProgress, emptySnapshot, type Progress, startProgress } from "../../src/jobs/progress.ts";
+import type { Snapshot } from "../../src/worker/protocol.ts";
+
+const total = 100_000_000_000;
+
+/** Snapshots every 100 ms at a steady rate, for so many seconds. */
+function steady(from: Progress, bytesPerSecond: number, seconds: number, changes: Partial<Snapshot> = {}): Progress {
+  let progress = from;
+  for (let step = 0; step < seconds * 10; step++) {
+    const bytesDone = progress.snapshot.bytesDone + bytesPerSecond / 10;
+    const snapshot = {
+      ...emptySnapshot,
+      phase: "copying" as const,
+      totalsValid: true,
+      bytesTotal: total,
+      filesTotal: 1,
+      bytesDone,
+      ...changes,
+    };
+    progress = advanceProgress(progress, snapshot, progress.sampledTimeUs + 100_000);
+  }
+  return progress;
+}
+
+function near(value: number, expected: number, tolerance: number): void {
+  expect(Math.abs(value - expected) / expected).toBeLessThan(tolerance);
+}
+
+test("a steady rate is shown from the first second, and the end follows from it", () => {
+  const progress = steady(startProgress(1e15), 100e6, 1);
+  near(progress.rate, 100e6, 0.01);
+  near(progress.expectedEndTimeUs - progress.sampledTimeUs, ((total - 100e6) / 100e6) * 1e6, 0.02);
+});
+
+test("a new rate is shown within ten seconds", () => {
+  const progress = steady(steady(startProgress(1e15), 500e6, 30), 50e6, 10);
+  near(progress.rate, 50e6, 0.4);
+});
+
+test("a pause shows no rate, and does not spoil the one after it", () => {
+  const running = steady(startProgress(1e15), 100e6, 10);
+  const paused = steady(running, 0, 60, { paused: true, bytesDone: running.snapshot.bytesDone });
+  expect(paused.rate).toBe(0);
+  expect(paused.expectedEndTimeUs).toBe(0);
+  near(steady(paused, 100e6, 1).rate, 100e6, 0.05);
+});
+
+test("nothing is foretold without totals, while flushing, or while nothing moves", () => {
+  expect(steady(startProgress(1e15), 100e6, 5, { totalsValid: false }).expectedEndTimeUs).toBe(0);
+  expect(steady(startProgress(1e15), 100e6, 5, { phase: "flushing" }).expectedEndTimeUs).toBe(0);
+  expect(steady(startProgress(1e15), 0, 5).expectedEndTimeUs).toBe(0);
+});
+
+test("many small files make an end although their bytes are few", () => {
+  let progress = startProgress(1e15);
+  for (let step = 1; step <= 50; step++) {
+    const snapshot = { ...emptySnapshot, phase: "copying" as const, totalsValid: true, filesTotal: 10_000, filesDone: step * 100 };
+    progress = advanceProgress(progress, snapshot, progress.sampledTimeUs + 100_000);
+  }
+  near(progress.expectedEndTimeUs - progress.sampledTimeUs, 5e6, 0.05);
+});
+
+test("a clock that is set back or stands still gives no nonsense", () => {
+  const running = steady(startProgress(1e15), 100e6, 5);
+  const back = advanceProgress(running, { ...running.snapshot, bytesDone: running.snapshot.bytesDone + 1 }, 5);
+  expect(back.rate).toBe(running.rate);
+  const still = advanceProgress(back, { ...back.snapshot, bytesDone: back.snapshot.bytesDone + 1 }, 5);
+  expect(Number.isFinite(still.rate)).toBe(true);
+});

@@ -1,0 +1,119 @@
+// Who is next: nobody waits for ever behind somebody else's jobs, and priorities order one's own.
+
+import { expect, test } from "bun:test";
+import { JobQueue, type Load, type Priority, type Queued, type QueueLimits } from "../../src/jobs/queue.ts";
+
+const limits: QueueLimits = { maxRunning: 2, maxRunningNow: 1, maxRunningPerUser: 2, maxWorkersPerUser: 3 };
+
+function queued(uid: number, token: string, priority: Priority = "normal"): Queued {
+  return { uid, token, priority };
+}
+
+function load(running: readonly Queued[] = [], paused: readonly Queued[] = []): Load {
+  const now = (jobs: readonly Queued[]): number => jobs.filter(({ priority }) => priority === "now").length;
+  return {
+    running: running.length,
+    runningNow: now(running),
+    ofUser: (uid) => {
+      const own = running.filter((job) => job.uid === uid);
+      return { running: own.length, runningNow: now(own), workers: own.length + paused.filter((job) => job.uid === uid).length };
+    },
+  };
+}
+
+/** The tokens in the order in which they would run if each ended before the next began. */
+function order(queue: JobQueue): string {
+  const tokens: string[] = [];
+  for (let job = queue.next(load()); job !== null; job = queue.next(load())) tokens.push(job.token);
+  return tokens.join(" ");
+}
+
+function filled(...jobs: readonly Queued[]): JobQueue {
+  const queue = new JobQueue(limits);
+  for (const job of jobs) queue.add(job);
+  return queue;
+}
+
+test("one user's jobs go by priority, then by age", () => {
+  const queue = filled(queued(1, "a"), queued(1, "b", "low"), queued(1, "c", "high"), queued(1, "d"), queued(1, "e", "now"));
+  expect(queue.size).toBe(5);
+  expect(order(queue)).toBe("e c a d b");
+  expect(queue.size).toBe(0);
+});
+
+test("users take turns, whatever each has queued and however urgent it calls it", () => {
+  const many = Array.from({ length: 4 }, (_, index) => queued(1, `a${index}`, "high"));
+  expect(order(filled(...many, queued(2, "b0"), queued(2, "b1", "low"), queued(3, "c0")))).toBe("a0 b0 c0 a1 b1 a2 a3");
+});
+
+test("a user who comes later is served before the next job of one who was just served", () => {
+  const queue = filled(queued(1, "a0"), queued(1, "a1"), queued(1, "a2"));
+  expect(queue.next(load())?.token).toBe("a0");
+  queue.add(queued(2, "b0"));
+  queue.add(queued(3, "c0"));
+  expect(order(queue)).toBe("a1 b0 c0 a2");
+});
+
+test("no more run than the limit, of all and of one user, and paused ones take no place but a worker", () => {
+  const running = [queued(1, "x"), queued(1, "y")];
+  expect(filled(queued(2, "a")).next(load(running))).toBeNull();
+  expect(filled(queued(2, "a")).next(load(running.slice(1)))?.token).toBe("a");
+  const wide = new JobQueue({ ...limits, maxRunning: 10 });
+  wide.add(queued(1, "a"));
+  expect(wide.next(load(running))).toBeNull();
+  const paused = [queued(1, "p"), queued(1, "q")];
+  expect(filled(queued(1, "a")).next(load([], paused))?.token).toBe("a");
+  expect(filled(queued(1, "a")).next(load([], [...paused, queued(1, "r")]))).toBeNull();
+  expect(filled(queued(1, "a"), queued(2, "b")).next(load([], [...paused, queued(1, "r")]))?.token).toBe("b");
+});
+
+test("now does not wait for a place, one for each user and only so many", () => {
+  const running = [queued(1, "x"), queued(2, "y")];
+  const first = queued(1, "n", "now");
+  expect(filled(queued(1, "a", "high"), first).next(load(running))?.token).toBe("n");
+  expect(filled(queued(1, "m", "now")).next(load([...running, first]))).toBeNull();
+  expect(filled(queued(3, "m", "now")).next(load([...running, first]))).toBeNull();
+});
+
+test("a job that may not start yet is passed over, not waited for", () => {
+  const queue = filled(queued(1, "usb1"), queued(1, "ssd"), queued(2, "usb2"));
+  expect(queue.next(load(), ({ token }) => !token.startsWith("usb"))?.token).toBe("ssd");
+  expect(queue.next(load(), ({ token }) => !token.startsWith("usb"))).toBeNull();
+  expect(queue.size).toBe(2);
+});
+
+test("what is removed is not served, and removing what is not there says so", () => {
+  const queue = filled(queued(1, "a"), queued(1, "b"));
+  expect(queue.remove(1, "a")).toBe(true);
+  expect(queue.remove(1, "a")).toBe(false);
+  expect(queue.remove(9, "a")).toBe(false);
+  expect(order(queue)).toBe("b");
+});
+
+test("random queues serve everybody, and nobody more than once more than another who waits", () => {
+  const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  let state = seed;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+  for (let round = 0; round < 200; round++) {
+    const queue = new JobQueue(limits);
+    const waiting = new Map<number, number>();
+    for (let index = random(40); index >= 0; index--) {
+      const uid = random(5);
+      queue.add(queued(uid, `${round}-${index}`, (["low", "normal", "high", "now"] as const)[random(4)] ?? "low"));
+      waiting.set(uid, (waiting.get(uid) ?? 0) + 1);
+    }
+    const served = new Map<number, number>();
+    for (let job = queue.next(load()); job !== null; job = queue.next(load())) {
+      served.set(job.uid, (served.get(job.uid) ?? 0) + 1);
+      waiting.set(job.uid, (waiting.get(job.uid) ?? 0) - 1);
+      for (const [uid, left] of waiting) {
+        const ahead = (served.get(job.uid) ?? 0) - (served.get(uid) ?? 0);
+        if (left > 0 && ahead > 1) throw new Error(`TEST_SEED=${seed}: user ${job.uid} is ${ahead} ahead of ${uid}`);
+      }
+    }
+    expect([...waiting.values()].every((left) => left === 0)).toBe(true);
+  }
+});
