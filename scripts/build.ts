@@ -1,13 +1,14 @@
 // Builds dist/copyd: one binary with Bun inside, every role, and nothing read from the folder it is started in.
 
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 const root = join(import.meta.dir, "..");
-const outfile = join(root, "dist/copyd");
+/** `bun scripts/build.ts [OUTFILE [ENTRY...]]` */
+const [outfile = "dist/copyd", ...entries] = process.argv.slice(2);
 
 /** A thread's file is an entry point of its own: `new Worker("./lane.ts")` finds it in the binary by this name. */
-const entrypoints = ["src/main.ts", "src/worker/lane.ts"].map((path) => join(root, path)).filter((path) => existsSync(path));
+const ownEntries = ["src/main.ts", "src/worker/lane.ts"].map((path) => join(root, path)).filter((path) => existsSync(path));
 
 /**
  * What dbus-next wants only optionally: X11's idea of the session bus, and descriptors over D-Bus. They are compiled in as
@@ -26,12 +27,18 @@ const absentPackages: Bun.BunPlugin = {
 };
 
 const result = await Bun.build({
-  entrypoints,
+  entrypoints: entries.length > 0 ? entries : ownEntries,
   plugins: [absentPackages],
   minify: true,
   bytecode: true,
   format: "esm",
-  compile: { outfile, autoloadDotenv: false, autoloadBunfig: false, autoloadTsconfig: false, autoloadPackageJson: false },
+  compile: {
+    outfile: resolve(root, outfile),
+    autoloadDotenv: false,
+    autoloadBunfig: false,
+    autoloadTsconfig: false,
+    autoloadPackageJson: false,
+  },
 });
 for (const message of result.logs) console.error(message);
 if (!result.success) process.exit(1);
