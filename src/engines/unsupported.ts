@@ -35,6 +35,7 @@ export function isWholePairErrno(errno: number): boolean {
 
 /** For a call that reads and writes at once: the source is at fault when reading there fails by itself. */
 export function sideAtFault(copy: DataCopy, errno: number, oneByte: number): "source" | "destination" {
-  if (errno === Errno.ENOSPC || errno === Errno.EDQUOT || errno === Errno.EFBIG || errno === Errno.EROFS) return "destination";
+  if (isUnsupportedErrno(errno) || errno === Errno.ENOSPC || errno === Errno.EDQUOT || errno === Errno.EFBIG || errno === Errno.EROFS)
+    return "destination";
   return libc.pread(copy.sourceFd, oneByte, 1, copy.offset) < 0 ? "source" : "destination";
 }
