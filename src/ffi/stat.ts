@@ -6,6 +6,21 @@ import { viewOf } from "./memory.ts";
 
 const at = layout.statx;
 const two32 = 2 ** 32;
+/** Indexes of the 32-bit words that tell one state of an inode from another. */
+const stateWords = [
+  at.stx_ino,
+  at.stx_ino + 4,
+  at.stx_dev_major,
+  at.stx_dev_minor,
+  at.stx_size,
+  at.stx_size + 4,
+  at.stx_mtime,
+  at.stx_mtime + 4,
+  at.stx_mtime + 8,
+  at.stx_ctime,
+  at.stx_ctime + 4,
+  at.stx_ctime + 8,
+].map((offset) => offset / 4);
 
 /** A view of one struct statx at an address somebody else owns (256 bytes); fields read the kernel's latest answer. */
 export class Stat {
@@ -117,6 +132,20 @@ export class Stat {
       if (this.u32[index] !== later.u32[index]) return false;
     }
     return this.u32[at.stx_size / 4] === later.u32[at.stx_size / 4] && this.u32[at.stx_size / 4 + 1] === later.u32[at.stx_size / 4 + 1];
+  }
+
+  /** 32 bits of a hash over device, inode, size, mtime and ctime (MurmurHash3's mixing); two seeds make 64. hot: */
+  stateKey(seed: number): number {
+    let hash = seed;
+    for (const index of stateWords) {
+      let word = Math.imul(this.u32[index] ?? 0, 0xcc9e2d51);
+      word = Math.imul((word << 15) | (word >>> 17), 0x1b873593);
+      hash ^= word;
+      hash = (Math.imul((hash << 13) | (hash >>> 19), 5) + 0xe6546b64) | 0;
+    }
+    hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+    return (hash ^ (hash >>> 16)) >>> 0;
   }
 
   /** Writes atime and mtime as two struct timespec for utimensat(2) at a 32-bit word index, word by word: no rounding. */

@@ -5,6 +5,7 @@ import { At, libc, Mode, Open } from "../ffi/libc.ts";
 import { Directory, type DirectoryFields } from "./directory.ts";
 import { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
+import { Mover } from "./move.ts";
 import { joinPath } from "./reporter.ts";
 import type { TreeCopier } from "./tree-copier.ts";
 
@@ -18,12 +19,18 @@ export class ArgumentCopier {
   /** What was made for earlier arguments, by final path: cp never overwrites what it has just made. */
   private readonly madeBy = new Map<string, number>();
 
+  /** Sources that a move copied because they could not be renamed. */
+  readonly toRemove: { readonly argument: number; readonly destinationRoot: string }[] = [];
+  private readonly mover: Mover | null;
+  private isSecondName = false;
+
   constructor(context: LaneContext, tree: TreeCopier) {
     this.context = context;
     this.tree = tree;
+    this.mover = context.request.operation === "move" ? new Mover(context) : null;
   }
 
-  /** Copies all sources in order; failures are reported. `each` runs for every argument once it was placed (moves use it). */
+  /** Copies (or renames) all sources in order; failures are reported. */
   copyAll(): void {
     if (!this.resolveDestination()) return;
     const { request, control } = this.context;
@@ -99,8 +106,24 @@ export class ArgumentCopier {
     entry.name = arena.cstring(root.slice(cut + 1) || ".");
     entry.bytes = arena.memory.bytes;
     entry.at = entry.name - arena.memory.address;
-    this.tree.copyArgument(entry, follow);
+    this.copyOrMove(entry, follow);
     libc.close(parentFd);
+  }
+
+  private copyOrMove(entry: Entry, follow: boolean): void {
+    const { argument, destinationRoot } = entry.directory.fields;
+    if (this.mover === null) {
+      this.tree.copyArgument(entry, follow);
+      return;
+    }
+    if (this.isSecondName) {
+      this.mover.dropSecondName(entry);
+      return;
+    }
+    const outcome = this.mover.rename(entry);
+    if (outcome !== "copy") return;
+    this.toRemove.push({ argument, destinationRoot });
+    this.tree.copyArgument(entry, false);
   }
 
   private openParent(argument: number, parentPath: string, root: string): number {
@@ -120,8 +143,11 @@ export class ArgumentCopier {
     const isSame = destinationStat.ofTarget(At.AT_FDCWD, arena.cstring(root)) === 0 && destinationStat.isSameFile(sourceStat);
     const isOneName = destinationStat.ofName(At.AT_FDCWD, arena.cstring(root)) === 0 && destinationStat.isSameFile(sourceStat);
     const isDirectory = sourceStat.type === Mode.S_IFDIR;
+    const isMove = this.mover !== null;
+    this.isSecondName = isMove && isOneName && !isDirectory && options.onConflict === "overwrite" && !this.isSameName(argument, root);
     arena.reset(mark);
-    if ((isSame || isOneName) && !isDirectory && options.gnu.backup === "none" && options.onConflict !== "rename") {
+    if (this.isSecondName) return true;
+    if ((isMove ? isOneName : isSame || isOneName) && !isDirectory && options.gnu.backup === "none" && options.onConflict !== "rename") {
       reporter.fail({ place, side: "source", errno: 0, syscall: "", what: "%s and %d are the same file", code: "same-file" });
       return false;
     }
@@ -131,7 +157,7 @@ export class ArgumentCopier {
         side: "source",
         errno: 0,
         syscall: "",
-        what: "cannot copy a directory, %s, into itself, %d",
+        what: isMove ? "cannot move %s to a subdirectory of itself, %d" : "cannot copy a directory, %s, into itself, %d",
         code: "into-itself",
       });
       return false;
@@ -143,6 +169,16 @@ export class ArgumentCopier {
     const what = "will not overwrite just-created %d with %s";
     reporter.fail({ place, side: "destination", errno: 0, syscall: "", what, code: "destination-exists" });
     return false;
+  }
+
+  /** True when source and destination are one directory entry: same name in the same directory, however it was spelt. */
+  private isSameName(argument: number, root: string): boolean {
+    const { request, arena, destinationStat, afterStat } = this.context;
+    const source = stripSlashes(request.sources[argument] ?? "");
+    if (source.slice(source.lastIndexOf("/") + 1) !== root.slice(root.lastIndexOf("/") + 1)) return false;
+    const parentOf = (path: string): number => arena.cstring(path.slice(0, path.lastIndexOf("/")) || "/");
+    const isKnown = destinationStat.ofTarget(At.AT_FDCWD, parentOf(source)) === 0 && afterStat.ofTarget(At.AT_FDCWD, parentOf(root)) === 0;
+    return !isKnown || destinationStat.isSameFile(afterStat);
   }
 
   /** True when context.sourceStat is the directory that `root` lies in, or one above it. */

@@ -83,7 +83,7 @@ export class EntryCopier {
   /** Runs `copyFirst` for the first name of an inode and links the others to its copy. */
   private withHardLinks(entry: Entry, copyFirst: () => FileOutcome): FileOutcome {
     const linked = this.hardLinker.link(entry);
-    if (linked === "linked") return this.done(entry);
+    if (linked === "linked") return this.done();
     if (linked === "failed") return "failed";
     const outcome = copyFirst();
     this.hardLinker.finished(outcome === "done" ? joinPath(entry.destinationDirectory, entry.text) : null);
@@ -138,7 +138,7 @@ export class EntryCopier {
     if (outcome !== "done") return outcome;
     if (closed < 0 && closed !== -Errno.EINTR) return this.fail(entry, "destination", closed, "close", "error writing %d");
     this.context.countEngine();
-    return this.done(entry);
+    return this.done();
   }
 
   // Data, then metadata, then proof that the source held still. The file is not published yet. hot:
@@ -203,7 +203,7 @@ export class EntryCopier {
     if (outcome !== "done") return outcome;
     if (closed < 0 && closed !== -Errno.EINTR) return this.fail(entry, "destination", closed, "close", "error writing %d");
     if (!options.gnu.attributesOnly && copier.copied + copier.cloned >= 0) this.context.countEngine();
-    return this.done(entry);
+    return this.done();
   }
 
   private refill(entry: Entry, sourceFd: number, fd: number): "done" | "failed" {
@@ -299,7 +299,7 @@ export class EntryCopier {
     this.context.entry = entry;
     if (sourceStat.type === Mode.S_IFLNK) metadata.toSymlink(sourceFd, entry.sourceName, sourceStat, directoryFd, entry.name);
     else metadata.toSpecial(sourceFd, entry.sourceName, sourceStat, directoryFd, entry.name);
-    return this.done(entry);
+    return this.done();
   }
 
   /** The first free "name (2)", "name (3)", ... */
@@ -336,8 +336,9 @@ export class EntryCopier {
     return isOwned ? sourceStat.permissions & 0o777 : sourceStat.permissions & 0o700;
   }
 
-  private done(_entry: Entry): FileOutcome {
+  private done(): FileOutcome {
     this.context.count(Counter.filesDone, 1);
+    this.context.copied?.add(this.context.sourceStat);
     return "done";
   }
 

@@ -10,6 +10,7 @@ import { Arena } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import { engineNames, type JobOptions, type JobRequest, type PreserveAttribute } from "../request.ts";
 import { BeneathOpener } from "../tree/open.ts";
+import { CopiedList } from "./copied-set.ts";
 import { DirectoryTable } from "./directory.ts";
 import type { Entry } from "./entry.ts";
 import { HardLinks } from "./hard-links.ts";
@@ -41,6 +42,8 @@ export class LaneContext {
   readonly publisher: Publisher;
   readonly directories: DirectoryTable;
   readonly hardLinks: HardLinks;
+  /** A move's record of what it may delete later; null for a copy. */
+  readonly copied: CopiedList | null;
   readonly opener = new BeneathOpener();
   /** Scratch C strings; each step resets to its own mark. */
   readonly arena = new Arena(256 * 1024);
@@ -72,6 +75,7 @@ export class LaneContext {
       nextTemporary: () => Atomics.add(this.shared.words, Word.nextTemporary, 1),
     });
     this.directories = new DirectoryTable(this.shared, setup.lane);
+    this.copied = setup.request.operation === "move" ? new CopiedList(this.shared, setup.lane) : null;
     this.hardLinks = new HardLinks(this.shared);
     this.empty = this.arena.cstring("");
     this.sourceStat = new Stat(this.arena.allocate(layout.statx.size));

@@ -4,7 +4,8 @@ import { At, libc, Open } from "../ffi/libc.ts";
 import { ArgumentCopier } from "./arguments.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { phases } from "./protocol.ts";
-import { Word } from "./shared.ts";
+import { SourceRemover } from "./remove-sources.ts";
+import { Counter, Word } from "./shared.ts";
 import type { TreeCopier } from "./tree-copier.ts";
 
 export class Leader {
@@ -24,14 +25,16 @@ export class Leader {
     argumentCopier.copyAll();
     Atomics.sub(words, Word.active, 1);
     this.tree.helpUntilQuiet();
-    if (options.durability === "job" && !control.isCancelled) this.flush(argumentCopier.intoDirectory);
+    const removes = argumentCopier.toRemove.length > 0;
+    const isFlushed = (options.durability === "job" || removes) && !control.isCancelled && this.flush(argumentCopier.intoDirectory);
+    if (removes && isFlushed) this.removeSources(argumentCopier);
     Atomics.store(words, Word.done, 1);
     Atomics.add(words, Word.work, 1);
     Atomics.notify(words, Word.work);
   }
 
   // One flush of the destination's filesystem: done means on the device (rule 1).
-  private flush(intoDirectory: boolean): void {
+  private flush(intoDirectory: boolean): boolean {
     const { shared, request, arena, reporter } = this.context;
     Atomics.store(shared.words, Word.phase, phases.indexOf("flushing"));
     const destination = request.destination.replace(/\/+$/, "") || "/";
@@ -41,15 +44,22 @@ export class Leader {
     const result = fd < 0 ? fd : libc.syncfs(fd);
     if (fd >= 0) libc.close(fd);
     arena.reset(mark);
-    if (result === 0) return;
+    if (result === 0) return true;
     const place = { argument: 0, path: "", destinationRoot: request.destination };
-    reporter.fail({
-      place,
-      side: "destination",
-      errno: -result,
-      syscall: "syncfs",
-      what: "cannot flush the filesystem of %d",
-      code: "flush-failed",
-    });
+    const what = "cannot flush the filesystem of %d";
+    reporter.fail({ place, side: "destination", errno: -result, syscall: "syncfs", what, code: "flush-failed" });
+    return false;
+  }
+
+  // mv keeps all sources when anything failed; a file manager's move keeps what failed and what holds it.
+  private removeSources(copied: ArgumentCopier): void {
+    const { shared, options, control } = this.context;
+    const hasErrors = shared.total(Counter.errors) > 0;
+    if (hasErrors && options.gnu.names !== null) return;
+    using remover = new SourceRemover(this.context, hasErrors);
+    for (const { argument, destinationRoot } of copied.toRemove) {
+      if (!control.mayGoOn()) return;
+      remover.remove(argument, destinationRoot);
+    }
   }
 }

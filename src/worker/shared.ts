@@ -84,7 +84,9 @@ export const Float = {
   hardLinkTable: 2,
   hardLinkPaths: 3,
   hardLinkPathsUsed: 4,
-  count: 8,
+  /** Address and length of each lane's list of what a move copied. */
+  copiedLists: 8,
+  count: 8 + maxLanes * 2,
 } as const;
 
 const laneWordsStart = Word.words;

@@ -206,7 +206,7 @@ class RunningJob {
     this.end();
     process.stderr.write(`lane: ${message}\n`);
     this.talk.flushBatches();
-    this.talk.send({ type: "fatal", code: "internal", message: message.slice(0, 1000) });
+    this.talk.send({ type: "fatal", code: "internal", message: (message.split("\n")[0] ?? "").slice(0, 1000) });
     // Other lanes may hold unfinished files: they end with this process, and the record names them for recovery.
     void this.talk.end().then(() => process.exit(1));
   }

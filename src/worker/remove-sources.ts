@@ -1,0 +1,158 @@
+// The last step of a move across filesystems: deletes the sources that were copied, and nothing else (rule 5).
+//
+// It walks the source anew and unlinks an entry only when the very state of its inode is in the set of what was copied. What
+// changed, appeared or failed meanwhile stays, and so does every directory that holds it.
+
+import { Errno } from "../errno.ts";
+import { layout } from "../ffi/layout.ts";
+import { At, libc, Mode, Open } from "../ffi/libc.ts";
+import { NativeMemory } from "../ffi/memory.ts";
+import { Stat } from "../ffi/stat.ts";
+import { isDotOrDotDot, nameString, recordLength, recordName } from "../tree/dirents.ts";
+import { CopiedSet } from "./copied-set.ts";
+import type { LaneContext } from "./lane-context.ts";
+import { type EntryPlace, joinPath } from "./reporter.ts";
+import { batchBytes } from "./shared.ts";
+
+const directoryFlags = Open.O_RDONLY | Open.O_DIRECTORY | Open.O_NOFOLLOW | Open.O_NONBLOCK | Open.O_CLOEXEC;
+
+interface OpenDirectory {
+  readonly fd: number;
+  readonly name: string;
+  readonly path: string;
+  /** Names of subdirectories not yet visited. */
+  readonly subdirectories: string[];
+}
+
+export class SourceRemover {
+  private readonly context: LaneContext;
+  private readonly copied: CopiedSet;
+  private readonly batch = new NativeMemory(batchBytes);
+  private readonly stat: Stat;
+  private readonly after: Stat;
+  /** With errors reported already, what is left behind needs no further word. */
+  private readonly isQuiet: boolean;
+
+  constructor(context: LaneContext, isQuiet: boolean) {
+    this.context = context;
+    this.isQuiet = isQuiet;
+    this.copied = new CopiedSet(context.shared);
+    this.stat = new Stat(context.arena.allocate(layout.statx.size));
+    this.after = new Stat(context.arena.allocate(layout.statx.size));
+  }
+
+  /** Removes what was copied of one argument. */
+  remove(argument: number, destinationRoot: string): void {
+    const source = (this.context.request.sources[argument] ?? "").replace(/\/+$/, "");
+    const place = { argument, path: "", destinationRoot };
+    if (this.removeName(At.AT_FDCWD, source, place) !== "directory") return;
+    this.removeTree(source, place);
+  }
+
+  [Symbol.dispose](): void {
+    this.batch[Symbol.dispose]();
+    this.copied[Symbol.dispose]();
+  }
+
+  private removeTree(source: string, top: EntryPlace): void {
+    const stack: OpenDirectory[] = [];
+    this.enter(stack, At.AT_FDCWD, source, top, "");
+    while (stack.length > 0) {
+      const directory = stack[stack.length - 1] as OpenDirectory;
+      const name = directory.subdirectories.pop();
+      if (name !== undefined) {
+        this.enter(stack, directory.fd, name, top, joinPath(directory.path, name));
+        continue;
+      }
+      stack.pop();
+      libc.close(directory.fd);
+      const parentFd = stack[stack.length - 1]?.fd ?? At.AT_FDCWD;
+      this.removeDirectory(parentFd, directory, top);
+    }
+  }
+
+  private enter(stack: OpenDirectory[], parentFd: number, name: string, top: EntryPlace, path: string): void {
+    const fd = this.withName(name, (address) => libc.openat(parentFd, address, directoryFlags, 0));
+    if (fd < 0) {
+      this.fail({ ...top, path }, fd, "openat", "cannot access %s");
+      return;
+    }
+    const directory = { fd, name, path, subdirectories: [] };
+    stack.push(directory);
+    this.removeFiles(directory, top);
+  }
+
+  // Removing while reading is fine with getdents64: an entry is reported or gone, and what is skipped keeps its directory.
+  private removeFiles(directory: OpenDirectory, top: EntryPlace): void {
+    for (;;) {
+      const length = libc.getdents64(directory.fd, this.batch.address, batchBytes);
+      if (length === 0) return;
+      if (length < 0) {
+        this.fail({ ...top, path: directory.path }, length, "getdents64", "error reading directory %s");
+        return;
+      }
+      for (let offset = 0; offset < length; offset += recordLength(this.batch.bytes, offset)) {
+        const at = recordName(offset);
+        if (isDotOrDotDot(this.batch.bytes, at)) continue;
+        const name = nameString(this.batch.bytes, at);
+        const outcome = this.removeName(directory.fd, name, { ...top, path: joinPath(directory.path, name) });
+        if (outcome === "directory") directory.subdirectories.push(name);
+      }
+    }
+  }
+
+  private removeName(directoryFd: number, name: string, place: EntryPlace): "removed" | "directory" | "left" {
+    return this.withName(name, (address) => {
+      const status = this.stat.ofName(directoryFd, address);
+      if (status < 0) return this.left(place, status, "statx", "cannot stat %s");
+      if (this.stat.type === Mode.S_IFDIR) return "directory";
+      if (!this.copied.has(this.stat)) return this.leftUncopied(place);
+      return this.unlink(directoryFd, address, place);
+    });
+  }
+
+  private unlink(directoryFd: number, address: number, place: EntryPlace): "removed" | "left" {
+    // The inode's other names get a new ctime by this very unlink: that state is noted as ours.
+    const hasOtherNames = this.stat.linkCount > 1;
+    const pathFlags = Open.O_PATH | Open.O_NOFOLLOW | Open.O_CLOEXEC;
+    const fd = hasOtherNames ? libc.openat(directoryFd, address, pathFlags, 0) : -1;
+    const removed = libc.unlinkat(directoryFd, address, 0);
+    if (fd >= 0) {
+      if (removed === 0 && this.after.ofDescriptor(fd, this.context.empty) === 0) this.copied.add(this.after);
+      libc.close(fd);
+    }
+    return removed === 0 ? "removed" : this.left(place, removed, "unlinkat", "cannot remove %s");
+  }
+
+  private removeDirectory(parentFd: number, directory: OpenDirectory, top: EntryPlace): void {
+    const removed = this.withName(directory.name, (address) => libc.unlinkat(parentFd, address, At.AT_REMOVEDIR));
+    if (removed === 0 || removed === -Errno.ENOENT) return;
+    // What keeps it was reported by its own name.
+    if (removed === -Errno.ENOTEMPTY || removed === -Errno.EEXIST) return;
+    this.fail({ ...top, path: directory.path }, removed, "unlinkat", "cannot remove %s");
+  }
+
+  private leftUncopied(place: EntryPlace): "left" {
+    if (this.isQuiet) return "left";
+    const what = "%s changed or appeared while it was moved, and was left in place";
+    this.context.reporter.fail({ place, side: "source", errno: 0, syscall: "statx", what, code: "source-changed" });
+    return "left";
+  }
+
+  private left(place: EntryPlace, result: number, syscall: string, what: string): "left" {
+    if (result !== -Errno.ENOENT) this.fail(place, result, syscall, what);
+    return "left";
+  }
+
+  private fail(place: EntryPlace, result: number, syscall: string, what: string): void {
+    this.context.reporter.fail({ place, side: "source", errno: -result, syscall, what });
+  }
+
+  private withName<Result>(name: string, use: (address: number) => Result): Result {
+    const { arena } = this.context;
+    const mark = arena.mark();
+    const result = use(arena.cstring(name));
+    arena.reset(mark);
+    return result;
+  }
+}
