@@ -8,9 +8,16 @@ sh "$root/scripts/bootstrap.sh" start
 # Settings and .env files of the folder that the user happens to stand in are not ours to read.
 copyd() { "$root/node_modules/.bin/bun" --no-env-file --config="$root/bunfig.toml" "$root/src/main.ts" "$@"; }
 
-# npm and Bun run scripts in the package's folder; relative paths mean the folder where the user typed the command.
+# npm and Bun run scripts in the package's folder; relative paths mean the folder where the user typed the command. npm says it
+# in INIT_CWD, Bun in the variable where npm says the package's folder.
+if [ "${npm_lifecycle_event:-}" = start ]; then
+  case ${npm_config_user_agent:-} in
+    bun/*) cd "${npm_config_local_prefix:-.}" ;;
+    *) cd "${INIT_CWD:-.}" ;;
+  esac
+fi
+
 if [ $# -gt 0 ]; then
-  cd "${INIT_CWD:-$PWD}"
   copyd cp -a --progress --local "$@"
   exit
 fi
