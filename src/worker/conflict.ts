@@ -67,7 +67,7 @@ export class ConflictResolver {
       Atomics.store(words, Word.answer, 0);
       Atomics.add(words, Word.question, 1);
       const place = entry.place;
-      const message = `overwrite ${reporter.quote(reporter.destinationDisplay(place))}?`;
+      const message = `overwrite ${reporter.quote(reporter.destinationDisplay(place))}? `;
       reporter.question(reporter.sourcePath(place), reporter.destinationPath(place), message);
       for (;;) {
         const answer = Atomics.load(words, Word.answer);
