@@ -29,6 +29,18 @@ export function doctorReport(paths: readonly ByteString[]): DoctorReport {
   };
 }
 
+/**
+ * `copyd worker --doctor PATH...`, a process of its own, since only workers load FFI: prints the report as JSON. The paths are
+ * absolute and percent-encoded, because arguments that are not UTF-8 do not survive being passed on.
+ */
+export function printDoctorReport(encodedPaths: readonly string[]): number {
+  const paths = encodedPaths.map(
+    (path) => path.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))) as ByteString,
+  );
+  process.stdout.write(`${JSON.stringify(doctorReport(paths))}\n`);
+  return 0;
+}
+
 function kernel(): Check {
   const [, major = "0", minor = "0"] = /^(\d+)\.(\d+)/.exec(release()) ?? [];
   const isOld = Number(major) < 5 || (Number(major) === 5 && Number(minor) < 6);

@@ -22,7 +22,8 @@ const secondLaneAfterMs = 4;
 const RLIMIT_NOFILE = 7;
 
 /** `copyd worker`: internal; speaks the protocol on stdin and stdout. Resolves with the exit status. */
-export async function main(_argv: readonly string[]): Promise<number> {
+export async function main(argv: readonly string[]): Promise<number> {
+  if (argv[0] === "--doctor") return (await import("./doctor.ts")).printDoctorReport(argv.slice(1));
   const talk = new JobTalk();
   return new Promise(() => {
     // Not by letting the event loop run dry: lanes that sleep and the pipe from the parent would keep it going.
