@@ -60,7 +60,17 @@ async function copy(command: CopyCommand, charset: MessageCharset): Promise<numb
     const start = await chooseRunner();
     const job = await start(request, talk.listener, { lanes: settings.lanes });
     talk.attach(job);
-    const interruption = catchInterruptions(job);
+    const interruption = catchInterruptions({
+      cancel: () => job.cancel(),
+      pause: () => {
+        talk.display.suspend();
+        job.pause();
+      },
+      resume: () => {
+        job.resume();
+        talk.display.resume();
+      },
+    });
     try {
       const result = await job.ended;
       return talk.finish(result) ?? statusOf(result, interruption.status());

@@ -18,7 +18,7 @@ const jsonIntervalMs = 250;
 export class CopyTalk {
   private readonly program: Program;
   private readonly json: boolean;
-  private readonly display: ProgressDisplay;
+  readonly display: ProgressDisplay;
   private readonly answers = new AnswerReader();
   private job: RunningJob | null = null;
   private errorsTold = 0;

@@ -46,7 +46,8 @@ export class ProgressDisplay {
   private nextDrawMs: number;
   /** The columns of the line on the screen; 0: none. */
   private drawnColumns = 0;
-  private suspended = false;
+  /** How many want nothing to be drawn: a question, and Ctrl-Z during it. */
+  private suspenders = 0;
   private timer: ReturnType<typeof setInterval> | null = null;
 
   /** `now` is milliseconds of the wall clock. */
@@ -72,12 +73,12 @@ export class ProgressDisplay {
 
   /** Clears the line and draws nothing until `resume`: somebody is asked something. */
   suspend(): void {
-    this.suspended = true;
+    this.suspenders++;
     this.clear();
   }
 
   resume(): void {
-    this.suspended = false;
+    this.suspenders = Math.max(0, this.suspenders - 1);
   }
 
   /** Clears the line and draws no more. */
@@ -95,15 +96,15 @@ export class ProgressDisplay {
   private drawIfDue(): void {
     const view = this.latest;
     const nowMs = this.now();
-    if (view === null || this.suspended || this.style.mode === "off" || nowMs < this.nextDrawMs) return;
+    if (view === null || this.suspenders > 0 || this.style.mode === "off" || nowMs < this.nextDrawMs) return;
     this.nextDrawMs = nowMs + this.intervalMs;
     if (this.style.mode === "sentences") this.terminal.write(`${progressSentence(view, nowMs * 1000)}\n`);
     else this.drawLine(view, nowMs);
   }
 
   private drawLine(view: ProgressView, nowMs: number): void {
-    // The last column is left free: writing there makes some terminals wrap.
-    const columns = Math.max(1, this.terminal.columns() - 1);
+    // The last column is left free, since writing there makes some terminals wrap, and two for the ^C that a terminal echoes.
+    const columns = Math.max(1, this.terminal.columns() - 3);
     const line = progressLine(view, { columns, color: this.style.color, charset: this.style.charset, nowUs: nowMs * 1000 });
     this.terminal.write(`${this.clearing()}${line}`);
     this.drawnColumns = columnsOf(line);
