@@ -2,9 +2,8 @@
 
 import { readlinkSync } from "node:fs";
 import { type ByteString, byteString, byteStringFromText } from "../bytes.ts";
+import { maxPathBytes } from "../request.ts";
 
-/** request.ts's maxPathBytes; not imported, since that loads zod, which a usage error need not wait for. */
-const maxPathBytes = 4095;
 /** The directory that /proc/0 would be: there is never a process 0, so what lies in it is never found (ENOENT). */
 const nowhere = "/proc/0";
 /** No filesystem of Linux has names of more than 255 bytes (ENAMETOOLONG). */

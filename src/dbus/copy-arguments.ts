@@ -2,7 +2,8 @@
 
 import type { ByteString } from "../bytes.ts";
 import { CopyError } from "../errors.ts";
-import { type JobRequest, requestSchema } from "../request.ts";
+import type { JobRequest } from "../request.ts";
+import { requestSchema } from "../request-schema.ts";
 import { decodeCopyOptions } from "./options.ts";
 import { pathFromBytes, pathFromUri } from "./paths.ts";
 import type { ServiceLimits } from "./service-limits.ts";

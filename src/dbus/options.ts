@@ -1,7 +1,8 @@
 // Decodes the a{sv} of a call: known keys only, each of exactly its type, each value one that the request's schema takes.
 
 import { CopyError } from "../errors.ts";
-import { type JobOptions, optionsSchema } from "../request.ts";
+import type { JobOptions } from "../request.ts";
+import { optionsSchema } from "../request-schema.ts";
 import { isToken } from "./object-path.ts";
 import { type OptionTree, optionKey, optionKeys, plainValue, setAt } from "./option-keys.ts";
 import { excerpt } from "./paths.ts";

@@ -94,6 +94,7 @@ export class JobRun {
       credentials: settings.mode === "system" ? (job.asAdmin ? rootCredentials : job.owner) : null,
       inFlightFd: inFlight.fd,
       limits: settings.workerLimits,
+      trusted: settings.mode === "embedded",
       ...(settings.self === null ? {} : { self: settings.self }),
       ...listeners,
       onStderr: (line) => settings.log("warning", "worker says", { job: job.token, uid: job.owner.uid, line }),

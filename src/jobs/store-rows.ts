@@ -2,8 +2,10 @@
 
 import { z } from "zod";
 import { isFailureCode } from "../errors.ts";
-import { byteStringSchema, engineChoices, optionsSchema, requestSchema } from "../request.ts";
-import { type EntryError, entryErrorSchema, snapshotSchema } from "../worker/protocol.ts";
+import { engineChoices } from "../request.ts";
+import { byteStringSchema, optionsSchema, requestSchema } from "../request-schema.ts";
+import type { EntryError } from "../worker/protocol.ts";
+import { entryErrorSchema, snapshotSchema } from "../worker/protocol-schema.ts";
 import { jobStates } from "./api.ts";
 import type { Job } from "./job.ts";
 

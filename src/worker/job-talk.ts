@@ -1,14 +1,14 @@
 // The worker's end of the pipe: frames in from the parent, frames out, errors and lines gathered into batches.
 
 import type { EntryError, ParentMessage, Snapshot, WorkerMessage } from "./protocol.ts";
-import { encodeFrame, FrameDecoder, maxParentFrameBytes, parentMessageSchema } from "./protocol.ts";
+import { encodeFrame, FrameDecoder, maxParentFrameBytes, trustingParser } from "./protocol.ts";
 
 /** Errors and lines per message; the protocol refuses more. */
 const batchEntries = 256;
 
 export class JobTalk {
   private readonly writer = Bun.stdout.writer();
-  private readonly decoder = new FrameDecoder<ParentMessage>(parentMessageSchema, maxParentFrameBytes);
+  private readonly decoder = new FrameDecoder<ParentMessage>(trustingParser(), maxParentFrameBytes);
   private errors: EntryError[] = [];
   private lines: string[] = [];
 

@@ -9,11 +9,12 @@ import {
   encodeFrame,
   FrameDecoder,
   type Identity,
+  type MessageParser,
   maxWorkerFrameBytes,
   type ParentMessage,
   ProtocolViolation,
+  trustingParser,
   type WorkerMessage,
-  workerMessageSchema,
 } from "./protocol.ts";
 import {
   type Credentials,
@@ -74,6 +75,8 @@ export interface WorkerOptions {
   /** This side's descriptor of the in-flight record; stays the caller's to close. */
   readonly inFlightFd: number;
   readonly limits?: Partial<WorkerLimits>;
+  /** Embedded, the worker is this very program as this very user, and its messages are taken as they are. */
+  readonly trusted?: boolean;
   /** Instead of this program itself; tests use it. */
   readonly self?: readonly string[];
   readonly onMessage: (message: LiveMessage) => void;
@@ -122,7 +125,6 @@ class WorkerConnection implements WorkerHandle {
   private readonly stdout: ChunkReader;
   private readonly stderr: ChunkReader;
   private readonly identity: Identity | null;
-  private readonly decoder = new FrameDecoder(workerMessageSchema, maxWorkerFrameBytes);
   private readonly timers = new Set<ReturnType<typeof setTimeout>>();
   private readonly messages: Allowance;
   private readonly bytes: Allowance;
@@ -181,11 +183,12 @@ class WorkerConnection implements WorkerHandle {
   private async readMessages(): Promise<void> {
     const drained = this.process.exited.then(() => this.after(drainTimeoutMs, () => abandon(this.stdout)));
     try {
+      const decoder = new FrameDecoder(await parserFor(this.options), maxWorkerFrameBytes);
       for (;;) {
         const { done, value } = await this.stdout.read();
         if (done || value === undefined) break;
         if (this.failure !== null || this.result !== null) continue;
-        this.receive(value);
+        this.receive(decoder, value);
         const waitMs = this.bytes.take(value.length);
         if (waitMs > 0) await Bun.sleep(waitMs);
       }
@@ -199,9 +202,9 @@ class WorkerConnection implements WorkerHandle {
     this.finish("gone");
   }
 
-  private receive(chunk: Uint8Array): void {
+  private receive(decoder: FrameDecoder<WorkerMessage>, chunk: Uint8Array): void {
     try {
-      for (const message of this.decoder.push(chunk)) {
+      for (const message of decoder.push(chunk)) {
         this.silentTicks = 0;
         this.handle(message);
         if (this.failure !== null || this.result !== null) return;
@@ -347,6 +350,11 @@ function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subproces
 /** Reads no more; a stray child of the worker could hold the pipe open for ever. Harmless on a stream that has ended. */
 function abandon(reader: ChunkReader): void {
   reader.cancel().catch(() => undefined);
+}
+
+/** zod is loaded only by those who need it. */
+async function parserFor({ trusted }: WorkerOptions): Promise<MessageParser<WorkerMessage>> {
+  return trusted === true ? trustingParser() : (await import("./protocol-schema.ts")).workerMessageSchema;
 }
 
 /** How a fault met while reading a worker is named. */

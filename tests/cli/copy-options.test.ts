@@ -10,7 +10,8 @@ import { type CallerContext, requestOf } from "../../src/cli/copy-request.ts";
 import type { Program } from "../../src/cli/copy-settings.ts";
 import { UsageError, usageMessage } from "../../src/cli/getopt.ts";
 import { messageCharset } from "../../src/quote.ts";
-import { type JobRequest, requestSchema } from "../../src/request.ts";
+import type { JobRequest } from "../../src/request.ts";
+import { requestSchema } from "../../src/request-schema.ts";
 
 type Environment = Readonly<Record<string, string>>;
 

@@ -6,7 +6,8 @@ import { encodeOptions, optionKeys, optionsAsTold } from "../../src/dbus/option-
 import { checkKeys, decodeCopyOptions, decodeRunningOptions } from "../../src/dbus/options.ts";
 import { Variant, variantDict } from "../../src/dbus/values.ts";
 import { CopyError } from "../../src/errors.ts";
-import { type JobOptions, optionsSchema } from "../../src/request.ts";
+import type { JobOptions } from "../../src/request.ts";
+import { optionsSchema } from "../../src/request-schema.ts";
 
 function errorOf(action: () => unknown): CopyError {
   try {

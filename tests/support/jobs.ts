@@ -3,7 +3,8 @@
 import { chmodSync, copyFileSync, linkSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Caller, Jobs, JobView } from "../../src/jobs/api.ts";
-import { type JobRequest, requestSchema } from "../../src/request.ts";
+import type { JobRequest } from "../../src/request.ts";
+import { requestSchema } from "../../src/request-schema.ts";
 import { temporaryDirectory } from "./temporary.ts";
 
 const root = resolve(import.meta.dir, "../..");

@@ -3,7 +3,8 @@
 // /test/MODE?KEY=VALUE&... as the first source chooses; the modes are listed in `modes` below.
 
 import { readdirSync, readFileSync, readlinkSync, writeFileSync, writeSync } from "node:fs";
-import { encodeFrame, FrameDecoder, maxParentFrameBytes, parentMessageSchema, type Snapshot } from "../../src/worker/protocol.ts";
+import { encodeFrame, FrameDecoder, maxParentFrameBytes, type Snapshot } from "../../src/worker/protocol.ts";
+import { parentMessageSchema } from "../../src/worker/protocol-schema.ts";
 
 type Message = ReturnType<FrameDecoder<ReturnType<typeof parentMessageSchema.parse>>["push"]>[number];
 

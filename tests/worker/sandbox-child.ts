@@ -1,6 +1,6 @@
 // A process that confines itself for a request, then says what it, and a thread it starts, may still do.
 
-import { requestSchema } from "../../src/request.ts";
+import { requestSchema } from "../../src/request-schema.ts";
 import { confine, sandboxPaths } from "../../src/worker/sandbox.ts";
 import { type Attempts, attemptAccess, attemptCopying, attemptLink, attemptMove } from "./sandbox-attempts.ts";
 

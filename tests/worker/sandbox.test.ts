@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Errno } from "../../src/errno.ts";
 import { landlockAbi } from "../../src/ffi/landlock.ts";
 import { Ring } from "../../src/ffi/ring.ts";
-import { requestSchema } from "../../src/request.ts";
+import { requestSchema } from "../../src/request-schema.ts";
 import { type confine, sandboxPaths } from "../../src/worker/sandbox.ts";
 import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { run, runChecked } from "../support/process.ts";

@@ -1,0 +1,148 @@
+// The schemas of the protocol between a worker and its parent: every message limited in kind, size and range.
+
+import { z } from "zod";
+import { engineChoices, priorities } from "../request.ts";
+import { byteStringSchema, requestSchema } from "../request-schema.ts";
+import { phases } from "./protocol.ts";
+
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const text = z.string().max(4096);
+/** Paths below the arguments may be longer than PATH_MAX. */
+const longPath = byteStringSchema.refine((path) => path.length <= 1024 * 1024, "longer than 1 MiB");
+
+export const identitySchema = z
+  .object({
+    uid: z.number().int().min(0),
+    gid: z.number().int().min(0),
+    groups: z.array(z.number().int().min(0)).max(65536),
+    /** Effective capabilities as a 64-bit mask in hexadecimal: exactly these and no others may be held. */
+    capabilities: z.string().regex(/^[0-9a-f]{1,16}$/),
+  })
+  .strict();
+
+export const parentMessageSchema = z.discriminatedUnion("type", [
+  z
+    .object({
+      type: z.literal("start"),
+      request: requestSchema,
+      /** Who the worker must be; null in embedded mode, where it is simply the caller's child. */
+      identity: identitySchema.nullable(),
+      /** "strict": Landlock or fail; "if-available": use it where the kernel has it; "off": embedded mode. */
+      sandbox: z.enum(["strict", "if-available", "off"]),
+      /** Names what is left over after a crash: unpublished files carry it. Letters, digits, "_" and "-". */
+      token: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+      /** 0: adapt. */
+      lanes: z.number().int().min(0).max(64),
+      /** Count totals for a percentage while copying. */
+      totals: z.boolean(),
+      /** Descriptor of the in-flight record, a regular file of inFlightBytes; -1: none. */
+      inFlightFd: z.number().int().min(-1).max(64),
+    })
+    .strict(),
+  /** Remove what a dead worker's in-flight record names; same identity and sandbox as the worker that died. */
+  z
+    .object({
+      type: z.literal("recover"),
+      request: requestSchema,
+      identity: identitySchema.nullable(),
+      sandbox: z.enum(["strict", "if-available", "off"]),
+      token: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+      inFlightFd: z.number().int().min(0).max(64),
+    })
+    .strict(),
+  z.object({ type: z.literal("cancel") }).strict(),
+  z.object({ type: z.literal("pause") }).strict(),
+  z.object({ type: z.literal("resume") }).strict(),
+  z.object({ type: z.literal("set-options"), bandwidthLimit: count.optional(), priority: z.enum(priorities).optional() }).strict(),
+  z
+    .object({
+      type: z.literal("answer"),
+      question: count,
+      choice: z.enum(["overwrite", "skip", "rename", "newer", "abort"]),
+      forAll: z.boolean(),
+    })
+    .strict(),
+]);
+
+export const snapshotSchema = z
+  .object({
+    phase: z.enum(phases),
+    paused: z.boolean(),
+    totalsValid: z.boolean(),
+    bytesTotal: count,
+    bytesDone: count,
+    /** Bytes shared with the source by cloning: on the same medium, so they prove nothing about it. */
+    bytesCloned: count,
+    /** Files, symlinks and special files; directories are counted apart. */
+    filesTotal: count,
+    filesDone: count,
+    filesSkipped: count,
+    directoriesDone: count,
+    errorCount: count,
+    warningCount: count,
+    currentFile: longPath,
+    /** The engine that moved the latest bytes, for the Engine property. */
+    engine: z.enum(engineChoices),
+    lanes: z.number().int().min(0).max(64),
+  })
+  .strict();
+
+export const entryErrorSchema = z
+  .object({
+    /** The entry it happened to: a source path, or a destination path where `side` says so. */
+    path: longPath,
+    side: z.enum(["source", "destination"]),
+    /** A FailureCode; unknown ones are refused by the parent. */
+    code: z.string().max(64),
+    /** Positive errno or 0. */
+    errno: z.number().int().min(0).max(4095),
+    syscall: z.string().max(32),
+    /** Whole sentence as GNU cp would print it after "cp: ", with names quoted by quoteName(), as latin1 bytes without newline. */
+    message: z.string().max(16384),
+    severity: z.enum(["error", "warning"]),
+    engine: z.string().max(32),
+    offset: z.number().int().min(-1).max(Number.MAX_SAFE_INTEGER),
+  })
+  .strict();
+
+export const workerMessageSchema = z.discriminatedUnion("type", [
+  /** First message: who the worker found itself to be, and what serves. Sent before anything is opened. */
+  z
+    .object({
+      type: z.literal("hello"),
+      pid: z.number().int().min(1),
+      identity: identitySchema,
+      landlockAbi: z.number().int().min(0).max(1000),
+      ioUring: text,
+    })
+    .strict(),
+  z.object({ type: z.literal("snapshot"), snapshot: snapshotSchema }).strict(),
+  z.object({ type: z.literal("errors"), errors: z.array(entryErrorSchema).max(256) }).strict(),
+  /** Lines for -v and --debug, in GNU's words, as latin1 bytes without newline. */
+  z.object({ type: z.literal("lines"), lines: z.array(z.string().max(64 * 1024)).max(256) }).strict(),
+  z
+    .object({
+      type: z.literal("question"),
+      question: count,
+      kind: z.enum(["conflict"]),
+      source: longPath,
+      destination: longPath,
+      /** The prompt as GNU cp prints it after "cp: ", ending in "? ": `overwrite 'y'? `; latin1 bytes. */
+      message: z.string().max(16384),
+    })
+    .strict(),
+  /** Last message. The parent derives the job's final state from it and from its own count of errors. */
+  z
+    .object({
+      type: z.literal("result"),
+      outcome: z.enum(["completed", "failed", "cancelled"]),
+      snapshot: snapshotSchema,
+      /** Files per engine. */
+      engines: z.partialRecord(z.enum(engineChoices), count).optional(),
+      /** Why this engine and number of lanes; shown by --debug and `copyd show`. */
+      reasons: z.array(text).max(32),
+    })
+    .strict(),
+  /** The worker refuses to run or gives up as a whole; nothing follows. */
+  z.object({ type: z.literal("fatal"), code: z.string().max(64), message: text }).strict(),
+]);
