@@ -21,9 +21,20 @@ export const InFlightState = {
 const stateWord = 0;
 const directoryLengthWord = 1;
 const nameLengthWord = 2;
+// Which inode the directory is: a path may lead elsewhere by the time somebody recovers.
+const deviceWord = 3;
+const inodeLowWord = 4;
+const inodeHighWord = 5;
 const nameStart = 64;
 const directoryStart = 512;
 const maxDirectoryBytes = recordBytes - directoryStart;
+
+/** A directory's device (as Stat gives it) and inode. */
+export interface DirectoryIdentity {
+  readonly device: number;
+  readonly inodeLow: number;
+  readonly inodeHigh: number;
+}
 
 /** One lane's record; address 0 means that there is none, and exclusive creation is off. */
 export class InFlight {
@@ -39,8 +50,11 @@ export class InFlight {
   }
 
   /** Where the names to come live: the destination directory as an absolute byte string. False when it is too long to record. */
-  enter(directory: string): boolean {
+  enter(directory: string, identity: DirectoryIdentity): boolean {
     if (!this.available || directory.length > maxDirectoryBytes) return false;
+    this.words[deviceWord] = identity.device;
+    this.words[inodeLowWord] = identity.inodeLow;
+    this.words[inodeHighWord] = identity.inodeHigh;
     for (let index = 0; index < directory.length; index++) this.bytes[directoryStart + index] = directory.charCodeAt(index);
     this.words[directoryLengthWord] = directory.length;
     return true;
@@ -72,10 +86,17 @@ export class InFlight {
   }
 
   /** What the record names, for recovery; lengths are clamped, since the record is as hostile as its worker was. */
-  read(): { readonly directory: string; readonly name: string } {
+  read(): { readonly directory: string; readonly name: string } & DirectoryIdentity {
     const directoryLength = Math.min(this.words[directoryLengthWord] ?? 0, maxDirectoryBytes);
     const nameLength = Math.min(this.words[nameLengthWord] ?? 0, 255);
     const text = (start: number, length: number): string => Buffer.from(this.bytes.subarray(start, start + length)).toString("latin1");
-    return { directory: text(directoryStart, directoryLength), name: text(nameStart, nameLength) };
+    const word = (index: number): number => this.words[index] ?? 0;
+    return {
+      directory: text(directoryStart, directoryLength),
+      name: text(nameStart, nameLength),
+      device: word(deviceWord),
+      inodeLow: word(inodeLowWord),
+      inodeHigh: word(inodeHighWord),
+    };
   }
 }

@@ -54,9 +54,10 @@ export class Publisher {
     this.temporaryMark = this.arena.mark();
   }
 
-  /** The directory of the files to come; `madeByThisJob` allows the exclusive way. Absolute path as a byte string. */
-  enterDirectory(directory: string, madeByThisJob: boolean): void {
-    const recorded = this.options.inFlight.enter(directory);
+  /** The directory of the files to come, as an absolute byte string and open; `madeByThisJob` allows the exclusive way. */
+  enterDirectory(directory: string, directoryFd: number, madeByThisJob: boolean): void {
+    const known = this.stat.ofDescriptor(directoryFd, this.empty) === 0;
+    const recorded = known && this.options.inFlight.enter(directory, this.stat);
     this.exclusiveAllowed = madeByThisJob && recorded;
   }
 

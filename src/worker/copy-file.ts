@@ -82,6 +82,7 @@ export class EntryCopier {
 
   /** Runs `copyFirst` for the first name of an inode and links the others to its copy. */
   private withHardLinks(entry: Entry, copyFirst: () => FileOutcome): FileOutcome {
+    this.enter(entry);
     const linked = this.hardLinker.link(entry);
     if (linked === "linked") return this.done();
     if (linked === "failed") return "failed";
@@ -323,7 +324,7 @@ export class EntryCopier {
     this.context.entry = entry;
     if (this.entered === entry.directory) return;
     this.entered = entry.directory;
-    this.context.publisher.enterDirectory(entry.destinationDirectory, entry.directory.isMade);
+    this.context.publisher.enterDirectory(entry.destinationDirectory, entry.directory.fields.destinationFd, entry.directory.isMade);
   }
 
   /** What a new file is created with; the process's umask is 0 when the mode is preserved, the caller's otherwise. hot: */

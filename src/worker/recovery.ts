@@ -1,6 +1,6 @@
 // After a worker died: removes the unfinished files that its in-flight record names, as the same user and in the same sandbox.
 
-import { InFlight, InFlightState, recordBytes } from "../engines/in-flight.ts";
+import { type DirectoryIdentity, InFlight, InFlightState, recordBytes } from "../engines/in-flight.ts";
 import { temporaryPrefix } from "../engines/publish.ts";
 import { layout } from "../ffi/layout.ts";
 import { At, libc, Mmap, Mode, Open } from "../ffi/libc.ts";
@@ -25,7 +25,8 @@ export function removeInFlight(fd: number, token: string): number {
 function removeOne(record: InFlight, token: string): boolean {
   const state = record.state;
   if (state !== InFlightState.creating && state !== InFlightState.created) return false;
-  const { directory, name } = record.read();
+  const recorded = record.read();
+  const { directory, name } = recorded;
   if (!directory.startsWith("/") || name === "" || name.includes("/") || name.includes("\0")) return false;
   using arena = new Arena(64 * 1024);
   using opener = new BeneathOpener();
@@ -36,7 +37,9 @@ function removeOne(record: InFlight, token: string): boolean {
   if (directoryFd < 0) return false;
   const stat = new Stat(arena.allocate(layout.statx.size));
   const address = arena.cstring(name);
-  const isThere = stat.ofName(directoryFd, address) === 0 && stat.type !== Mode.S_IFDIR;
+  // Whoever may rename directories above could have led the path elsewhere.
+  const isDirectory = stat.ofDescriptor(directoryFd, arena.cstring("")) === 0 && isRecorded(stat, recorded);
+  const isThere = isDirectory && stat.ofName(directoryFd, address) === 0 && stat.type !== Mode.S_IFDIR;
   const isTemporary = name.startsWith(`${temporaryPrefix}${token}-`);
   // "creating": killed before or just after the call. A file with content cannot be the dead worker's then.
   const isUnfinished = stat.type === Mode.S_IFREG && stat.linkCount === 1 && (state === InFlightState.created || stat.size === 0);
@@ -44,4 +47,8 @@ function removeOne(record: InFlight, token: string): boolean {
   libc.close(directoryFd);
   if (removed) record.clear();
   return removed;
+}
+
+function isRecorded(stat: Stat, recorded: DirectoryIdentity): boolean {
+  return stat.device === recorded.device && stat.inodeLow === recorded.inodeLow && stat.inodeHigh === recorded.inodeHigh;
 }
