@@ -1,0 +1,155 @@
+// After a worker died: only what is surely its own unfinished file is removed, whatever the record says.
+
+import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { InFlight, InFlightState, recordBytes } from "../../src/engines/in-flight.ts";
+import { layout } from "../../src/ffi/layout.ts";
+import { At, libc, Mmap } from "../../src/ffi/libc.ts";
+import { Arena } from "../../src/ffi/memory.ts";
+import { Stat } from "../../src/ffi/stat.ts";
+import { inFlightBytes } from "../../src/worker/protocol.ts";
+import { removeInFlight } from "../../src/worker/recovery.ts";
+import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+
+let directory: TemporaryDirectory;
+let path = "";
+let fd = -1;
+let address = 0;
+
+beforeAll(async () => {
+  directory = await temporaryDirectory();
+});
+afterAll(() => directory[Symbol.asyncDispose]());
+
+beforeEach(() => {
+  rmSync(`${directory.path}/d`, { recursive: true, force: true });
+  path = `${directory.path}/d`;
+  mkdirSync(path);
+  if (fd >= 0) closeSync(fd);
+  fd = openSync(`${directory.path}/record`, "w+");
+  ftruncateSync(fd, inFlightBytes);
+  address = libc.mmap(0, inFlightBytes, Mmap.PROT_READ | Mmap.PROT_WRITE, Mmap.MAP_SHARED, fd, 0);
+});
+
+/** What a lane had in flight when it died. */
+function record(lane: number, name: string, state: "creating" | "created", where = path): void {
+  using arena = new Arena(8192);
+  const stat = new Stat(arena.allocate(layout.statx.size));
+  expect(stat.ofTarget(At.AT_FDCWD, arena.cstring(where))).toBe(0);
+  const inFlight = new InFlight(address, lane);
+  expect(inFlight.enter(where, stat)).toBe(true);
+  inFlight.creating(Buffer.from(`${name}\0`, "latin1"), 0);
+  if (state === "created") inFlight.created();
+}
+
+test("an unfinished file is removed, in every lane's record", () => {
+  for (const lane of [0, 1, 31]) {
+    writeFileSync(`${path}/file-${lane}`, "half");
+    record(lane, `file-${lane}`, "created");
+  }
+  expect(removeInFlight(fd, "job")).toBe(3);
+  expect(existsSync(`${path}/file-31`)).toBe(false);
+  expect(removeInFlight(fd, "job")).toBe(0);
+});
+
+test("a temporary file with the job's token is removed, another job's is not", () => {
+  writeFileSync(`${path}/.copyd-job-7`, "half");
+  record(0, ".copyd-job-7", "creating");
+  writeFileSync(`${path}/.copyd-other-7`, "half");
+  record(1, ".copyd-other-7", "creating");
+  expect(removeInFlight(fd, "job")).toBe(1);
+  expect(existsSync(`${path}/.copyd-other-7`)).toBe(true);
+});
+
+test("an empty file that was about to be created is removed, one with content is somebody else's", () => {
+  writeFileSync(`${path}/empty`, "");
+  record(0, "empty", "creating");
+  writeFileSync(`${path}/full`, "another's");
+  record(1, "full", "creating");
+  expect(removeInFlight(fd, "job")).toBe(1);
+  expect(existsSync(`${path}/full`)).toBe(true);
+});
+
+test("a file that got a second name, a directory, a symlink stay", () => {
+  writeFileSync(`${path}/linked`, "half");
+  linkSync(`${path}/linked`, `${path}/second-name`);
+  mkdirSync(`${path}/subdirectory`);
+  symlinkSync("linked", `${path}/symlink`);
+  for (const [lane, name] of ["linked", "subdirectory", "symlink"].entries()) record(lane, name, "created");
+  expect(removeInFlight(fd, "job")).toBe(0);
+  expect(existsSync(`${path}/linked`) && existsSync(`${path}/subdirectory`)).toBe(true);
+});
+
+test("nothing is removed from a directory that came in the place of the recorded one", () => {
+  writeFileSync(`${path}/file`, "half");
+  record(0, "file", "created");
+  renameSync(path, `${directory.path}/moved`);
+  mkdirSync(path);
+  writeFileSync(`${path}/file`, "another's");
+  expect(removeInFlight(fd, "job")).toBe(0);
+  rmSync(path, { recursive: true });
+  symlinkSync("elsewhere", path);
+  mkdirSync(`${directory.path}/elsewhere`);
+  writeFileSync(`${directory.path}/elsewhere/file`, "another's");
+  expect(removeInFlight(fd, "job")).toBe(0);
+  expect(existsSync(`${directory.path}/elsewhere/file`)).toBe(true);
+  rmSync(`${directory.path}/moved`, { recursive: true });
+  rmSync(`${directory.path}/elsewhere`, { recursive: true });
+  rmSync(path);
+});
+
+test("names with slashes, empty names, relative directories and garbage remove nothing", () => {
+  writeFileSync(`${directory.path}/outside`, "");
+  record(0, "../outside", "created");
+  record(1, "", "created");
+  const words = new Uint32Array(inFlightBytes / 4);
+  crypto.getRandomValues(new Uint8Array(words.buffer, 2 * recordBytes, 4096));
+  const garbage = Buffer.from(words.buffer).subarray(2 * recordBytes, 2 * recordBytes + 4096);
+  for (const state of [InFlightState.creating, InFlightState.created]) {
+    garbage.writeUInt32LE(state, 0);
+    writeSync(fd, garbage, 0, garbage.length, 2 * recordBytes);
+    expect(removeInFlight(fd, "job")).toBe(0);
+  }
+  expect(existsSync(`${directory.path}/outside`)).toBe(true);
+});
+
+test("an unused record names nothing and is left as it is", () => {
+  expect(removeInFlight(fd, "job")).toBe(0);
+  expect(statSync(`${directory.path}/record`).size).toBe(inFlightBytes);
+});
+
+test("a directory whose path is longer than PATH_MAX is found", () => {
+  const names = Array.from({ length: 20 }, (_, index) => `${index}`.padEnd(240, "x"));
+  Bun.spawnSync(["perl", "-e", 'for (@ARGV) { mkdir $_; chdir $_ or die } open F, ">", "file"; print F "half"', ...names], { cwd: path });
+  const deep = `${path}/${names.join("/")}`;
+  using arena = new Arena(8192);
+  const stat = new Stat(arena.allocate(layout.statx.size));
+  let at = libc.openat(At.AT_FDCWD, arena.cstring(path), 0o200000, 0);
+  for (const name of names) {
+    const next = libc.openat(at, arena.cstring(name), 0o200000, 0);
+    libc.close(at);
+    at = next;
+  }
+  expect(stat.ofDescriptor(at, arena.cstring(""))).toBe(0);
+  const inFlight = new InFlight(address, 0);
+  inFlight.enter(deep, stat);
+  inFlight.creating(Buffer.from("file\0"), 0);
+  inFlight.created();
+  expect(removeInFlight(fd, "job")).toBe(1);
+  expect(stat.ofName(at, arena.cstring("file"))).toBeLessThan(0);
+  libc.close(at);
+  Bun.spawnSync(["rm", "-rf", path]);
+});
