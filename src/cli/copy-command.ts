@@ -58,7 +58,7 @@ async function copy(command: CopyCommand, charset: MessageCharset): Promise<numb
   const talk = new CopyTalk(program, settings, charset);
   try {
     const start = await chooseRunner();
-    const job = await start(request, talk.listener, { lanes: settings.lanes });
+    const job = await start(request, talk.listener, { lanes: settings.lanes, totals: talk.wantsTotals });
     talk.attach(job);
     const interruption = catchInterruptions({
       cancel: () => job.cancel(),

@@ -22,6 +22,8 @@ export class CopyTalk {
   private readonly answers = new AnswerReader();
   private job: RunningJob | null = null;
   private errorsTold = 0;
+  /** Whether anybody will see a percentage; counting for nobody would only slow the copy down. */
+  readonly wantsTotals: boolean;
   private declined = false;
   private pipeBroken = false;
   private nextJsonMs = 0;
@@ -34,7 +36,9 @@ export class CopyTalk {
     const terminal = standardErrorTerminal((text) => writeText("stderr", text));
     // Who is called as plain cp by a script or a habit shows nothing that cp does not.
     const when = settings.progress === "auto" && (settings.json || isCalledAsCp()) ? "never" : settings.progress;
-    this.display = new ProgressDisplay(progressStyle(when, terminal, process.env, charset), terminal);
+    const style = progressStyle(when, terminal, process.env, charset);
+    this.display = new ProgressDisplay(style, terminal);
+    this.wantsTotals = settings.json || style.mode !== "off";
   }
 
   readonly listener: RunListener = {

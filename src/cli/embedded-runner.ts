@@ -6,8 +6,8 @@ import type { JobRequest } from "../request.ts";
 import { newQuestions, type RunListener, type RunningJob, type RunOptions } from "./runner.ts";
 
 /** A Runner. The worker is this process's child and runs as whoever we are. */
-export function runEmbedded(request: JobRequest, listener: RunListener, { lanes }: RunOptions): Promise<RunningJob> {
-  const jobs = createJobs({ mode: "embedded", lanes });
+export function runEmbedded(request: JobRequest, listener: RunListener, { lanes, totals }: RunOptions): Promise<RunningJob> {
+  const jobs = createJobs({ mode: "embedded", lanes, totals });
   const { promise: ended, resolve } = Promise.withResolvers<JobResult>();
   const ask = newQuestions(listener.question);
   let latest: JobView | null = null;

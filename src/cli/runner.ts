@@ -34,6 +34,8 @@ export interface RunningJob {
 export interface RunOptions {
   /** 0: adapt. Only the embedded mode is told; the service decides for itself. */
   readonly lanes: number;
+  /** Count what there is to copy, for a percentage. Embedded mode only; the service always does. */
+  readonly totals: boolean;
 }
 
 /** Starts a job. Throws CopyError when it is not taken. */

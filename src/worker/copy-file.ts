@@ -138,7 +138,7 @@ export class EntryCopier {
     const closed = libc.close(fd);
     if (outcome !== "done") return outcome;
     if (closed < 0 && closed !== -Errno.EINTR) return this.fail(entry, "destination", closed, "close", "error writing %d");
-    this.context.countEngine();
+    this.context.countFile();
     return this.done();
   }
 
@@ -185,7 +185,7 @@ export class EntryCopier {
   }
 
   private overwriteInPlace(entry: Entry, sourceFd: number): FileOutcome {
-    const { sourceStat, destinationStat, options, copier } = this.context;
+    const { sourceStat, destinationStat, options } = this.context;
     const directoryFd = entry.directory.fields.destinationFd;
     const fd = libc.openat(directoryFd, entry.name, Open.O_RDWR | Open.O_NOCTTY | Open.O_CLOEXEC, 0);
     const writeOnly = fd === -Errno.EACCES ? libc.openat(directoryFd, entry.name, Open.O_WRONLY | Open.O_NOCTTY | Open.O_CLOEXEC, 0) : fd;
@@ -203,7 +203,7 @@ export class EntryCopier {
     const closed = libc.close(writeOnly);
     if (outcome !== "done") return outcome;
     if (closed < 0 && closed !== -Errno.EINTR) return this.fail(entry, "destination", closed, "close", "error writing %d");
-    if (!options.gnu.attributesOnly && copier.copied + copier.cloned >= 0) this.context.countEngine();
+    if (!options.gnu.attributesOnly) this.context.countFile();
     return this.done();
   }
 

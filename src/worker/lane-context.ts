@@ -89,8 +89,10 @@ export class LaneContext {
     this.shared.floats[index] = (this.shared.floats[index] ?? 0) + amount;
   }
 
-  /** Notes which engine moved the latest bytes. hot: */
-  countEngine(): void {
+  /** After a whole file: its engine, and its holes, which count as done since totals are logical sizes. hot: */
+  countFile(): void {
+    const { length, copied, cloned } = this.copier;
+    if (length > copied + cloned) this.count(Counter.bytesDone, length - copied - cloned);
     const index = engineNames.indexOf(this.copier.engine);
     this.count(Counter.engineFiles + index, 1);
     this.shared.floats[this.counters + Counter.engine] = index + 1;

@@ -4,11 +4,13 @@ import type { JobRequest } from "../request.ts";
 import { LaneContext } from "./lane-context.ts";
 import { Leader } from "./leader.ts";
 import type { LaneMessage } from "./reporter.ts";
+import { Scanner } from "./scan.ts";
 import { Shared, type SharedMemory } from "./shared.ts";
 import { TreeCopier } from "./tree-copier.ts";
 
 /** What a thread is told when it starts. */
 export interface LaneStart {
+  readonly role: "copy" | "scan";
   readonly lane: number;
   readonly memory: SharedMemory;
   /** Address of the lanes' batches and name arenas. */
@@ -31,7 +33,11 @@ self.onmessage = (event) => {
   }
 };
 
-function run({ lane, memory, lanes, request, token }: LaneStart): void {
+function run({ role, lane, memory, lanes, request, token }: LaneStart): void {
+  if (role === "scan") {
+    new Scanner(new Shared(memory), request).run();
+    return;
+  }
   const context = new LaneContext({ lane, shared: new Shared(memory), request, token, post: (message) => self.postMessage(message) });
   const tree = new TreeCopier(context, lanes);
   if (lane === 0) new Leader(context, tree).run();

@@ -25,7 +25,8 @@ export class Lanes {
   private readonly memory: SharedMemory;
   private readonly lanesAddress: number;
   private readonly options: LanesOptions;
-  private readonly workers: Worker[] = [];
+  /** Held so that none is collected while it runs. */
+  private readonly threads: Worker[] = [];
 
   constructor(options: LanesOptions) {
     this.options = options;
@@ -37,29 +38,33 @@ export class Lanes {
     Atomics.store(this.shared.words, Word.active, 1);
   }
 
-  /** Starts one more thread; the first one leads. */
+  /** Starts one more lane; the first one leads. */
   add(): void {
     const lane = this.count;
-    assert(lane < maxLanes, "more lanes than maxLanes");
+    assert(lane < maxLanes - 1, "more lanes than maxLanes");
     this.count++;
-    const worker = new Worker(laneModule());
-    worker.onmessage = (event: { readonly data: LaneMessage }) => this.options.onMessage(lane, event.data);
-    worker.onerror = (event: { readonly message: string }) => this.options.onCrash(event.message);
-    const start: LaneStart = {
-      lane,
-      memory: this.memory,
-      lanes: this.lanesAddress,
-      request: this.options.request,
-      token: this.options.token,
-    };
-    worker.postMessage(start);
-    this.workers.push(worker);
+    this.startThread(lane, "copy");
     Atomics.store(this.shared.words, Word.lanes, this.count);
+  }
+
+  /** Starts the thread that counts totals. It says nothing: its counters do. */
+  addScanner(): void {
+    this.startThread(maxLanes - 1, "scan");
   }
 
   /** Asks one lane in turn for its current file; it answers with a `current` message soon, unless it sleeps. */
   askCurrent(turn: number): void {
     this.shared.words[this.shared.laneWords(turn % this.count) + LaneWord.wantCurrent] = 1;
+  }
+
+  private startThread(lane: number, role: LaneStart["role"]): void {
+    const { request, token, onMessage, onCrash } = this.options;
+    const worker = new Worker(laneModule());
+    worker.onmessage = (event: { readonly data: LaneMessage }) => onMessage(lane, event.data);
+    worker.onerror = (event: { readonly message: string }) => onCrash(event.message);
+    const start: LaneStart = { role, lane, memory: this.memory, lanes: this.lanesAddress, request, token };
+    worker.postMessage(start);
+    this.threads.push(worker);
   }
 
   /** Sets the command word and wakes whoever sleeps on it. */

@@ -3,6 +3,7 @@
 // One SharedArrayBuffer holds every word that is waited on or changed by two threads. Bulk bytes (names, directory records) lie in
 // native memory that all threads see at the same address. A lane is the only writer of its own counters.
 
+/** The last one only counts totals. */
 export const maxLanes = 32;
 /** Frames of a lane's stack that others may steal from; deeper ones are private, which bounds the scan of a thief. */
 export const sharedLevels = 32;
@@ -39,6 +40,8 @@ export const Word = {
   lanes: 16,
   /** Index in `phases`. */
   phase: 17,
+  /** 1: bytesTotal and filesTotal are final. */
+  totalsKnown: 18,
   words: 32,
 } as const;
 

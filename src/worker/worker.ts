@@ -19,6 +19,8 @@ type RecoverMessage = Extract<ParentMessage, { type: "recover" }>;
 
 /** A tree that takes longer than this is worth a second thread, which costs about 2 ms and 5 MB. Milliseconds. */
 const secondLaneAfterMs = 4;
+/** A copy that is over by then needs no percentage. Milliseconds. */
+const totalsAfterMs = 300;
 const RLIMIT_NOFILE = 7;
 
 /** `copyd worker`: internal; speaks the protocol on stdin and stdout. Resolves with the exit status. */
@@ -108,6 +110,7 @@ class RunningJob {
     this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
     setTimeout(() => this.addLanes(), secondLaneAfterMs);
+    if (start.totals) setTimeout(() => this.countTotals(), totalsAfterMs);
   }
 
   receive(message: ParentMessage): void {
@@ -133,6 +136,10 @@ class RunningJob {
       default:
         break;
     }
+  }
+
+  private countTotals(): void {
+    if (!this.ended && this.lanesDone === 0) this.lanes.addScanner();
   }
 
   // Two lanes are what most trees can use: more only where there are cores, since creating files is the kernel's work.
@@ -226,7 +233,7 @@ class RunningJob {
     return {
       phase: phases[Atomics.load(shared.words, Word.phase)] ?? "copying",
       paused: Atomics.load(shared.words, Word.command) === Command.pause,
-      totalsValid: false,
+      totalsValid: Atomics.load(shared.words, Word.totalsKnown) === 1,
       bytesTotal: Math.max(total(Counter.bytesTotal), bytesDone),
       bytesDone,
       bytesCloned: total(Counter.bytesCloned),
