@@ -4,6 +4,7 @@ import { availableParallelism } from "node:os";
 import { layout } from "../ffi/layout.ts";
 import { libc } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
+import { ringStatus } from "../ffi/ring.ts";
 import { engineNames } from "../request.ts";
 import { Answer } from "./conflict.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
@@ -49,14 +50,16 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 function begin(talk: JobTalk, message: StartMessage | RecoverMessage, resolve: (status: number) => void): RunningJob | null {
+  // Before the sandbox, which does not let /proc be read.
+  const identity = currentIdentity();
   const refusal = message.identity === null ? null : verifyIdentity(message.identity);
   const sandbox = refusal === null && message.sandbox !== "off" ? confine(sandboxPaths(message.request)) : null;
   talk.send({
     type: "hello",
     pid: process.pid,
-    identity: currentIdentity(),
+    identity,
     landlockAbi: sandbox?.abi ?? 0,
-    ioUring: "",
+    ioUring: ringStatus(),
   });
   const unconfined =
     sandbox !== null && !sandbox.confined && (message.sandbox === "strict" || !sandbox.unavailable) ? sandbox.message : null;
