@@ -1,0 +1,121 @@
+// Following one job from a client: its views, lines and errors as one sequence that ends when the job has ended.
+
+import type { CopyError } from "../errors.ts";
+import { hasEnded, type JobView } from "../jobs/api.ts";
+import type { EntryError } from "../worker/protocol.ts";
+import { viewFromProperties } from "./client-views.ts";
+import type { JobAddress } from "./object-path.ts";
+import type { Variant, VariantDict } from "./values.ts";
+
+export type JobEvent =
+  /** The job as it is now. */
+  | { readonly type: "view"; readonly job: JobView }
+  /** Lines of -v and --debug, latin1 bytes. */
+  | { readonly type: "lines"; readonly lines: readonly string[] }
+  /** Errors and warnings of entries, each once, in their order; only where they were asked for. */
+  | { readonly type: "errors"; readonly errors: readonly EntryError[] }
+  /** The last event. */
+  | { readonly type: "ended"; readonly job: JobView };
+
+export interface WatchOptions {
+  readonly lines?: boolean;
+  readonly errors?: boolean;
+}
+
+/** Errors of the job from an offset on; none when there are no more. */
+export type FetchErrors = (address: JobAddress, offset: number) => Promise<readonly EntryError[]>;
+
+/**
+ * One job being followed: an async iterable of its events, for one reader. It fails with CopyError when the service has gone
+ * for good or the job with it. Views are coalesced: a slow reader gets the newest, not all.
+ */
+export class JobWatch implements AsyncIterable<JobEvent> {
+  readonly address: JobAddress;
+  readonly options: WatchOptions;
+  private readonly fetchErrors: FetchErrors;
+  private properties: Map<string, Variant>;
+  private lines: string[] = [];
+  private isChanged = true;
+  private failure: CopyError | null = null;
+  private isClosed = false;
+  private errorsSeen = 0;
+  private wake: () => void = () => {};
+
+  constructor(address: JobAddress, properties: VariantDict, options: WatchOptions, fetchErrors: FetchErrors) {
+    this.address = address;
+    this.properties = new Map(properties);
+    this.options = options;
+    this.fetchErrors = fetchErrors;
+  }
+
+  /** The job as last told. */
+  get job(): JobView {
+    return viewFromProperties(this.address, this.properties);
+  }
+
+  /** True when there is nothing more to hear. */
+  get isOver(): boolean {
+    return this.isClosed || this.failure !== null || hasEnded(this.job.state);
+  }
+
+  /** Ends the sequence early, for a reader that waits in it. */
+  close(): void {
+    this.isClosed = true;
+    this.wake();
+  }
+
+  /** For the client: properties that changed, or all of them after a gap. */
+  update(properties: VariantDict): void {
+    for (const [name, value] of properties) this.properties.set(name, value);
+    this.isChanged = true;
+    this.wake();
+  }
+
+  /** For the client: lines of the job. */
+  say(lines: readonly string[]): void {
+    for (const line of lines) this.lines.push(line);
+    this.wake();
+  }
+
+  /** For the client: the job cannot be followed any more. */
+  fail(error: CopyError): void {
+    this.failure ??= error;
+    this.wake();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<JobEvent, void, undefined> {
+    for (;;) {
+      if (this.isClosed) return;
+      const { job } = this;
+      const { isChanged, lines } = this;
+      this.isChanged = false;
+      this.lines = [];
+      if (lines.length > 0) yield { type: "lines", lines };
+      if (isChanged) {
+        yield* this.newErrors(job);
+        const ended = hasEnded(job.state) && job.result !== null;
+        yield { type: ended ? "ended" : "view", job };
+        if (ended) return;
+      }
+      if (this.failure !== null) throw this.failure;
+      if (!this.isChanged && this.lines.length === 0 && !this.isClosed) await this.news();
+    }
+  }
+
+  private news(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.wake = resolve;
+    return promise;
+  }
+
+  private async *newErrors(job: JobView): AsyncGenerator<JobEvent, void, undefined> {
+    if (this.options.errors !== true) return;
+    while (this.errorsSeen < job.errorCount + job.warningCount) {
+      const errors = await this.fetchErrors(this.address, this.errorsSeen);
+      // The service keeps so many and counts the rest.
+      if (errors.length === 0) return;
+      this.errorsSeen += errors.length;
+      yield { type: "errors", errors };
+    }
+  }
+}

@@ -1,0 +1,318 @@
+// A client of the service, for the CLI: submits, follows and steers jobs. Every call has a time-out, every failure is a CopyError.
+
+import { CopyError } from "../errors.ts";
+import type { JobView } from "../jobs/api.ts";
+import type { JobRequest } from "../request.ts";
+import type { EntryError } from "../worker/protocol.ts";
+import { type BusKind, busAddress } from "./address.ts";
+import { clientError } from "./client-errors.ts";
+import { entryErrorFrom, viewFromProperties } from "./client-views.ts";
+import { type JobEvent, JobWatch, type WatchOptions } from "./client-watch.ts";
+import { type Message, MessageFlag, MessageType } from "./codec.ts";
+import { type BusConnection, connectBus, driver } from "./connection.ts";
+import { busName, type JobMethod, jobInterface, type ManagerMethod, managerInterface, rootPath } from "./contract.ts";
+import { type JobAddress, jobPath, parseJobPath } from "./object-path.ts";
+import { encodeOptions, pathBytes } from "./option-keys.ts";
+import { asVariantDict, Variant, type VariantDict, type WireValue } from "./values.ts";
+
+export type { JobEvent, JobWatch, WatchOptions };
+
+export interface ClientOptions {
+  /** Default: "system". */
+  readonly bus?: BusKind;
+  /** Instead of the environment's. */
+  readonly address?: string;
+  /** For each call, milliseconds; starting the service counts. Default 25 s, as D-Bus clients have it. */
+  readonly timeoutMs?: number;
+}
+
+export interface SubmitOptions {
+  /** 1 to 48 characters A-Z a-z 0-9 _; without one the client chooses. */
+  readonly token?: string;
+  readonly asAdmin?: boolean;
+}
+
+/** Which job a command means: one of ours by token, or, from a list of everybody's, one by its view. */
+export type JobReference = string | Pick<JobView, "token" | "owner">;
+
+/**
+ * Connects to the bus and makes sure that the service is there, starting it where the bus can. Throws CopyError `no-service`
+ * within milliseconds where there is no bus or no such service.
+ */
+export async function connectService(options: ClientOptions = {}): Promise<ServiceClient> {
+  const kind = options.bus ?? "system";
+  const address = options.address ?? busAddress(kind, process.env);
+  if (address === undefined) throw new CopyError("no-service", `there is no ${kind} bus`);
+  try {
+    const connection = await connectBus(address);
+    const client = new ServiceClient(connection, options.timeoutMs ?? 25_000);
+    try {
+      await client.start();
+      return client;
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+  } catch (error) {
+    throw clientError(error);
+  }
+}
+
+/** A connection to the service. Whoever connected closes it. */
+export class ServiceClient implements Disposable {
+  private readonly connection: BusConnection;
+  private readonly timeoutMs: number;
+  private readonly uid = process.getuid?.() ?? 0;
+  private readonly watches = new Set<JobWatch>();
+  /** The service's unique name: only what comes from there is believed. */
+  private service = "";
+  private reattaching = false;
+
+  constructor(connection: BusConnection, timeoutMs: number) {
+    this.connection = connection;
+    this.timeoutMs = timeoutMs;
+  }
+
+  /** For `connectService`. */
+  async start(): Promise<void> {
+    this.connection.onMessage((message) => this.receive(message));
+    void this.connection.closed.then((reason) => this.failWatches(new CopyError("no-service", `the bus has gone: ${reason}`)));
+    await this.call(rootPath, "org.freedesktop.DBus.Peer", "Ping", "", []);
+  }
+
+  /** Queues a job and returns at once. */
+  async submit(request: JobRequest, options: SubmitOptions = {}): Promise<JobView> {
+    const address = await this.queue(request, options.token ?? newToken(), options.asAdmin ?? false);
+    return viewFromProperties(address, await this.properties(address));
+  }
+
+  /** Queues a job and follows it from its first moment: no line and no error is missed. */
+  async submitAndWatch(request: JobRequest, options: SubmitOptions & WatchOptions = {}): Promise<JobWatch> {
+    const token = options.token ?? newToken();
+    await this.attach();
+    await this.subscribe(token, options);
+    // Signals may come before the reply, so the watch is there first.
+    const watch = this.addWatch({ uid: this.uid, token }, new Map(), options);
+    try {
+      const address = await this.queue(request, token, options.asAdmin ?? false);
+      watch.update(await this.properties(address));
+      return watch;
+    } catch (error) {
+      this.watches.delete(watch);
+      throw error;
+    }
+  }
+
+  /** Follows a job of ours. */
+  async watch(token: string, options: WatchOptions = {}): Promise<JobWatch> {
+    const address = await this.find(token);
+    await this.attach();
+    await this.subscribe(token, options);
+    const watch = this.addWatch(address, new Map(), options);
+    watch.update(await this.properties(address));
+    return watch;
+  }
+
+  /** Waits for the end of a job of ours, through restarts of the service. */
+  async wait(token: string): Promise<JobView> {
+    const watch = await this.watch(token);
+    for await (const event of watch) if (event.type === "ended") return event.job;
+    return watch.job;
+  }
+
+  /** Our jobs, or everybody's, which polkit must allow; oldest first. */
+  async list(options: { readonly allUsers?: boolean } = {}): Promise<JobView[]> {
+    const filter = options.allUsers === true ? new Map([["all-users", new Variant("b", true)]]) : new Map();
+    const [rows] = await this.manager("ListJobs", "a{sv}", [filter], { interactive: options.allUsers === true });
+    const views: JobView[] = [];
+    for (const [path, properties] of rows as readonly [string, VariantDict][]) {
+      const address = parseJobPath(path);
+      if (address !== undefined) views.push(viewFromProperties(address, properties));
+    }
+    return views;
+  }
+
+  /** One job. Throws no-such-job. */
+  async show(job: JobReference): Promise<JobView> {
+    const address = await this.find(job);
+    return viewFromProperties(address, await this.properties(address));
+  }
+
+  /** Errors and warnings from an offset on, as many as the service gives at once; none when there are no more. */
+  async errors(job: JobReference, offset = 0): Promise<readonly EntryError[]> {
+    return this.fetchErrors(await this.find(job), offset);
+  }
+
+  async cancel(job: JobReference): Promise<void> {
+    await this.job(job, "Cancel");
+  }
+
+  async pause(job: JobReference): Promise<void> {
+    await this.job(job, "Pause");
+  }
+
+  async resume(job: JobReference): Promise<void> {
+    await this.job(job, "Resume");
+  }
+
+  async forget(job: JobReference): Promise<void> {
+    await this.job(job, "Forget");
+  }
+
+  async answer(job: JobReference, question: number, choice: string, options: { readonly forAll: boolean }): Promise<void> {
+    await this.job(job, "Answer", "usa{sv}", [question, choice, new Map([["for-all", new Variant("b", options.forAll)]])]);
+  }
+
+  async setOptions(
+    job: JobReference,
+    options: { readonly bandwidthLimit?: number; readonly priority?: JobRequest["options"]["priority"] },
+  ): Promise<void> {
+    const dict = new Map<string, Variant>();
+    if (options.bandwidthLimit !== undefined) dict.set("bandwidth-limit", new Variant("t", options.bandwidthLimit));
+    if (options.priority !== undefined) dict.set("priority", new Variant("s", options.priority));
+    await this.job(job, "SetOptions", "a{sv}", [dict]);
+  }
+
+  /** Properties of the Manager: Version, Features, Limits and so on. */
+  async about(): Promise<VariantDict> {
+    const [all] = await this.call(rootPath, "org.freedesktop.DBus.Properties", "GetAll", "s", [managerInterface]);
+    return asVariantDict(all);
+  }
+
+  close(): void {
+    for (const watch of this.watches) watch.close();
+    this.connection.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  private async queue(request: JobRequest, token: string, asAdmin: boolean): Promise<JobAddress> {
+    const options = encodeOptions(request.options).set("token", new Variant("s", token));
+    const member = asAdmin ? "CopyAsAdmin" : request.operation === "move" ? "Move" : "Copy";
+    const body = [request.sources.map(pathBytes), pathBytes(request.destination), options];
+    const [path] = await this.manager(member, "aayaya{sv}", body, { interactive: asAdmin });
+    const address = parseJobPath(String(path));
+    if (address === undefined) throw new CopyError("internal", `the service answered '${String(path)}' for a job`);
+    return address;
+  }
+
+  private async find(job: JobReference): Promise<JobAddress> {
+    if (typeof job !== "string") return { uid: job.owner.uid, token: job.token };
+    const [path] = await this.manager("GetJob", "s", [job]);
+    return parseJobPath(String(path)) ?? { uid: this.uid, token: job };
+  }
+
+  private async properties({ uid, token }: JobAddress): Promise<VariantDict> {
+    const [all] = await this.call(jobPath(uid, token), "org.freedesktop.DBus.Properties", "GetAll", "s", [jobInterface]);
+    return asVariantDict(all);
+  }
+
+  private async fetchErrors({ uid, token }: JobAddress, offset: number): Promise<readonly EntryError[]> {
+    const [rows] = await this.call(jobPath(uid, token), jobInterface, "GetErrors", "uu", [offset, 0]);
+    return (rows as readonly WireValue[]).map(entryErrorFrom);
+  }
+
+  private addWatch(address: JobAddress, properties: VariantDict, options: WatchOptions): JobWatch {
+    for (const known of this.watches) if (known.isOver) this.watches.delete(known);
+    const watch = new JobWatch(address, properties, options, (of, offset) => this.fetchErrors(of, offset));
+    this.watches.add(watch);
+    return watch;
+  }
+
+  private async subscribe(token: string, options: WatchOptions): Promise<void> {
+    const dict = new Map([["token", new Variant("s", token)]]);
+    if (options.lines === true) dict.set("lines", new Variant("b", true));
+    await this.manager("Subscribe", "a{sv}", [dict]);
+  }
+
+  /** Asks to hear when the service goes, once, before the first job is followed. */
+  private attached: Promise<unknown> | null = null;
+  private async attach(): Promise<void> {
+    const rule = `type='signal',sender='${driver.name}',interface='${driver.name}',member='NameOwnerChanged',arg0='${busName}'`;
+    this.attached ??= this.connection.callDriver("AddMatch", "s", [rule]);
+    await this.attached.catch((error: unknown) => {
+      throw clientError(error);
+    });
+  }
+
+  private job(job: JobReference, member: JobMethod, signature = "a{sv}", body: readonly WireValue[] = [new Map()]): Promise<unknown> {
+    return this.find(job).then(({ uid, token }) => this.call(jobPath(uid, token), jobInterface, member, signature, body));
+  }
+
+  private manager(
+    member: ManagerMethod,
+    signature: string,
+    body: readonly WireValue[],
+    options: { readonly interactive?: boolean } = {},
+  ): Promise<readonly WireValue[]> {
+    return this.call(rootPath, managerInterface, member, signature, body, options);
+  }
+
+  private async call(
+    path: string,
+    interfaceName: string,
+    member: string,
+    signature: string,
+    body: readonly WireValue[],
+    options: { readonly interactive?: boolean } = {},
+  ): Promise<readonly WireValue[]> {
+    const flags = options.interactive === true ? MessageFlag.allowInteractiveAuthorization : 0;
+    const call = { destination: busName, path, interface: interfaceName, member, signature, body, flags };
+    try {
+      // A person may be asked for a password.
+      const reply = await this.connection.call(call, options.interactive === true ? 5 * 60_000 : this.timeoutMs);
+      this.service = reply.sender;
+      return reply.body;
+    } catch (error) {
+      throw clientError(error);
+    }
+  }
+
+  private receive(message: Message): void {
+    if (message.type !== MessageType.signal) return;
+    if (message.sender === driver.name && message.member === "NameOwnerChanged") {
+      const [name, oldOwner] = message.body as readonly string[];
+      if (name === busName && oldOwner === this.service) void this.reattach();
+      return;
+    }
+    // Anybody may send us signals; the service's reply has told its name before its first signal.
+    if (message.sender !== this.service) return;
+    const { path, member, signature, body } = message;
+    for (const watch of this.watches) {
+      if (jobPath(watch.address.uid, watch.address.token) !== path) continue;
+      if (member === "PropertiesChanged" && signature === "sa{sv}as") watch.update(asVariantDict(body[1]));
+      if (member === "Lines" && signature === "aay") watch.say((body[0] as readonly Buffer[]).map((line) => line.toString("latin1")));
+    }
+    // Finished needs nothing more: State and Result came just before it.
+  }
+
+  /** The service has gone while jobs were followed: starts it again by calling it, and finds the jobs that it took up. */
+  private async reattach(): Promise<void> {
+    if (this.reattaching) return;
+    this.reattaching = true;
+    try {
+      for (const watch of this.watches) {
+        // A service that ends because nothing is left to do must not be started again.
+        if (watch.isOver) continue;
+        try {
+          await this.subscribe(watch.address.token, watch.options);
+          watch.update(await this.properties(watch.address));
+        } catch (error) {
+          watch.fail(clientError(error));
+        }
+      }
+    } finally {
+      this.reattaching = false;
+    }
+  }
+
+  private failWatches(error: CopyError): void {
+    for (const watch of this.watches) watch.fail(error);
+  }
+}
+
+function newToken(): string {
+  return `c${Buffer.from(crypto.getRandomValues(new Uint8Array(10))).toString("hex")}`;
+}
