@@ -69,7 +69,10 @@ export class LaneControl implements CopyControl {
     const rate = this.floats[Float.bandwidthLimit] ?? 0;
     this.shared.lock(Word.limiterLock);
     const now = performance.timeOrigin + performance.now();
-    const start = Math.max(this.floats[Float.limiterTime] ?? 0, now - burstMs);
+    // A changed limit starts anew: what the old one still owed would hold for hours if it was low enough.
+    const owed = this.floats[Float.limiterRate] === rate ? (this.floats[Float.limiterTime] ?? 0) : 0;
+    this.floats[Float.limiterRate] = rate;
+    const start = Math.max(owed, now - burstMs);
     const until = start + (bytes / rate) * 1000;
     this.floats[Float.limiterTime] = until;
     this.shared.unlock(Word.limiterLock);
@@ -78,6 +81,7 @@ export class LaneControl implements CopyControl {
       // Nobody notifies this word with an intent for the limiter: it is only a place to sleep that a command wakes.
       Atomics.wait(this.words, Word.command, Command.run, Math.min(left, maxSleepMs));
       if (Atomics.load(this.words, Word.command) === Command.pause) return;
+      if (this.floats[Float.bandwidthLimit] !== rate) return;
       left = until - (performance.timeOrigin + performance.now());
     }
   }

@@ -87,6 +87,8 @@ export const Float = {
   hardLinkTable: 2,
   hardLinkPaths: 3,
   hardLinkPathsUsed: 4,
+  /** The limit that limiterTime was reckoned with. */
+  limiterRate: 5,
   /** Address and length of each lane's list of what a move copied. */
   copiedLists: 8,
   count: 8 + maxLanes * 2,
