@@ -110,9 +110,11 @@ export class HardLinks {
       floats[Float.hardLinkPaths] = allocate(pathSpace);
     }
     const address = floats[Float.hardLinkTable] ?? 0;
-    if (address === this.tableAddress) return;
+    const length = (this.shared.words[Word.hardLinkCapacity] ?? 0) * entryWords;
+    // The length too: a table that grew twice may have come back to the address of the first.
+    if (address === this.tableAddress && length === this.table.length) return;
     this.tableAddress = address;
-    this.table = new Uint32Array(viewOf(address, (this.shared.words[Word.hardLinkCapacity] ?? 0) * entryWords * 4));
+    this.table = new Uint32Array(viewOf(address, length * 4));
   }
 
   private grow(): void {
