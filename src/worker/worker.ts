@@ -9,6 +9,7 @@ import { engineNames } from "../request.ts";
 import { Answer } from "./conflict.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
+import { LaneCount } from "./lane-count.ts";
 import { Lanes } from "./lanes.ts";
 import { type ParentMessage, phases, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
 import type { LaneMessage } from "./reporter.ts";
@@ -85,11 +86,12 @@ async function recover(talk: JobTalk, message: RecoverMessage): Promise<number> 
 
 class RunningJob {
   private readonly talk: JobTalk;
-  private readonly start: StartMessage;
   private readonly lanes: Lanes;
   private readonly resolve: (status: number) => void;
   private readonly timers: ReturnType<typeof setInterval>[] = [];
   private readonly reasons = new Set<string>();
+  private readonly laneCount: LaneCount;
+  private measured = { now: performance.now(), busy: 0, entries: 0, bytes: 0 };
   private currentFile = "";
   private lanesDone = 0;
   private turn = 0;
@@ -98,9 +100,11 @@ class RunningJob {
 
   constructor(talk: JobTalk, start: StartMessage, resolve: (status: number) => void) {
     this.talk = talk;
-    this.start = start;
     this.resolve = resolve;
     const { options } = start.request;
+    const { gnu, onConflict, symlinks } = options;
+    const isOrdered = gnu.verbose || gnu.debug || onConflict === "ask" || symlinks === "follow";
+    this.laneCount = new LaneCount(start.lanes, isOrdered, availableParallelism());
     // Preserved modes are set exactly; otherwise the kernel applies the caller's umask, and default ACLs, by itself.
     libc.umask(options.preserve.includes("mode") ? 0 : options.umask);
     this.lanes = new Lanes({
@@ -113,7 +117,7 @@ class RunningJob {
     this.lanes.shared.floats[Float.bandwidthLimit] = options.bandwidthLimit;
     this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
-    setTimeout(() => this.addLanes(), secondLaneAfterMs);
+    setTimeout(() => this.startMoreLanes(), secondLaneAfterMs);
     if (start.totals) setTimeout(() => this.countTotals(), totalsAfterMs);
   }
 
@@ -146,13 +150,32 @@ class RunningJob {
     if (!this.ended && this.lanesDone === 0) this.lanes.addScanner();
   }
 
-  // Two lanes are what most trees can use: more only where there are cores, since creating files is the kernel's work.
-  private addLanes(): void {
+  private startMoreLanes(): void {
     if (this.ended || this.lanesDone > 0) return;
-    const { options } = this.start.request;
-    const ordered = options.gnu.verbose || options.gnu.debug || options.onConflict === "ask" || options.symlinks === "follow";
-    const wanted = this.start.lanes > 0 ? this.start.lanes : ordered ? 1 : Math.min(4, Math.max(2, availableParallelism()));
+    this.addLanes(this.laneCount.first());
+  }
+
+  private addLanes(wanted: number): void {
     while (this.lanes.count < wanted) this.lanes.add();
+  }
+
+  private adaptLanes(): void {
+    const { shared } = this.lanes;
+    const now = performance.now();
+    const usage = process.cpuUsage();
+    const busy = (usage.user + usage.system) / 1e6;
+    const entries = shared.total(Counter.filesDone) + shared.total(Counter.directoriesDone);
+    const bytes = shared.total(Counter.bytesDone);
+    const before = this.measured;
+    this.measured = { now, busy, entries, bytes };
+    if (this.lanesDone > 0 || Atomics.load(shared.words, Word.phase) !== phases.indexOf("copying")) return;
+    const measurement = {
+      seconds: (now - before.now) / 1000,
+      busySeconds: busy - before.busy,
+      entries: entries - before.entries,
+      bytes: bytes - before.bytes,
+    };
+    this.addLanes(this.laneCount.next(this.lanes.count, measurement));
   }
 
   private hear(message: LaneMessage): void {
@@ -193,6 +216,7 @@ class RunningJob {
   private tick(): void {
     this.talk.snapshot(this.snapshot());
     this.lanes.askCurrent(this.turn++);
+    this.adaptLanes();
   }
 
   private finish(): void {
@@ -209,8 +233,13 @@ class RunningJob {
       if (files > 0) engines[name] = files;
     });
     this.talk.flushBatches();
-    this.talk.send({ type: "result", outcome, snapshot, engines, reasons: [...this.reasons].slice(0, 32) });
+    this.talk.send({ type: "result", outcome, snapshot, engines, reasons: this.allReasons() });
     void this.talk.end().then(() => this.resolve(0));
+  }
+
+  private allReasons(): string[] {
+    const lanes = this.lanes.count === 1 ? "one lane" : this.laneCount.reason;
+    return [...this.reasons, this.laneCount.reason === "" ? "one lane" : lanes].slice(0, 32);
   }
 
   private crash(message: string): void {

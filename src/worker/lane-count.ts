@@ -1,0 +1,82 @@
+// How many lanes a job gets: two where there is more than one core, and more while the lanes wait for the medium instead of working.
+//
+// A pure function of measurements, ten times a second. Creating files is the kernel's work, so lanes beyond the cores only contend,
+// unless they sleep: behind a slow or cold source each sleeping lane is one more request in flight.
+
+/** One lane costs about 5 MB; with eight the whole job stays under 100 MB. */
+const mostLanes = 8;
+/** Lanes that use less than this share of their time wait rather than work. */
+const waitingShare = 0.5;
+/** Measurements before another decision: half a second. */
+const settleTicks = 5;
+/** A doubling that brings less than this was not worth it, and is the last. */
+const worthwhileGain = 1.15;
+
+export interface LaneMeasurement {
+  /** Seconds since the measurement before. */
+  readonly seconds: number;
+  /** Processor seconds that the whole worker used in that time. */
+  readonly busySeconds: number;
+  /** Files and directories finished in that time. */
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+export class LaneCount {
+  /** How it came to the number, for --debug and `copyd show`. */
+  reason: string;
+  private readonly isFixed: boolean;
+  private readonly cores: number;
+  private ticks = 0;
+  private seconds = 0;
+  private busySeconds = 0;
+  private work = 0;
+  private workRateBefore = 0;
+  private isSettled = false;
+
+  /** `asked`: 0 to adapt. `isOrdered`: messages must come in one order, which one lane only can give. */
+  constructor(asked: number, isOrdered: boolean, cores: number) {
+    this.isFixed = asked > 0 || isOrdered;
+    this.cores = cores;
+    this.asked = asked > 0 ? asked : isOrdered ? 1 : 0;
+    this.reason = asked > 0 ? `${asked} lanes as asked` : isOrdered ? "one lane, so that messages and questions come in order" : "";
+  }
+
+  private readonly asked: number;
+
+  /** How many a job gets that has lasted long enough to deserve more than one. */
+  first(): number {
+    if (this.isFixed) return this.asked;
+    const lanes = Math.min(4, Math.max(2, this.cores));
+    this.reason = `${lanes} lanes on ${this.cores} cores`;
+    return lanes;
+  }
+
+  /** The number of lanes from now on, given what `lanes` lanes just did. */
+  next(lanes: number, measured: LaneMeasurement): number {
+    if (this.isFixed || this.isSettled) return lanes;
+    this.ticks++;
+    this.seconds += measured.seconds;
+    this.busySeconds += measured.busySeconds;
+    // An entry is worth about what 64 KiB are.
+    this.work += measured.entries + measured.bytes / 65536;
+    if (this.ticks < settleTicks || this.seconds <= 0) return lanes;
+    const share = this.busySeconds / (this.seconds * lanes);
+    const rate = this.work / this.seconds;
+    const grew = this.workRateBefore === 0 || rate > this.workRateBefore * worthwhileGain;
+    this.reset();
+    if (!grew || lanes >= mostLanes) this.isSettled = true;
+    if (this.isSettled || share > waitingShare || rate === 0) return lanes;
+    this.workRateBefore = rate;
+    const more = Math.min(mostLanes, lanes * 2);
+    this.reason = `${more} lanes, since ${lanes} were busy only ${Math.round(share * 100)} % of the time`;
+    return more;
+  }
+
+  private reset(): void {
+    this.ticks = 0;
+    this.seconds = 0;
+    this.busySeconds = 0;
+    this.work = 0;
+  }
+}

@@ -1,0 +1,50 @@
+// How the number of lanes follows what they do.
+
+import { expect, test } from "bun:test";
+import { LaneCount } from "../../src/worker/lane-count.ts";
+
+/** A second of ten measurements; the lanes' number at its end. */
+function second(count: LaneCount, lanes: number, busyShare: number, entries: number): number {
+  let now = lanes;
+  for (let tick = 0; tick < 10; tick++) {
+    now = count.next(now, { seconds: 0.1, busySeconds: 0.1 * busyShare * now, entries: entries / 10, bytes: 0 });
+  }
+  return now;
+}
+
+test("lanes that work all the time stay as many as they are", () => {
+  const count = new LaneCount(0, false, 2);
+  expect(count.first()).toBe(2);
+  expect(second(count, 2, 0.95, 30_000)).toBe(2);
+});
+
+test("lanes that wait for a slow source become more, while that helps", () => {
+  const count = new LaneCount(0, false, 2);
+  let lanes = count.first();
+  lanes = count.next(lanes, { seconds: 0.5, busySeconds: 0.02, entries: 100, bytes: 0 });
+  for (let tick = 0; tick < 4; tick++) lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, entries: 20, bytes: 0 });
+  expect(lanes).toBe(4);
+  for (let tick = 0; tick < 5; tick++) lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.02, entries: 45, bytes: 0 });
+  expect(lanes).toBe(8);
+  expect(count.reason).toContain("8 lanes");
+  expect(second(count, lanes, 0.1, 900)).toBe(8);
+});
+
+test("a doubling that brings nothing is the last", () => {
+  const count = new LaneCount(0, false, 2);
+  let lanes = count.first();
+  for (let tick = 0; tick < 5; tick++) lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, entries: 20, bytes: 0 });
+  expect(lanes).toBe(4);
+  expect(second(count, lanes, 0.1, 200)).toBe(4);
+});
+
+test("nothing done is no reason for more lanes: a paused job, a dead device", () => {
+  const count = new LaneCount(0, false, 2);
+  expect(second(count, 2, 0, 0)).toBe(2);
+});
+
+test("a number that was asked for, and messages in order, are kept", () => {
+  expect(new LaneCount(5, false, 2).first()).toBe(5);
+  expect(second(new LaneCount(5, false, 2), 5, 0.01, 500)).toBe(5);
+  expect(new LaneCount(0, true, 8).first()).toBe(1);
+});
