@@ -1,0 +1,54 @@
+// The real worker, killed at random moments: the job says so, nothing half-made stays, and the service goes on.
+
+import { expect, test } from "bun:test";
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createJobs } from "../../src/jobs/jobs.ts";
+import { requestSchema } from "../../src/request-schema.ts";
+import { testCaller, untilEnded } from "../support/jobs.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
+
+const files = 2500;
+const bytes = Buffer.alloc(20_000, "copyd");
+
+test("kill -9 of workers leaves no half file and no leftovers, and the next job is served", async () => {
+  await using directory = await temporaryDirectory();
+  const source = join(directory.path, "source");
+  const state = join(directory.path, "state");
+  mkdirSync(source);
+  mkdirSync(state);
+  for (let index = 0; index < files; index++) writeFileSync(join(source, `f${index}`), bytes);
+  const jobs = createJobs({ mode: "session", sandbox: "off", stateDirectory: state });
+  const copyTo = (destination: string) =>
+    jobs.submit(
+      testCaller,
+      null,
+      requestSchema.parse({ operation: "copy", sources: [source], destination, options: { durability: "none" } }),
+    );
+
+  let killed = 0;
+  for (let round = 0; round < 8; round++) {
+    const destination = join(directory.path, `destination${round}`);
+    const job = copyTo(destination);
+    const deadlineMs = performance.now() + 20_000;
+    while (entriesOf(destination).length < 50 + 250 * round && performance.now() < deadlineMs) await Bun.sleep(0);
+    const [pid] = readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, "utf8").trim().split(" ").map(Number);
+    if (pid !== undefined && pid > 0) process.kill(pid, "SIGKILL");
+    const end = await untilEnded(jobs, job);
+    if (end.result?.state === "failed") killed++;
+    expect(["worker-died", "worker-start", undefined]).toContain(end.result?.code);
+    const halfMade = entriesOf(destination).filter(
+      (name) => !/^f\d+$/.test(name) || statSync(join(destination, name)).size !== bytes.length,
+    );
+    expect(halfMade).toEqual([]);
+  }
+  expect(killed).toBeGreaterThan(3);
+  expect(readdirSync(state)).toEqual([]);
+  const end = await untilEnded(jobs, copyTo(join(directory.path, "last")));
+  expect(end.result).toMatchObject({ state: "completed", filesDone: files });
+  expect(readdirSync(join(directory.path, "last"))).toHaveLength(files);
+}, 60_000);
+
+function entriesOf(directory: string): string[] {
+  return statSync(directory, { throwIfNoEntry: false }) === undefined ? [] : readdirSync(directory);
+}
