@@ -2,18 +2,20 @@
 
 import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
-import type { WorkerLimits } from "../worker/pool.ts";
+import type { WorkerLimitChanges } from "../worker/pool.ts";
 import type { EntryError } from "../worker/protocol.ts";
 import { type Caller, hasEnded, type Jobs, type JobsEvents, type JobView } from "./api.ts";
 import { ErrorList } from "./error-list.ts";
 import { type AnswerChoice, advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "./job.ts";
 import { defaultJobLimits, embeddedJobLimits, type JobLimits } from "./limits.ts";
+import { Lingering } from "./lingering.ts";
 import { Listeners } from "./listeners.ts";
 import { type JobsLog, noLog } from "./log.ts";
-import { JobQueue, type Load } from "./queue.ts";
+import { JobQueue, loadOf } from "./queue.ts";
 import { JobRun, type RunSettings } from "./run.ts";
 import type { JobStore } from "./store.ts";
 import { generateToken, isToken } from "./tokens.ts";
+import { UserLoads } from "./user-loads.ts";
 
 export interface JobsDependencies {
   /**
@@ -22,7 +24,7 @@ export interface JobsDependencies {
    */
   readonly mode: "system" | "session" | "embedded";
   readonly limits?: Partial<JobLimits>;
-  readonly workerLimits?: Partial<WorkerLimits>;
+  readonly workerLimits?: WorkerLimitChanges;
   /** By default "if-available", and "off" when embedded. */
   readonly sandbox?: RunSettings["sandbox"];
   /** History and restarts; null (the default): everything ends with this process. */
@@ -52,11 +54,6 @@ interface Entry {
   readonly errors: ErrorList;
 }
 
-interface UserLoad {
-  jobs: number;
-  argumentBytes: number;
-}
-
 class JobsRoom implements Jobs {
   private readonly limits: JobLimits;
   private readonly settings: RunSettings;
@@ -67,12 +64,10 @@ class JobsRoom implements Jobs {
   private readonly listeners: Listeners<JobsEvents>;
   /** By uid, then token; oldest first. */
   private readonly users = new Map<number, Map<string, Entry>>();
-  private readonly loads = new Map<number, UserLoad>();
+  private readonly loads: UserLoads;
   private readonly started = new Set<Entry>();
-  /** Ended jobs that linger, the first to go first. */
-  private readonly lingering = new Set<Entry>();
+  private readonly lingering: Lingering<Entry>;
   private readonly stopped: (() => void)[] = [];
-  private sweepTimer: ReturnType<typeof setTimeout> | undefined;
   private lastId: number;
   private pumping = false;
   private closing = false;
@@ -96,7 +91,9 @@ class JobsRoom implements Jobs {
       log: this.log,
     };
     this.queue = new JobQueue(this.limits);
-    this.listeners = new Listeners((cause) => this.log("error", "a listener failed", { reason: String(cause) }));
+    this.loads = new UserLoads(this.limits);
+    this.lingering = new Lingering(this.limits, this.now, (entry) => this.remove(entry));
+    this.listeners = new Listeners((cause) => this.log.error("a listener failed", { reason: String(cause) }));
     this.lastId = this.store?.lastId ?? 0;
     for (const job of this.store?.unfinished() ?? []) this.takeUp(job);
   }
@@ -108,14 +105,14 @@ class JobsRoom implements Jobs {
       const existing = this.sameJob(caller, token, request, asAdmin);
       if (existing !== null) return existing;
     }
-    this.checkLimits(caller, request);
+    this.loads.check(caller.uid, request);
     const chosen = token ?? this.freshToken(caller.uid);
     const workToken = token === null ? chosen : generateToken();
     const job = newJob({ id: ++this.lastId, token: chosen, workToken, owner: caller, asAdmin, request }, this.now());
     const entry = this.enter(job);
     this.store?.save(job, "now");
     this.enqueue(job);
-    this.log("info", "job queued", { job: chosen, uid: caller.uid, operation: request.operation });
+    this.log.info("job queued", { job: chosen, uid: caller.uid, operation: request.operation });
     const view = this.view(entry);
     this.listeners.emit("added", view);
     return view;
@@ -201,7 +198,7 @@ class JobsRoom implements Jobs {
     // Without a store nobody would ever start them again.
     if (this.store === null) this.cancelWaiting();
     if (this.started.size > 0) await new Promise<void>((resolve) => this.stopped.push(resolve));
-    clearTimeout(this.sweepTimer);
+    this.lingering.stop();
   }
 
   private cancelWaiting(): void {
@@ -214,17 +211,6 @@ class JobsRoom implements Jobs {
     if (entry === undefined) return null;
     if (entry.job.asAdmin === asAdmin && Bun.deepEquals(entry.job.request, request)) return this.view(entry);
     throw new CopyError("job-exists", `a job ${token} with other arguments exists`);
-  }
-
-  private checkLimits(caller: Caller, request: JobRequest): void {
-    const load = this.loads.get(caller.uid) ?? { jobs: 0, argumentBytes: 0 };
-    const { maxJobsPerUser, maxArgumentBytesPerUser } = this.limits;
-    if (load.jobs >= maxJobsPerUser) {
-      throw new CopyError("limits-exceeded", `user ${caller.uid} has ${load.jobs} jobs that have not ended; ${maxJobsPerUser} are allowed`);
-    }
-    if (load.argumentBytes + argumentBytes(request) > maxArgumentBytesPerUser) {
-      throw new CopyError("limits-exceeded", `the paths of user ${caller.uid}'s jobs would exceed ${maxArgumentBytesPerUser} bytes`);
-    }
   }
 
   private freshToken(uid: number): string {
@@ -246,8 +232,7 @@ class JobsRoom implements Jobs {
     const entries = this.users.get(uid);
     if (entries === undefined) this.users.set(uid, new Map([[job.token, entry]]));
     else entries.set(job.token, entry);
-    const load = this.loads.get(uid) ?? { jobs: 0, argumentBytes: 0 };
-    this.loads.set(uid, { jobs: load.jobs + 1, argumentBytes: load.argumentBytes + argumentBytes(job.request) });
+    this.loads.add(uid, job.request);
     return entry;
   }
 
@@ -278,7 +263,7 @@ class JobsRoom implements Jobs {
     queueMicrotask(() => {
       this.pumping = false;
       while (!this.closing && this.queue.size > 0) {
-        const next = this.queue.next(this.load());
+        const next = this.queue.next(loadOf([...this.started].map(({ job }) => job)));
         const entry = next === null ? undefined : this.users.get(next.uid)?.get(next.token);
         if (entry === undefined) return;
         this.start(entry);
@@ -290,7 +275,7 @@ class JobsRoom implements Jobs {
     this.started.add(entry);
     entry.run = this.runOf(entry);
     this.apply(entry, { type: "started" });
-    this.log("info", "job started", { job: entry.job.token, uid: entry.job.owner.uid });
+    this.log.info("job started", { job: entry.job.token, uid: entry.job.owner.uid });
     entry.run.start();
   }
 
@@ -305,24 +290,6 @@ class JobsRoom implements Jobs {
         this.pump();
       },
     });
-  }
-
-  private load(): Load {
-    const users = new Map<number, { running: number; runningNow: number; workers: number }>();
-    let running = 0;
-    let runningNow = 0;
-    for (const { job } of this.started) {
-      const own = users.get(job.owner.uid) ?? { running: 0, runningNow: 0, workers: 0 };
-      users.set(job.owner.uid, own);
-      own.workers++;
-      if (job.state === "paused" || job.state === "question") continue;
-      own.running++;
-      running++;
-      if (job.options.priority !== "now") continue;
-      own.runningNow++;
-      runningNow++;
-    }
-    return { running, runningNow, ofUser: (uid) => users.get(uid) ?? { running: 0, runningNow: 0, workers: 0 } };
   }
 
   private recordErrors(entry: Entry, errors: readonly EntryError[]): void {
@@ -344,47 +311,20 @@ class JobsRoom implements Jobs {
     const urgent = state !== before.state || question !== before.question;
     if (ended) this.settle(entry);
     this.listeners.emit("changed", this.view(entry), urgent);
-    if (ended) this.listeners.emit("ended", this.view(entry));
-    else if (urgent) this.pump();
+    if (!ended) {
+      if (urgent) this.pump();
+      return;
+    }
+    this.listeners.emit("ended", this.view(entry));
+    this.lingering.add(entry);
   }
 
   private settle(entry: Entry): void {
     const { job } = entry;
-    const load = this.loads.get(job.owner.uid);
-    if (load !== undefined) {
-      const left = { jobs: load.jobs - 1, argumentBytes: load.argumentBytes - argumentBytes(job.request) };
-      if (left.jobs === 0) this.loads.delete(job.owner.uid);
-      else this.loads.set(job.owner.uid, left);
-    }
+    this.loads.remove(job.owner.uid, job.request);
     this.started.delete(entry);
-    this.lingering.add(entry);
-    this.log("info", "job ended", { job: job.token, uid: job.owner.uid, state: job.state, code: job.result?.code ?? "" });
-    this.sweepUser(job.owner.uid);
-    this.sweepLater();
+    this.log.info("job ended", { job: job.token, uid: job.owner.uid, state: job.state, code: job.result?.code ?? "" });
     if (this.closing && this.started.size === 0) for (const resolve of this.stopped.splice(0)) resolve();
-  }
-
-  /** Too many ended jobs of one user: the oldest go before their time. */
-  private sweepUser(uid: number): void {
-    const own = [...(this.users.get(uid)?.values() ?? [])].filter((entry) => this.lingering.has(entry));
-    for (const entry of own.slice(0, Math.max(0, own.length - this.limits.maxEndedPerUser))) this.remove(entry);
-  }
-
-  private sweepLater(): void {
-    if (this.sweepTimer !== undefined) return;
-    const [first] = this.lingering;
-    if (first === undefined) return;
-    const waitMs = Math.max(0, first.job.finishedTimeUs / 1000 + this.limits.lingerMs - this.now() / 1000);
-    this.sweepTimer = setTimeout(
-      () => {
-        this.sweepTimer = undefined;
-        const limitUs = this.now() - this.limits.lingerMs * 1000;
-        for (const entry of this.lingering) if (entry.job.finishedTimeUs <= limitUs) this.remove(entry);
-        this.sweepLater();
-      },
-      Math.min(waitMs, this.limits.lingerMs),
-    );
-    this.sweepTimer.unref();
   }
 
   private remove(entry: Entry): void {
@@ -409,11 +349,7 @@ class JobsRoom implements Jobs {
 }
 
 /** The embedded worker is the caller's own child and prints its lines at any pace. */
-const trustingWorkerLimits: Partial<WorkerLimits> = {
+const trustingWorkerLimits: WorkerLimitChanges = {
   messagesPerSecond: Number.POSITIVE_INFINITY,
   bytesPerSecond: Number.POSITIVE_INFINITY,
 };
-
-function argumentBytes(request: JobRequest): number {
-  return request.sources.reduce((sum, path) => sum + path.length, request.destination.length);
-}

@@ -1,5 +1,7 @@
-// What the jobs room asks of a log; the service gives it the real one.
+// What the jobs room asks of a log: the service gives it the real one, the embedded mode none.
 
-export type JobsLog = (level: "info" | "warning" | "error", message: string, fields: Readonly<Record<string, string | number>>) => void;
+import type { Log } from "../log.ts";
 
-export const noLog: JobsLog = () => undefined;
+export type JobsLog = Pick<Log, "info" | "warning" | "error">;
+
+export const noLog: JobsLog = { info: () => undefined, warning: () => undefined, error: () => undefined };

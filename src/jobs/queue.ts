@@ -1,6 +1,7 @@
 // Who is next: round robin between users, by priority and then by age within one user's jobs. No clock, no I/O.
 
 import { priorities } from "../request.ts";
+import type { Job } from "./job.ts";
 
 export type Priority = (typeof priorities)[number];
 
@@ -24,6 +25,26 @@ export interface QueueLimits {
   readonly maxRunningNow: number;
   readonly maxRunningPerUser: number;
   readonly maxWorkersPerUser: number;
+}
+
+/** What these started jobs take up. */
+export function loadOf(started: Iterable<Job>): Load {
+  const none = { running: 0, runningNow: 0, workers: 0 };
+  const users = new Map<number, { running: number; runningNow: number; workers: number }>();
+  let running = 0;
+  let runningNow = 0;
+  for (const job of started) {
+    const own = users.get(job.owner.uid) ?? { ...none };
+    users.set(job.owner.uid, own);
+    own.workers++;
+    if (job.state === "paused" || job.state === "question") continue;
+    own.running++;
+    running++;
+    if (job.options.priority !== "now") continue;
+    own.runningNow++;
+    runningNow++;
+  }
+  return { running, runningNow, ofUser: (uid) => users.get(uid) ?? none };
 }
 
 /** Best first. */

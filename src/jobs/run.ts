@@ -2,7 +2,7 @@
 
 import { assert } from "../assert.ts";
 import { CopyError, type FailureCode } from "../errors.ts";
-import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type WorkerLimits } from "../worker/pool.ts";
+import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type WorkerLimitChanges } from "../worker/pool.ts";
 import type { EntryError, ParentMessage } from "../worker/protocol.ts";
 import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile, reopenInFlightFile } from "./in-flight-file.ts";
 import type { Job, JobEvent } from "./job.ts";
@@ -16,7 +16,7 @@ export interface RunSettings {
   readonly stateDirectory: string | null;
   readonly totals: boolean;
   readonly lanes: number;
-  readonly workerLimits: Partial<WorkerLimits>;
+  readonly workerLimits: WorkerLimitChanges;
   readonly cancelTimeoutMs: number;
   readonly recoverTimeoutMs: number;
   /** The worker's command instead of this program itself. */
@@ -97,7 +97,7 @@ export class JobRun {
       trusted: settings.mode === "embedded",
       ...(settings.self === null ? {} : { self: settings.self }),
       ...listeners,
-      onStderr: (line) => settings.log("warning", "worker says", { job: job.token, uid: job.owner.uid, line }),
+      onStderr: (line) => settings.log.warning("worker says", { job: job.token, uid: job.owner.uid, line }),
     });
   }
 
@@ -163,7 +163,7 @@ export class JobRun {
 
   private logFailure(what: string, reason: string): void {
     const { token, owner } = this.listener.job();
-    this.settings.log("error", what, { job: token, uid: owner.uid, reason });
+    this.settings.log.error(what, { job: token, uid: owner.uid, reason });
   }
 
   /** Whatever cannot be opened or started ends the job with its reason. */

@@ -50,7 +50,7 @@ export async function openDatabase(path: string, log: JobsLog, nowUs: number, bu
     }
     const reason = cause instanceof Error ? cause.message : String(cause);
     if (!(cause instanceof UnusableDatabase) && !/^SQLITE_(CORRUPT|NOTADB|ERROR|FORMAT|SCHEMA)/.test(code)) {
-      log("error", "the job store cannot be opened; jobs are kept in memory only", { path, reason });
+      log.error("the job store cannot be opened; jobs are kept in memory only", { path, reason });
       return open(":memory:");
     }
     return openAfresh(path, reason, open, log, nowUs);
@@ -60,11 +60,11 @@ export async function openDatabase(path: string, log: JobsLog, nowUs: number, bu
 function openAfresh(path: string, reason: string, open: (file: string) => Database, log: JobsLog, nowUs: number): Database {
   try {
     const aside = setAside(path, nowUs);
-    log("error", "the job store could not be used and was set aside; a new one is begun", { path, aside, reason });
+    log.error("the job store could not be used and was set aside; a new one is begun", { path, aside, reason });
     return open(path);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
-    log("error", "the job store cannot be used nor set aside; jobs are kept in memory only", { path, reason: `${reason}; ${why}` });
+    log.error("the job store cannot be used nor set aside; jobs are kept in memory only", { path, reason: `${reason}; ${why}` });
     return open(":memory:");
   }
 }

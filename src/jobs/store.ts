@@ -32,9 +32,9 @@ export interface StoreOptions {
   /** The database file, or ":memory:". */
   readonly path: string;
   readonly log: JobsLog;
-  /** Ended jobs are kept this long, and this many of them. */
-  readonly historyDays?: number;
-  readonly historyJobs?: number;
+  /** Ended jobs are kept this long, and this many of each user. */
+  readonly retentionDays?: number;
+  readonly maxJobsPerUser?: number;
   /** How long a former copyd that is just ending may hold the database. */
   readonly busyTimeoutMs?: number;
   /** Microseconds of CLOCK_REALTIME. */
@@ -161,12 +161,13 @@ class SqliteStore implements JobStore {
   /** Ended jobs that are too old or too many go, and their pages are given back. */
   private prune(): void {
     this.endsSincePruning = 0;
-    const oldestUs = this.now() - (this.options.historyDays ?? 90) * dayUs;
-    const keep = this.options.historyJobs ?? 10_000;
+    const oldestUs = this.now() - (this.options.retentionDays ?? 30) * dayUs;
+    const keep = this.options.maxJobsPerUser ?? 1000;
     this.database
       .query<unknown, [number, number]>(
-        `DELETE FROM jobs WHERE finished_us > 0 AND (finished_us < ?1
-           OR id <= (SELECT id FROM jobs WHERE finished_us > 0 ORDER BY id DESC LIMIT 1 OFFSET ?2))`,
+        `DELETE FROM jobs WHERE finished_us > 0 AND (finished_us < ?1 OR id IN (
+           SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY uid ORDER BY id DESC) AS age FROM jobs WHERE finished_us > 0)
+           WHERE age > ?2))`,
       )
       .run(oldestUs, keep);
     this.database.run("PRAGMA incremental_vacuum");
@@ -175,7 +176,7 @@ class SqliteStore implements JobStore {
   private read(rows: readonly JobRow[]): Job[] {
     return rows.flatMap((row) => {
       const job = jobFromRow(row);
-      if (job === null) this.options.log("error", "a stored job cannot be read and is left alone", { id: row.id, job: row.token });
+      if (job === null) this.options.log.error("a stored job cannot be read and is left alone", { id: row.id, job: row.token });
       return job ?? [];
     });
   }
@@ -185,11 +186,11 @@ class SqliteStore implements JobStore {
     try {
       action();
     } catch (cause) {
-      if (!this.failing) this.options.log("error", "the job store cannot be written", { reason: messageOf(cause) });
+      if (!this.failing) this.options.log.error("the job store cannot be written", { reason: messageOf(cause) });
       this.failing = true;
       return false;
     }
-    if (this.failing) this.options.log("info", "the job store can be written again", {});
+    if (this.failing) this.options.log.info("the job store can be written again", {});
     this.failing = false;
     return true;
   }

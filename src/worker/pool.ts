@@ -1,33 +1,12 @@
-// The parent's side of one worker process: starts it, speaks the protocol with it, watches it, and ends it when it misbehaves.
-//
-// Whatever the worker sends is hostile input: its user may have replaced it. It ends in messages of the schema or in the
-// worker's death, never in an exception here.
+// The parent's side of one worker process: what starts it, what is heard of it, and the limits it must keep.
 
-import { CopyError, type FailureCode, isFailureCode } from "../errors.ts";
-import { Allowance } from "./allowance.ts";
-import {
-  encodeFrame,
-  FrameDecoder,
-  type Identity,
-  type MessageParser,
-  maxWorkerFrameBytes,
-  type ParentMessage,
-  ProtocolViolation,
-  trustingParser,
-  type WorkerMessage,
-} from "./protocol.ts";
-import {
-  type Credentials,
-  expectedIdentity,
-  identityProblem,
-  inFlightChildFd,
-  sameIdentity,
-  workerCommand,
-  workerEnvironment,
-} from "./spawn.ts";
-import { LineCutter } from "./stderr-lines.ts";
+import type { FailureCode } from "../errors.ts";
+import type { ParentMessage, WorkerMessage } from "./protocol.ts";
+import type { Credentials } from "./spawn.ts";
+import { WorkerConnection } from "./worker-connection.ts";
+import type { WorkerLimits } from "./worker-limits.ts";
 
-type FirstMessage = Extract<ParentMessage, { type: "start" | "recover" }>;
+export type FirstMessage = Extract<ParentMessage, { type: "start" | "recover" }>;
 /** What a worker is started for: its first message, less what this file adds to it. */
 export type Task =
   | Omit<Extract<ParentMessage, { type: "start" }>, "identity" | "inFlightFd">
@@ -37,28 +16,8 @@ export type ResultMessage = Extract<WorkerMessage, { type: "result" }>;
 /** What a listener sees before the end: hello and everything between. */
 export type LiveMessage = Exclude<WorkerMessage, { type: "result" | "fatal" }>;
 
-export interface WorkerLimits {
-  /** A worker that sends nothing for this long is killed: it hangs, perhaps in the kernel on a dead device. */
-  readonly silenceTimeoutMs: number;
-  /** Messages a second on the long run, and at once. Beyond, it is killed: an honest one batches. */
-  readonly messagesPerSecond: number;
-  readonly messageBurst: number;
-  /** Bytes a second that are read from it; beyond, it is made to wait, as an honest one with many errors may have to. */
-  readonly bytesPerSecond: number;
-  /** How long it may take to exit after it has closed its end of the pipe before it is killed. */
-  readonly exitTimeoutMs: number;
-  /** How long a killed process may stay (blocked in the kernel) before it is given up. */
-  readonly killTimeoutMs: number;
-}
-
-export const defaultWorkerLimits: WorkerLimits = {
-  silenceTimeoutMs: 30_000,
-  messagesPerSecond: 1000,
-  messageBurst: 4000,
-  bytesPerSecond: 64 * 1024 * 1024,
-  exitTimeoutMs: 2000,
-  killTimeoutMs: 5000,
-};
+/** What is to differ from the defaults. */
+export type WorkerLimitChanges = Partial<WorkerLimits>;
 
 export type WorkerEnd = {
   /** False when the process is still there although it was killed: blocked in the kernel, it may yet finish one call. */
@@ -74,7 +33,7 @@ export interface WorkerOptions {
   readonly credentials: Credentials | null;
   /** This side's descriptor of the in-flight record; stays the caller's to close. */
   readonly inFlightFd: number;
-  readonly limits?: Partial<WorkerLimits>;
+  readonly limits?: WorkerLimitChanges;
   /** Embedded, the worker is this very program as this very user, and its messages are taken as they are. */
   readonly trusted?: boolean;
   /** Instead of this program itself; tests use it. */
@@ -94,272 +53,10 @@ export interface WorkerHandle {
   kill(code: FailureCode, message: string): void;
 }
 
-interface ChunkReader {
-  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
-  cancel(): Promise<void>;
-}
-
-const maxStderrLineBytes = 1024;
-/** Beyond this many lines a worker's stderr is read and dropped. */
-const maxStderrLines = 200;
-/** A worker that lets this much pile up unread does not listen. The first message is not counted. */
-const maxUnreadBytes = 1024 * 1024;
-/** Silence is counted in ticks rather than by a clock: a parent that was itself stopped must not blame the worker. */
-const ticksOfSilence = 4;
-/** After the exit, what is still in the pipe is read this long; a stray child of the worker could hold it open for ever. */
-const drainTimeoutMs = 1000;
-
 /**
  * Starts a worker. Throws CopyError `worker-start` when the process cannot be made; everything later comes through
  * `onEnd`. It is killed by process group, and only as long as the kernel has not given its number to anybody else.
  */
 export function startWorker(options: WorkerOptions): WorkerHandle {
   return new WorkerConnection(options);
-}
-
-class WorkerConnection implements WorkerHandle {
-  readonly pid: number;
-  private readonly options: WorkerOptions;
-  private readonly limits: WorkerLimits;
-  private readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
-  private readonly stdout: ChunkReader;
-  private readonly stderr: ChunkReader;
-  private readonly identity: Identity | null;
-  private readonly timers = new Set<ReturnType<typeof setTimeout>>();
-  private readonly messages: Allowance;
-  private readonly bytes: Allowance;
-  private hello = false;
-  private result: ResultMessage | null = null;
-  private failure: { code: FailureCode; message: string } | null = null;
-  private ended = false;
-  private killed = false;
-  private silentTicks = 0;
-  private unreadBytes = 0;
-  private lastStderr = "";
-
-  constructor(options: WorkerOptions) {
-    this.options = options;
-    this.limits = { ...defaultWorkerLimits, ...options.limits };
-    this.identity = options.credentials === null ? null : expectedIdentity(options.credentials);
-    this.messages = new Allowance(this.limits.messagesPerSecond, this.limits.messageBurst);
-    this.bytes = new Allowance(this.limits.bytesPerSecond, this.limits.bytesPerSecond);
-    this.process = spawn(options, this.identity);
-    this.pid = this.process.pid;
-    this.stdout = this.process.stdout.getReader();
-    this.stderr = this.process.stderr.getReader();
-    this.write({ ...options.task, identity: this.identity, inFlightFd: inFlightChildFd }, "first");
-    void this.readMessages();
-    void this.readStderr();
-    if (this.limits.silenceTimeoutMs !== Number.POSITIVE_INFINITY) this.watchSilence();
-  }
-
-  send(message: Exclude<ParentMessage, FirstMessage>): void {
-    if (!this.ended && this.isAlive()) this.write(message, "later");
-  }
-
-  kill(code: FailureCode, message: string): void {
-    this.fail(code, message);
-  }
-
-  private write(message: ParentMessage, position: "first" | "later"): void {
-    const frame = encodeFrame(message);
-    if (position === "later") this.unreadBytes += frame.length;
-    if (this.unreadBytes > maxUnreadBytes) {
-      this.fail("worker-silent", "The copying process does not read what it is told.");
-      return;
-    }
-    // A dead worker's pipe takes nothing; its exit tells, so a failure here adds no fact.
-    const taken = (): void => {
-      this.unreadBytes = 0;
-    };
-    const ignored = (): void => undefined;
-    const written = this.process.stdin.write(frame);
-    if (written instanceof Promise) written.catch(ignored);
-    const flushed = this.process.stdin.flush();
-    if (flushed instanceof Promise) flushed.then(taken, ignored);
-    else taken();
-  }
-
-  private async readMessages(): Promise<void> {
-    const drained = this.process.exited.then(() => this.after(drainTimeoutMs, () => abandon(this.stdout)));
-    try {
-      const decoder = new FrameDecoder(await parserFor(this.options), maxWorkerFrameBytes);
-      for (;;) {
-        const { done, value } = await this.stdout.read();
-        if (done || value === undefined) break;
-        if (this.failure !== null || this.result !== null) continue;
-        this.receive(decoder, value);
-        const waitMs = this.bytes.take(value.length);
-        if (waitMs > 0) await Bun.sleep(waitMs);
-      }
-    } catch (cause) {
-      this.fail(...faultOf(cause));
-    }
-    // The pipe is closed: an honest worker exits now.
-    if (this.isAlive()) this.after(this.limits.exitTimeoutMs, () => this.killGroup());
-    await this.process.exited;
-    await drained;
-    this.finish("gone");
-  }
-
-  private receive(decoder: FrameDecoder<WorkerMessage>, chunk: Uint8Array): void {
-    try {
-      for (const message of decoder.push(chunk)) {
-        this.silentTicks = 0;
-        this.handle(message);
-        if (this.failure !== null || this.result !== null) return;
-      }
-    } catch (cause) {
-      this.fail(...faultOf(cause));
-    }
-  }
-
-  private handle(message: WorkerMessage): void {
-    if (this.messages.take(1) > 0) throw new ProtocolViolation("more messages than allowed");
-    if (message.type === "fatal") {
-      if (!isFailureCode(message.code)) throw new ProtocolViolation("an unknown failure code");
-      this.fail(message.code, message.message);
-      return;
-    }
-    if (message.type === "hello") this.meet(message);
-    else if (!this.hello) throw new ProtocolViolation(`"${message.type}" before "hello"`);
-    if (message.type === "errors" && !message.errors.every((error) => isFailureCode(error.code))) {
-      throw new ProtocolViolation("an unknown failure code");
-    }
-    if (message.type !== "result") {
-      this.options.onMessage(message);
-      return;
-    }
-    this.result = message;
-    // By contract nothing follows and nothing is in flight. A runtime with threads takes milliseconds to end in good order.
-    this.killGroup();
-  }
-
-  private meet(message: HelloMessage): void {
-    if (this.hello) throw new ProtocolViolation('a second "hello"');
-    this.hello = true;
-    if (this.identity === null) return;
-    if (message.pid !== this.pid) throw new CopyError("worker-identity", "The copying process is not the one that was started.");
-    if (!sameIdentity(message.identity, this.identity)) {
-      throw new CopyError("worker-identity", "The copying process found itself to be somebody else.");
-    }
-    const problem = identityProblem(this.pid, this.identity);
-    if (problem !== null) throw new CopyError("worker-identity", `The copying process does not run as the caller: ${problem}.`);
-  }
-
-  private async readStderr(): Promise<void> {
-    const lines = new LineCutter(maxStderrLineBytes);
-    let count = 0;
-    try {
-      for (;;) {
-        const { done, value } = await this.stderr.read();
-        if (done || value === undefined) return;
-        for (const line of lines.push(value)) {
-          this.lastStderr = line;
-          if (count++ < maxStderrLines) this.options.onStderr(line);
-        }
-      }
-    } catch (cause) {
-      this.fail(...faultOf(cause));
-    }
-  }
-
-  private watchSilence(): void {
-    this.after(this.limits.silenceTimeoutMs / ticksOfSilence, () => {
-      if (this.failure !== null || this.result !== null) return;
-      if (++this.silentTicks >= ticksOfSilence) {
-        const seconds = Math.round(this.limits.silenceTimeoutMs / 1000);
-        this.fail("worker-silent", `The copying process has not answered for ${seconds} s and was stopped.`);
-        return;
-      }
-      this.watchSilence();
-    });
-  }
-
-  /** The first failure stands, and nothing after a result is one. Kills in any case. */
-  private fail(code: FailureCode, message: string): void {
-    if (this.failure === null && this.result === null) this.failure = { code, message };
-    this.killGroup();
-  }
-
-  private killGroup(): void {
-    if (this.killed) return;
-    this.killed = true;
-    if (this.isAlive()) {
-      try {
-        process.kill(-this.pid, "SIGKILL");
-      } catch {
-        // The group is not there yet or not any more; the process itself is ours as long as it has not been waited for.
-        this.process.kill("SIGKILL");
-      }
-    }
-    this.after(this.limits.killTimeoutMs, () => this.finish("still-there"));
-  }
-
-  /** Its number is its own until it has been waited for, which these two show. */
-  private isAlive(): boolean {
-    return this.process.exitCode === null && this.process.signalCode === null;
-  }
-
-  private finish(how: "gone" | "still-there"): void {
-    if (this.ended) return;
-    this.ended = true;
-    for (const timer of this.timers) clearTimeout(timer);
-    abandon(this.stdout);
-    abandon(this.stderr);
-    const gone = how === "gone";
-    if (this.result !== null) this.options.onEnd({ gone, kind: "result", result: this.result });
-    else this.options.onEnd({ gone, kind: "failed", ...(this.failure ?? this.unexpectedExit()) });
-  }
-
-  private unexpectedExit(): { code: FailureCode; message: string } {
-    const { exitCode, signalCode } = this.process;
-    const how = signalCode === null ? `with status ${exitCode}` : `by ${signalCode}`;
-    const last = this.lastStderr === "" ? "" : ` (${this.lastStderr})`;
-    if (!this.hello) return { code: "worker-start", message: `The copying process ended ${how} before it began${last}.` };
-    return { code: "worker-died", message: `The copying process ended unexpectedly ${how}.` };
-  }
-
-  private after(delayMs: number, action: () => void): void {
-    if (this.ended) return;
-    const timer = setTimeout(() => {
-      this.timers.delete(timer);
-      action();
-    }, delayMs);
-    this.timers.add(timer);
-  }
-}
-
-function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subprocess<"pipe", "pipe", "pipe"> {
-  const command = workerCommand(identity, options.self);
-  try {
-    return Bun.spawn({
-      cmd: command,
-      cwd: "/",
-      env: { ...workerEnvironment },
-      // A session of its own: a terminal's Ctrl-C reaches the parent only, which then cancels in good order.
-      detached: true,
-      stdio: ["pipe", "pipe", "pipe", options.inFlightFd],
-    });
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new CopyError("worker-start", `cannot start the copying process: ${reason}`, {}, cause);
-  }
-}
-
-/** Reads no more; a stray child of the worker could hold the pipe open for ever. Harmless on a stream that has ended. */
-function abandon(reader: ChunkReader): void {
-  reader.cancel().catch(() => undefined);
-}
-
-/** zod is loaded only by those who need it. */
-async function parserFor({ trusted }: WorkerOptions): Promise<MessageParser<WorkerMessage>> {
-  return trusted === true ? trustingParser() : (await import("./protocol-schema.ts")).workerMessageSchema;
-}
-
-/** How a fault met while reading a worker is named. */
-function faultOf(cause: unknown): [FailureCode, string] {
-  if (cause instanceof CopyError) return [cause.code, cause.message];
-  if (cause instanceof ProtocolViolation) return ["worker-protocol", `The copying process broke the protocol: ${cause.message}.`];
-  return ["internal", `The service failed while it read from the copying process: ${cause instanceof Error ? cause.message : cause}`];
 }

@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import type { Jobs, JobView } from "../../src/jobs/api.ts";
 import { createJobs, type JobsDependencies } from "../../src/jobs/jobs.ts";
+import { noLog } from "../../src/jobs/log.ts";
 import { testCaller, testRequest, testWorker, untilEnded, untilView } from "../support/jobs.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
@@ -253,7 +254,7 @@ test("shutdown refuses new jobs, stops the running and leaves nothing behind", a
 
 test("a listener that throws disturbs nobody", async () => {
   const faults: string[] = [];
-  const jobs = room({ log: (level, message) => level === "error" && faults.push(message) });
+  const jobs = room({ log: { ...noLog, error: (message) => void faults.push(message) } });
   jobs.on("changed", () => {
     throw new Error("a bug");
   });

@@ -4,13 +4,14 @@ import { expect, test } from "bun:test";
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { createJobs } from "../../src/jobs/jobs.ts";
+import { noLog } from "../../src/jobs/log.ts";
 import { openStore } from "../../src/jobs/store.ts";
 import { testCaller, testRequest } from "../support/jobs.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 test("ten thousand jobs end, the store has them all, and memory stays flat", async () => {
   await using state = await temporaryDirectory();
-  const store = await openStore({ path: join(state.path, "jobs.db"), log: () => undefined });
+  const store = await openStore({ path: join(state.path, "jobs.db"), log: noLog, maxJobsPerUser: 10_000 });
   // No such worker: each job goes the whole way but for the process.
   const jobs = createJobs({ mode: "session", self: ["/nonexistent"], store, stateDirectory: state.path });
   let ended = 0;

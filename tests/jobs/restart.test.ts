@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createJobs } from "../../src/jobs/jobs.ts";
+import { noLog } from "../../src/jobs/log.ts";
 import { openStore } from "../../src/jobs/store.ts";
 import { testCaller, testRequest, testWorker, untilEnded, untilView } from "../support/jobs.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
@@ -15,7 +16,7 @@ test("after kill -9 of the service, waiting jobs run and started ones are failed
     const { openStore } = await import(${JSON.stringify(join(import.meta.dir, "../../src/jobs/store.ts"))});
     const { testCaller, testRequest, testWorker, untilView } = await import(${JSON.stringify(join(import.meta.dir, "../support/jobs.ts"))});
     const stateDirectory = ${JSON.stringify(state.path)};
-    const store = await openStore({ path: stateDirectory + "/jobs.db", log: console.error });
+    const store = await openStore({ path: stateDirectory + "/jobs.db", log: console });
     const jobs = createJobs({ mode: "session", self: testWorker, store, stateDirectory, limits: { maxRunning: 1 } });
     const running = jobs.submit(testCaller, "running", testRequest("run?count=2"));
     await untilView(jobs, running, ({ state }) => state === "running");
@@ -34,7 +35,7 @@ test("after kill -9 of the service, waiting jobs run and started ones are failed
   expect(record).toBeDefined();
   writeFileSync(join(state.path, record ?? ""), "something in flight", { flag: "r+" });
 
-  const store = await openStore({ path: join(state.path, "jobs.db"), log: () => undefined });
+  const store = await openStore({ path: join(state.path, "jobs.db"), log: noLog });
   const jobs = createJobs({ mode: "session", self: testWorker, store, stateDirectory: state.path });
   expect(jobs.list(testCaller.uid).map(({ token }) => token)).toEqual(["running", "waiting", "paused"]);
   const [running, waiting, paused] = jobs.list(testCaller.uid);
@@ -56,7 +57,7 @@ test("an orderly stop keeps the waiting jobs for the next start and leaves no re
   await using state = await temporaryDirectory();
   const path = join(state.path, "jobs.db");
   const settings = { mode: "session", self: testWorker, stateDirectory: state.path, limits: { maxRunning: 1 } } as const;
-  const store = await openStore({ path, log: () => undefined });
+  const store = await openStore({ path, log: noLog });
   const before = createJobs({ ...settings, store });
   const running = before.submit(testCaller, "running", testRequest("run"));
   before.submit(testCaller, "waiting", testRequest("well"));
@@ -64,7 +65,7 @@ test("an orderly stop keeps the waiting jobs for the next start and leaves no re
   await before.shutdown();
   store.close();
   expect(readdirSync(state.path)).toEqual(["jobs.db"]);
-  const later = await openStore({ path, log: () => undefined });
+  const later = await openStore({ path, log: noLog });
   const jobs = createJobs({ ...settings, store: later });
   const waiting = jobs.get(testCaller.uid, "waiting");
   if (waiting === undefined) throw new Error("the waiting job was lost");

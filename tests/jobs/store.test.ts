@@ -6,7 +6,7 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ByteString } from "../../src/bytes.ts";
 import { advance, type Job, type JobEvent, newJob } from "../../src/jobs/job.ts";
-import type { JobsLog } from "../../src/jobs/log.ts";
+import { type JobsLog, noLog } from "../../src/jobs/log.ts";
 import { emptySnapshot } from "../../src/jobs/progress.ts";
 import { type JobStore, openStore } from "../../src/jobs/store.ts";
 import type { EntryError } from "../../src/worker/protocol.ts";
@@ -50,9 +50,10 @@ const complete: readonly JobEvent[] = [
 async function open(
   path: string,
   logged: string[] = [],
-  changes: { historyJobs?: number; historyDays?: number; now?: () => number } = {},
+  changes: { maxJobsPerUser?: number; retentionDays?: number; now?: () => number } = {},
 ): Promise<JobStore> {
-  const log: JobsLog = (level, message, fields) => logged.push(`${level}: ${message} ${JSON.stringify(fields)}`);
+  const line = (message: string, facts?: object): unknown => logged.push(`${message} ${JSON.stringify(facts)}`);
+  const log = { info: line, warning: line, error: line } as JobsLog;
   return await openStore({ path, log, now: () => startUs, ...changes });
 }
 
@@ -148,18 +149,19 @@ test("a directory that cannot be written to means jobs in memory, reported", asy
   store.close();
 });
 
-test("history is pruned by age and by number, and jobs that have not ended are not history", async () => {
+test("history is pruned by age and by number of each user, and jobs that have not ended are not history", async () => {
   await using directory = await temporaryDirectory();
   const path = join(directory.path, "jobs.db");
   const store = await open(path);
   for (let id = 1; id <= 20; id++) store.save(job(id, id === 3 ? [] : complete), "soon");
+  store.save(job(21, complete, testCaller.uid + 1), "soon");
   store.close();
-  const fewer = await open(path, [], { historyJobs: 5 });
-  expect(fewer.history(null, 100).map(({ id }) => id)).toEqual([20, 19, 18, 17, 16, 3]);
+  const fewer = await open(path, [], { maxJobsPerUser: 5 });
+  expect(fewer.history(null, 100).map(({ id }) => id)).toEqual([21, 20, 19, 18, 17, 16, 3]);
   fewer.close();
-  const later = await open(path, [], { now: () => startUs + 91 * 24 * 3600 * 1e6 });
+  const later = await open(path, [], { now: () => startUs + 31 * 24 * 3600 * 1e6 });
   expect(later.history(null, 100).map(({ id }) => id)).toEqual([3]);
-  expect(later.lastId).toBe(20);
+  expect(later.lastId).toBe(21);
   later.close();
 });
 
@@ -170,7 +172,7 @@ test("whatever was saved as now is there after kill -9, in a database that is wh
     const { openStore } = await import(${JSON.stringify(join(import.meta.dir, "../../src/jobs/store.ts"))});
     const { newJob } = await import(${JSON.stringify(join(import.meta.dir, "../../src/jobs/job.ts"))});
     const { testCaller, testRequest } = await import(${JSON.stringify(join(import.meta.dir, "../support/jobs.ts"))});
-    const store = await openStore({ path: ${JSON.stringify(path)}, log: console.error });
+    const store = await openStore({ path: ${JSON.stringify(path)}, log: console });
     for (let id = store.lastId + 1; ; id++) {
       store.save(newJob({ id, token: "t" + id, workToken: "w", owner: testCaller, asAdmin: false, request: testRequest("well") }, 1), "now");
       await Bun.write(Bun.stdout, id + "\\n");
@@ -210,7 +212,7 @@ test("a store that another copyd has open is refused by name", async () => {
   await using directory = await temporaryDirectory();
   const path = join(directory.path, "jobs.db");
   const store = await open(path);
-  const opening = openStore({ path, log: () => undefined, busyTimeoutMs: 100 });
+  const opening = openStore({ path, log: noLog, busyTimeoutMs: 100 });
   await expect(opening).rejects.toMatchObject({ code: "invalid-state" });
   store.close();
 });

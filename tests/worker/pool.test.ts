@@ -4,7 +4,7 @@ import { afterAll, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { failures } from "../../src/errors.ts";
 import { createUnnamedInFlightFile } from "../../src/jobs/in-flight-file.ts";
-import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type WorkerLimits } from "../../src/worker/pool.ts";
+import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type WorkerLimitChanges } from "../../src/worker/pool.ts";
 import { testRequest, testWorker } from "../support/jobs.ts";
 
 interface Outcome {
@@ -20,7 +20,7 @@ afterAll(() => inFlight.discard());
 
 async function runWorker(
   mode: string,
-  limits: Partial<WorkerLimits> = {},
+  limits: WorkerLimitChanges = {},
   onMessage: (message: LiveMessage, worker: WorkerHandle) => void = () => undefined,
 ): Promise<Outcome> {
   const messages: LiveMessage[] = [];
@@ -76,7 +76,7 @@ test("pause, resume, options and cancel reach the worker", async () => {
   expect(end).toMatchObject({ kind: "result", result: { outcome: "cancelled" } });
 });
 
-const broken: readonly (readonly [mode: string, expected: string, limits?: Partial<WorkerLimits>])[] = [
+const broken: readonly (readonly [mode: string, expected: string, limits?: WorkerLimitChanges])[] = [
   ["dies", "worker-died: The copying process ended unexpectedly by SIGKILL."],
   ["exits-without-result", "worker-died: The copying process ended unexpectedly with status 3."],
   ["never-starts", "worker-start: The copying process ended with status 4 before it began (no such?library)."],

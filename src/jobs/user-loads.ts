@@ -1,0 +1,52 @@
+// What each user has asked for and not yet got, against what one user may ask for.
+
+import { CopyError } from "../errors.ts";
+import type { JobRequest } from "../request.ts";
+
+export interface UserLimits {
+  readonly maxJobsPerUser: number;
+  readonly maxArgumentBytesPerUser: number;
+}
+
+interface UserLoad {
+  readonly jobs: number;
+  readonly argumentBytes: number;
+}
+
+const nothing: UserLoad = { jobs: 0, argumentBytes: 0 };
+
+export class UserLoads {
+  private readonly byUser = new Map<number, UserLoad>();
+  private readonly limits: UserLimits;
+
+  constructor(limits: UserLimits) {
+    this.limits = limits;
+  }
+
+  /** Throws CopyError `limits-exceeded` where one more job like this would be too much. */
+  check(uid: number, request: JobRequest): void {
+    const load = this.byUser.get(uid) ?? nothing;
+    const { maxJobsPerUser, maxArgumentBytesPerUser } = this.limits;
+    if (load.jobs >= maxJobsPerUser) {
+      throw new CopyError("limits-exceeded", `user ${uid} has ${load.jobs} jobs that have not ended; ${maxJobsPerUser} are allowed`);
+    }
+    if (load.argumentBytes + argumentBytes(request) > maxArgumentBytesPerUser) {
+      throw new CopyError("limits-exceeded", `the paths of user ${uid}'s jobs would exceed ${maxArgumentBytesPerUser} bytes`);
+    }
+  }
+
+  add(uid: number, request: JobRequest): void {
+    const load = this.byUser.get(uid) ?? nothing;
+    this.byUser.set(uid, { jobs: load.jobs + 1, argumentBytes: load.argumentBytes + argumentBytes(request) });
+  }
+
+  remove(uid: number, request: JobRequest): void {
+    const load = this.byUser.get(uid) ?? nothing;
+    if (load.jobs <= 1) this.byUser.delete(uid);
+    else this.byUser.set(uid, { jobs: load.jobs - 1, argumentBytes: load.argumentBytes - argumentBytes(request) });
+  }
+}
+
+function argumentBytes(request: JobRequest): number {
+  return request.sources.reduce((sum, path) => sum + path.length, request.destination.length);
+}
