@@ -4,7 +4,8 @@ BUN := node_modules/.bin/bun
 BIOME := node_modules/.bin/biome
 # Suites that mount images, boot a bus or run for long: `make test` runs them, `make check` does not.
 SLOW := --path-ignore-patterns='tests/conformance/**' --path-ignore-patterns='tests/recovery/**' \
-        --path-ignore-patterns='tests/service/**' --path-ignore-patterns='tests/desktop/**'
+        --path-ignore-patterns='tests/service/**' --path-ignore-patterns='tests/desktop/**' \
+        --path-ignore-patterns='tests/ffi/endurance.test.ts'
 
 # For packages: make install DESTDIR=... PREFIX=/usr
 PREFIX := /usr/local
