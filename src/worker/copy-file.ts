@@ -86,9 +86,22 @@ export class EntryCopier {
     const linked = this.hardLinker.link(entry);
     if (linked === "linked") return this.done();
     if (linked === "failed") return "failed";
+    if (linked === "exists") return this.resolveLink(entry);
     const outcome = copyFirst();
     this.hardLinker.finished(outcome === "done" ? joinPath(entry.destinationDirectory, entry.text) : null);
     return outcome;
+  }
+
+  private resolveLink(entry: Entry): FileOutcome {
+    const operation = this.conflicts.resolve(entry);
+    if (operation.kind === "skip") return this.skip();
+    if (operation.kind === "fail") return this.failPlan(entry, operation.code);
+    const linkRenamed = (): FileOutcome | "exists" => {
+      const again = this.hardLinker.linkAgain(entry);
+      return again === "linked" ? this.done() : again;
+    };
+    if (operation.kind === "rename") return this.copyRenamed(entry, linkRenamed);
+    return this.hardLinker.replace(entry) === "linked" ? this.done() : "failed";
   }
 
   private copyData(entry: Entry, sourceFd: number): FileOutcome {

@@ -10,6 +10,8 @@ const waitMs = 50;
 
 export class HardLinker {
   private readonly context: LaneContext;
+  /** Name of the first copy in the open directory, for `linkAgain` and `replace`. */
+  private oldName = 0;
   private directoryPath = "";
   private directoryFd = -1;
 
@@ -18,10 +20,10 @@ export class HardLinker {
   }
 
   /**
-   * For an entry whose source (context.sourceStat) has several names. "first": the caller copies it and calls `finished`; "linked" and
-   * "failed" (reported): nothing is left to do.
+   * For an entry whose source (context.sourceStat) has several names. "first": the caller copies it and calls `finished`; "exists":
+   * something else has the name, and the conflict is to be resolved; "linked" and "failed" (reported): nothing is left to do.
    */
-  link(entry: Entry): "first" | "linked" | "failed" {
+  link(entry: Entry): "first" | "linked" | "exists" | "failed" {
     const { hardLinks, sourceStat, control } = this.context;
     for (;;) {
       const answer = hardLinks.claim(sourceStat);
@@ -37,29 +39,32 @@ export class HardLinker {
     this.context.hardLinks.finished(this.context.sourceStat, path);
   }
 
-  private linkTo(entry: Entry, path: string): "first" | "linked" | "failed" {
-    const { arena } = this.context;
+  /** The link that `link` could not make, under the entry's present name. */
+  linkAgain(entry: Entry): "linked" | "exists" | "failed" {
+    const { destinationStat, afterStat } = this.context;
+    const { destinationFd } = entry.directory.fields;
+    const linked = libc.linkat(this.directoryFd, this.oldName, destinationFd, entry.name, 0);
+    if (linked === 0) return "linked";
+    if (linked !== -Errno.EEXIST) return this.fail(entry, linked, "linkat");
+    const isThere = destinationStat.ofName(destinationFd, entry.name) === 0 && afterStat.ofName(this.directoryFd, this.oldName) === 0;
+    // A second run over its own result: the link is there already.
+    return isThere && destinationStat.isSameFile(afterStat) ? "linked" : "exists";
+  }
+
+  /** Puts the link in the place of what has the name now. */
+  replace(entry: Entry): "linked" | "failed" {
+    const { destinationFd } = entry.directory.fields;
+    const make = (temporary: number): number => libc.linkat(this.directoryFd, this.oldName, destinationFd, temporary, 0);
+    const replaced = this.context.publisher.replaceNode(destinationFd, entry.name, make);
+    return replaced === 0 ? "linked" : this.fail(entry, replaced, this.context.publisher.failedSyscall);
+  }
+
+  private linkTo(entry: Entry, path: string): "linked" | "exists" | "failed" {
     const cut = path.lastIndexOf("/");
     const directoryFd = this.openDirectory(path.slice(0, cut));
     if (directoryFd < 0) return this.fail(entry, directoryFd, "openat2");
-    const oldName = arena.cstring(path.slice(cut + 1));
-    const { destinationFd } = entry.directory.fields;
-    const linked = libc.linkat(directoryFd, oldName, destinationFd, entry.name, 0);
-    if (linked === 0) return "linked";
-    if (linked !== -Errno.EEXIST) return this.fail(entry, linked, "linkat");
-    return this.linkOverExisting(entry, directoryFd, oldName);
-  }
-
-  private linkOverExisting(entry: Entry, directoryFd: number, oldName: number): "linked" | "failed" {
-    const { options, destinationStat, afterStat, publisher } = this.context;
-    const { destinationFd } = entry.directory.fields;
-    const isThere = destinationStat.ofName(destinationFd, entry.name) === 0 && afterStat.ofName(directoryFd, oldName) === 0;
-    // A second run over its own result: the link is there already.
-    if (isThere && destinationStat.isSameFile(afterStat)) return "linked";
-    if (options.onConflict !== "overwrite") return this.fail(entry, -Errno.EEXIST, "linkat");
-    const make = (temporary: number): number => libc.linkat(directoryFd, oldName, destinationFd, temporary, 0);
-    const replaced = publisher.replaceNode(destinationFd, entry.name, make);
-    return replaced === 0 ? "linked" : this.fail(entry, replaced, publisher.failedSyscall);
+    this.oldName = this.context.arena.cstring(path.slice(cut + 1));
+    return this.linkAgain(entry);
   }
 
   // The directory of the first copy, below the job's destination, without following any link. The latest one stays open.

@@ -56,6 +56,7 @@ export class LaneContext {
   entry: Entry | null = null;
   finishing: EntryPlace | null = null;
   private readonly counters: number;
+  private readonly toldLosses = new Set<PreserveAttribute>();
   private readonly otherDevices = new Map<number, number>();
 
   constructor(setup: LaneSetup) {
@@ -129,6 +130,14 @@ export class LaneContext {
     const gnu = this.options.gnu;
     const isRequired = gnu.required.includes(attribute);
     if (!isRequired && gnu.reduceDiagnostics) return;
+    // For a job of the service, one warning a lane and attribute tells it; the others are counted.
+    if (!isRequired && gnu.names === null) {
+      if (this.toldLosses.has(attribute)) {
+        this.count(Counter.warnings, 1);
+        return;
+      }
+      this.toldLosses.add(attribute);
+    }
     this.reporter.fail({
       place: this.place,
       side: "destination",
