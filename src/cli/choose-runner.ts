@@ -1,8 +1,47 @@
-// Who runs the job of cp and mv: this process, until the service's client is there to be asked.
+// Who runs the job of cp and mv: the system service where it is there at once, else this process.
 
+import { existsSync } from "node:fs";
+import { CopyError } from "../errors.ts";
+import type { Settings } from "./copy-settings.ts";
 import type { Runner } from "./runner.ts";
 
-/** Loads what the runner needs, and nothing else: a cp of one small file is mostly loading. */
-export async function chooseRunner(): Promise<Runner> {
+/** The service may have to be started first; a user who could have copied a file meanwhile should not wait longer for it. */
+const systemTimeoutMs = 1500;
+/** Who asks for the session's service by name waits as long as starting it may take. */
+const sessionTimeoutMs = 25_000;
+const systemSocket = "/run/dbus/system_bus_socket";
+
+/**
+ * Chooses, and loads what the choice needs and nothing else: a cp of one small file is mostly loading. `calledAsCp`: the
+ * binary stands in for cp or mv, where nobody expects a service. Throws CopyError where the session's service was asked for
+ * and is not there.
+ */
+export async function chooseRunner(settings: Readonly<Settings>, { calledAsCp }: { readonly calledAsCp: boolean }): Promise<Runner> {
+  if (settings.service === "session") {
+    const { connect, serviceRunner } = await import("./service-runner.ts");
+    return serviceRunner(await connect("session", sessionTimeoutMs));
+  }
+  // How many lanes a service's worker has is the service's to say.
+  if (settings.service === "local" || calledAsCp || settings.lanes > 0 || !hasSystemBus()) return await embedded();
+  return systemOrEmbedded;
+}
+
+const systemOrEmbedded: Runner = async (request, listener, options) => {
+  const { connect, serviceRunner } = await import("./service-runner.ts");
+  try {
+    return await serviceRunner(await connect("system", systemTimeoutMs))(request, listener, options);
+  } catch (error) {
+    // Not installed, not allowed, another mount namespace, too many sources for one call: whatever keeps the service from
+    // taking the job does not keep us from doing it. Only where it may have taken it, we must not do it a second time.
+    if (!(error instanceof CopyError) || error.code === "timed-out" || error.code === "internal") throw error;
+    return (await embedded())(request, listener, options);
+  }
+};
+
+function hasSystemBus(): boolean {
+  return process.env.DBUS_SYSTEM_BUS_ADDRESS !== undefined || existsSync(systemSocket);
+}
+
+async function embedded(): Promise<Runner> {
   return (await import("./embedded-runner.ts")).runEmbedded;
 }

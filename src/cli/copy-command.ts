@@ -10,7 +10,7 @@ import { chooseRunner } from "./choose-runner.ts";
 import { type CopyCommand, parseCopyCommand } from "./copy-options.ts";
 import { requestOf } from "./copy-request.ts";
 import type { ParseContext, Program } from "./copy-settings.ts";
-import { CopyTalk } from "./copy-talk.ts";
+import { CopyTalk, isCalledAsCp } from "./copy-talk.ts";
 import { UsageError, usageMessage } from "./getopt.ts";
 import { catchInterruptions } from "./interruption.ts";
 import { BrokenPipe, writeBytes, writeText } from "./output.ts";
@@ -57,7 +57,7 @@ async function copy(command: CopyCommand, charset: MessageCharset): Promise<numb
   });
   const talk = new CopyTalk(program, settings, charset);
   try {
-    const start = await chooseRunner();
+    const start = await chooseRunner(settings, { calledAsCp: isCalledAsCp() });
     const job = await start(request, talk.listener, { lanes: settings.lanes, totals: talk.wantsTotals });
     talk.attach(job);
     const interruption = catchInterruptions({

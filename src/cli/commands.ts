@@ -1,0 +1,60 @@
+// The commands beside cp and mv, through citty: which there are, their help, and what they say of mistakes.
+
+import { CopyError } from "../errors.ts";
+import type { NamedCommand } from "./named-command.ts";
+import { BrokenPipe, writeText } from "./output.ts";
+import { escapeControls } from "./terminal-text.ts";
+
+/** Each loads its own file when it is called. */
+const commands: Readonly<Record<string, () => Promise<NamedCommand>>> = {
+  jobs: async () => (await import("./jobs-command.ts")).jobsCommand,
+  show: async () => (await import("./show-command.ts")).showCommand,
+  watch: async () => (await import("./watch-command.ts")).watchCommand,
+  wait: async () => (await import("./wait-command.ts")).waitCommand,
+  cancel: async () => (await import("./steer-commands.ts")).cancelCommand,
+  pause: async () => (await import("./steer-commands.ts")).pauseCommand,
+  resume: async () => (await import("./steer-commands.ts")).resumeCommand,
+  forget: async () => (await import("./steer-commands.ts")).forgetCommand,
+  errors: async () => (await import("./errors-command.ts")).errorsCommand,
+  doctor: async () => (await import("./doctor-command.ts")).doctorCommand,
+};
+
+/** Runs a command by its name; the exit status. */
+export async function runNamedCommand(name: string, rawArgs: readonly string[]): Promise<number> {
+  const load = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (load === undefined) return usageError("copyd", `unknown command '${name}'`);
+  const command = await load();
+  const called = `copyd ${name}`;
+  const { options, wantsHelp } = look(rawArgs);
+  if (wantsHelp) {
+    writeText("stdout", `${await command.usage()}\n`);
+    return 0;
+  }
+  // citty takes any option without a word; a misspelt one must not be taken for none.
+  const unknown = options.find((option) => !command.options.has(option));
+  if (unknown !== undefined) return usageError(called, `unrecognized option '${unknown}'`);
+  try {
+    return await command.run(rawArgs);
+  } catch (error) {
+    if (error instanceof BrokenPipe) return 141;
+    if (error instanceof CopyError) {
+      writeText("stderr", `${called}: ${escapeControls(error.message)}\n${error.advice}\n`);
+      return error.failure.exitStatus;
+    }
+    // citty's own complaints, of a missing argument for one.
+    if (error instanceof Error && error.name === "CLIError") return usageError(called, error.message);
+    throw error;
+  }
+}
+
+function look(rawArgs: readonly string[]): { readonly options: readonly string[]; readonly wantsHelp: boolean } {
+  const end = rawArgs.indexOf("--");
+  const before = end === -1 ? rawArgs : rawArgs.slice(0, end);
+  const options = before.filter((argument) => argument.startsWith("-") && argument !== "-").map((option) => option.replace(/=.*$/s, ""));
+  return { options, wantsHelp: options.includes("--help") || options.includes("-h") };
+}
+
+function usageError(called: string, message: string): number {
+  writeText("stderr", `${called}: ${escapeControls(message)}\nTry '${called} --help' for more information.\n`);
+  return 1;
+}

@@ -1,0 +1,94 @@
+// Jobs in words: the rows of `copyd jobs`, the facts of `copyd show`.
+
+import { displayText } from "../bytes.ts";
+import { failures } from "../errors.ts";
+import { hasEnded, type JobView } from "../jobs/api.ts";
+import { fractionOf } from "./progress-line.ts";
+import type { Column } from "./table.ts";
+import { escapeControls, visibleText } from "./terminal-text.ts";
+import { formatBytes, formatCount, formatDuration, formatRate } from "./units.ts";
+
+export const jobColumns: readonly Column[] = [
+  { title: "JOB", align: "left" },
+  { title: "STATE", align: "left" },
+  { title: "DONE", align: "right" },
+  { title: "BYTES", align: "right" },
+  { title: "FILES", align: "right" },
+  { title: "RATE", align: "right" },
+  { title: "LEFT", align: "right" },
+  { title: "ERRORS", align: "right" },
+  { title: "WHAT", align: "left" },
+];
+
+export function jobRow(job: JobView, nowUs: number): string[] {
+  const fraction = fractionOf(job);
+  const isRunning = job.state === "running";
+  return [
+    job.token,
+    job.state,
+    fraction === null ? "" : `${Math.floor(fraction * 100)}%`,
+    formatBytes(job.bytesDone),
+    formatCount(job.filesDone),
+    isRunning && job.rate > 0 ? formatRate(job.rate) : "",
+    isRunning && job.totalsValid && job.expectedEndTimeUs > nowUs ? formatDuration((job.expectedEndTimeUs - nowUs) / 1e6) : "",
+    job.errorCount > 0 ? formatCount(job.errorCount) : "",
+    whatOf(job),
+  ];
+}
+
+/** "copy /a/b, /a/c and 12 more -> /d". */
+function whatOf({ request }: JobView): string {
+  const shown = request.sources.slice(0, 2).map(visibleText).join(", ");
+  const more = request.sources.length - 2;
+  return `${request.operation} ${shown}${more > 0 ? ` and ${formatCount(more)} more` : ""} -> ${visibleText(request.destination)}`;
+}
+
+export function jobFacts(job: JobView): (readonly [string, string])[] {
+  const { request, result } = job;
+  const facts: (readonly [string, string])[] = [
+    ["Job", job.token],
+    ["State", hasEnded(job.state) ? job.state : `${job.state} (${job.phase})`],
+    ["Operation", `${request.operation}${job.asAdmin ? " as administrator" : ""}`],
+    ["Owner", `uid ${job.owner.uid}`],
+    ...request.sources.map((source): [string, string] => ["Source", visibleText(source)]),
+    ["Destination", visibleText(request.destination)],
+    ["Bytes", amountText(job)],
+    ["Files", filesText(job)],
+    ["Errors", formatCount(job.errorCount)],
+    ["Warnings", formatCount(job.warningCount)],
+    ["Engine", job.engine],
+    ["Created", timeText(job.createdTimeUs)],
+    ["Started", timeText(job.startedTimeUs)],
+    ["Finished", timeText(job.finishedTimeUs)],
+  ];
+  if (!hasEnded(job.state)) {
+    facts.push(["Rate", formatRate(job.rate)], ["Expected end", timeText(job.expectedEndTimeUs)], ["File", visibleText(job.currentFile)]);
+  }
+  if (job.question !== null) facts.push(["Question", escapeControls(displayText(job.question.message as never))]);
+  if (result !== null) {
+    facts.push(["Result", escapeControls(result.message)], ["Took", formatDuration(result.elapsedUs / 1e6)]);
+    if (result.code !== undefined) facts.push(["Code", result.code], ["Advice", failures[result.code].advice]);
+    facts.push(...result.reasons.map((reason): [string, string] => ["Why", escapeControls(reason)]));
+  }
+  return facts.filter(([, value]) => value !== "");
+}
+
+function amountText({ bytesDone, bytesTotal, bytesCloned, totalsValid, state }: JobView): string {
+  const total = bytesTotal > 0 && !hasEnded(state) ? ` of ${formatBytes(bytesTotal)}${totalsValid ? "" : " or more"}` : "";
+  const cloned = bytesCloned > 0 ? `, ${formatBytes(bytesCloned)} of them cloned` : "";
+  return `${formatBytes(bytesDone)}${total}${cloned}`;
+}
+
+function filesText({ filesDone, filesTotal, filesSkipped, totalsValid, state }: JobView): string {
+  const total = filesTotal > 0 && !hasEnded(state) ? ` of ${formatCount(filesTotal)}${totalsValid ? "" : " or more"}` : "";
+  return `${formatCount(filesDone)}${total}${filesSkipped > 0 ? `, ${formatCount(filesSkipped)} skipped` : ""}`;
+}
+
+/** Local time to the second; "" for "not yet". */
+function timeText(timeUs: number): string {
+  if (timeUs === 0) return "";
+  const time = new Date(timeUs / 1000);
+  const two = (value: number): string => String(value).padStart(2, "0");
+  const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
+  return `${day} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
+}

@@ -1,0 +1,34 @@
+// `copyd --help` and `copyd --version`.
+
+import { version } from "../version.ts";
+import { writeText } from "./output.ts";
+
+const help = `Usage: copyd COMMAND [ARGUMENT]...
+
+Copies files fast and without losing any. The commands:
+  cp       copy, with everything that GNU cp takes
+  mv       move, with everything that GNU mv takes
+  jobs     list your jobs
+  show     show one job in full
+  watch    follow a job to its end, or all that run
+  wait     wait for a job's end; the exit status is the job's
+  pause, resume, cancel, forget
+           steer a job
+  errors   list what a job could not copy, with advice
+  doctor   find out what this machine can do for copies, and what is missing
+  daemon   the service; systemd or D-Bus start it
+
+copyd COMMAND --help says more. cp and mv copy by themselves where there is no service; the other commands need one.
+Linked as cp or mv, copyd is that command.
+`;
+
+/** Without a command the help is an answer to a mistake. */
+export function printMainHelp({ asked }: { readonly asked: boolean }): number {
+  writeText(asked ? "stdout" : "stderr", help);
+  return asked ? 0 : 1;
+}
+
+export function printVersion(): number {
+  writeText("stdout", `copyd ${version}\n`);
+  return 0;
+}

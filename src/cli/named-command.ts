@@ -1,0 +1,48 @@
+// One command beside cp and mv as citty defines it: its options, its help, and how it is run.
+
+import { stripVTControlCharacters } from "node:util";
+import { type ArgsDef, defineCommand, type ParsedArgs, renderUsage, runCommand } from "citty";
+
+export interface NamedCommand {
+  /** As they are typed: "--all", "-a". */
+  readonly options: ReadonlySet<string>;
+  readonly usage: () => Promise<string>;
+  /** Resolves to the exit status. */
+  readonly run: (rawArgs: readonly string[]) => Promise<number>;
+}
+
+export function named<const Args extends ArgsDef>(
+  name: string,
+  description: string,
+  args: Args,
+  run: (args: ParsedArgs<Args>) => Promise<number>,
+): NamedCommand {
+  const command = defineCommand({ meta: { name, description }, args, run: (context) => run(context.args) });
+  return {
+    options: optionsOf(args),
+    // citty colours it whoever reads it.
+    usage: async () => {
+      const usage = await renderUsage(command, { meta: { name: "copyd" } });
+      return mayColor() ? usage : stripVTControlCharacters(usage);
+    },
+    run: async (rawArgs) => {
+      const { result } = await runCommand(command, { rawArgs: [...rawArgs] });
+      return Number(result);
+    },
+  };
+}
+
+function optionsOf(args: ArgsDef): ReadonlySet<string> {
+  const options = new Set<string>();
+  for (const [name, definition] of Object.entries(args)) {
+    if (definition.type === "positional") continue;
+    options.add(`--${name}`);
+    const alias = "alias" in definition ? definition.alias : undefined;
+    for (const letter of typeof alias === "string" ? [alias] : (alias ?? [])) options.add(`-${letter}`);
+  }
+  return options;
+}
+
+function mayColor(): boolean {
+  return process.stdout.isTTY === true && (process.env.NO_COLOR ?? "") === "" && process.env.TERM !== "dumb";
+}

@@ -1,0 +1,53 @@
+// What the commands that speak to the service share: their options, the connection, finding a job by the start of its token.
+
+import type { ArgsDef } from "citty";
+import type { ServiceClient } from "../dbus/client.ts";
+import { CopyError, failures } from "../errors.ts";
+import type { JobResult, JobView } from "../jobs/api.ts";
+import { connect } from "./service-runner.ts";
+
+/** Starting the service counts. */
+const timeoutMs = 25_000;
+
+export const commonArgs = {
+  json: { type: "boolean", description: "One JSON object a line on standard output" },
+  session: { type: "boolean", description: "The service on the session bus instead of the system's" },
+} as const satisfies ArgsDef;
+
+export const jobArgs = {
+  job: { type: "positional", required: true, valueHint: "JOB", description: "A job's token, or the start of it (see copyd jobs)" },
+  ...commonArgs,
+} as const satisfies ArgsDef;
+
+/** Connects, does the work and lets go. Throws CopyError. */
+export async function withService<Result>(
+  { session }: { readonly session?: boolean | undefined },
+  work: (client: ServiceClient) => Promise<Result>,
+): Promise<Result> {
+  const client = await connect(session === true ? "session" : "system", timeoutMs);
+  try {
+    return await work(client);
+  } finally {
+    client.close();
+  }
+}
+
+/** The job with this token, or the only one of ours whose token begins so. Throws no-such-job or usage. */
+export async function findJob(client: ServiceClient, typed: string): Promise<JobView> {
+  const candidates: JobView[] = [];
+  for (const job of await client.list()) {
+    if (job.token === typed) return job;
+    if (job.token.startsWith(typed)) candidates.push(job);
+  }
+  const [only] = candidates;
+  if (only === undefined) throw new CopyError("no-such-job", `there is no job '${typed}'`);
+  if (candidates.length === 1) return only;
+  const tokens = candidates.map(({ token }) => token).join(", ");
+  throw new CopyError("usage", `'${typed}' may mean ${candidates.length} jobs: ${tokens}`);
+}
+
+/** The exit status that tells what became of a job, as the failure table has it. */
+export function statusOfResult({ state, code }: JobResult): number {
+  if (state === "completed") return 0;
+  return failures[code ?? (state === "cancelled" ? "cancelled" : "internal")].exitStatus;
+}

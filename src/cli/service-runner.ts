@@ -1,0 +1,75 @@
+// Runs a job through the service: submits it, follows it, and passes on what the user wants of it.
+
+import { connectService, type JobWatch, type ServiceClient } from "../dbus/client.ts";
+import { CopyError } from "../errors.ts";
+import type { JobResult } from "../jobs/api.ts";
+import type { JobRequest } from "../request.ts";
+import { newQuestions, type RunListener, type Runner, type RunningJob } from "./runner.ts";
+
+/** A Runner for a service that `connect` reaches. Closing the job closes the connection. */
+export function serviceRunner(client: ServiceClient): Runner {
+  return async (request, listener) => {
+    try {
+      return await start(client, request, listener);
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+  };
+}
+
+/** The service on a bus. Throws CopyError `no-service` where there is none, or none within the time. */
+export async function connect(bus: "system" | "session", timeoutMs: number): Promise<ServiceClient> {
+  const connecting = connectService({ bus });
+  const { promise: timedOut, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new CopyError("no-service", `the service did not answer within ${timeoutMs} ms`)), timeoutMs);
+  try {
+    return await Promise.race([connecting, timedOut]);
+  } catch (error) {
+    // One that answers later is not wanted any more.
+    connecting.then(
+      (client) => client.close(),
+      () => undefined,
+    );
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function start(client: ServiceClient, request: JobRequest, listener: RunListener): Promise<RunningJob> {
+  const { verbose } = request.options.gnu;
+  const watch = await client.submitAndWatch(request, { errors: true, lines: verbose });
+  const { token } = watch.address;
+  // The job may have ended meanwhile, or the service may have gone: `ended` tells.
+  const attempt = (call: Promise<void>): void => void call.catch(() => undefined);
+  return {
+    ended: follow(watch, listener),
+    cancel: () => attempt(client.cancel(token)),
+    pause: () => attempt(client.pause(token)),
+    resume: () => attempt(client.resume(token)),
+    answer: (question, answer) => attempt(client.answer(token, question, answer, { forAll: false })),
+    close: () => Promise.resolve(client.close()),
+  };
+}
+
+async function follow(watch: JobWatch, listener: RunListener): Promise<JobResult> {
+  const ask = newQuestions(listener.question);
+  for await (const event of watch) {
+    switch (event.type) {
+      case "lines":
+        listener.lines(event.lines);
+        break;
+      case "errors":
+        listener.errors(event.errors);
+        break;
+      case "view":
+        listener.changed(event.job);
+        ask(event.job);
+        break;
+      case "ended":
+        if (event.job.result !== null) return event.job.result;
+    }
+  }
+  throw new CopyError("no-service", "the service does not tell what became of the job");
+}
