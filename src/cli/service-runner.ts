@@ -22,7 +22,7 @@ export function serviceRunner(client: ServiceClient): Runner {
 export async function connect(bus: "system" | "session", timeoutMs: number): Promise<ServiceClient> {
   const connecting = connectService({ bus });
   const { promise: timedOut, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new CopyError("no-service", `the service did not answer within ${timeoutMs} ms`)), timeoutMs);
+  const timer = setTimeout(() => reject(new CopyError("no-service", `no answer within ${timeoutMs} ms`)), timeoutMs);
   try {
     return await Promise.race([connecting, timedOut]);
   } catch (error) {
@@ -31,7 +31,8 @@ export async function connect(bus: "system" | "session", timeoutMs: number): Pro
       (client) => client.close(),
       () => undefined,
     );
-    throw error;
+    if (!(error instanceof CopyError) || error.code !== "no-service") throw error;
+    throw new CopyError(error.code, `cannot reach the service on the ${bus} bus: ${error.message}`, {}, error);
   } finally {
     clearTimeout(timer);
   }
