@@ -2,10 +2,10 @@
 
 BUN := node_modules/.bin/bun
 BIOME := node_modules/.bin/biome
-# Suites that mount images, boot a bus or run for long: `make test` runs them, `make check` does not.
+# Suites that mount images, boot a bus or run for long, and *.long.test.ts: `make test` runs them, `make check` does not.
 SLOW := --path-ignore-patterns='tests/conformance/**' --path-ignore-patterns='tests/recovery/**' \
         --path-ignore-patterns='tests/service/**' --path-ignore-patterns='tests/desktop/**' \
-        --path-ignore-patterns='tests/ffi/endurance.test.ts'
+        --path-ignore-patterns='**/*.long.test.ts'
 
 # For packages: make install DESTDIR=... PREFIX=/usr
 PREFIX := /usr/local

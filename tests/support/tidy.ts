@@ -98,7 +98,7 @@ type Report = (what: string) => void;
 
 function checkName({ path }: SourceFile, report: Report): void {
   const name = path.slice(path.lastIndexOf("/") + 1);
-  const stem = name.replace(/(\.test|\.d)?\.ts$/, "");
+  const stem = name.replace(/(\.long)?(\.test|\.d)?\.ts$/, "");
   if (stem === "index") report("an index.ts hides where things are: import the file itself");
   if (!/^[a-z0-9]+(-[a-z0-9]+)*$/.test(stem)) report("file names are kebab-case");
   if (/(^|-)(utils?|helpers?|manager|misc|common)$/.test(stem)) report("name the file after its reason, not after its miscellany");
