@@ -58,6 +58,15 @@ describe("values", () => {
     });
   }
 
+  test("messages of any length come back, wherever the writer's buffer has to grow", () => {
+    for (let length = 0; length < 2200; length++) {
+      const body = ["x".repeat(length), new Variant("ay", Buffer.from("b")), new Map([["k", new Variant("g", "a{sv}")]]), [[true, 5n]]];
+      const seen = newReader();
+      seen.reader.push(call("sva{sv}a(bt)", body));
+      if (!Bun.deepEquals(seen.messages[0]?.body, body)) throw new Error(`length ${length}`);
+    }
+  });
+
   test("a dict key named __proto__ is a key like any other", () => {
     const seen = newReader();
     seen.reader.push(call("a{sv}", [new Map([["__proto__", new Variant("s", "polluted")]])]));
