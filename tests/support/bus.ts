@@ -20,7 +20,7 @@ export interface BusOptions {
   readonly kind: "system" | "session";
   /** The command that the bus starts when org.copyd.Copyd1 is called; it is started as root. */
   readonly activate?: readonly string[];
-  /** Environment for what the bus starts. */
+  /** Environment for what the bus starts, beside the bus's address and directories below the bus's own. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -68,7 +68,8 @@ export async function privateBus(options: BusOptions): Promise<PrivateBus> {
   const services = join(directory, "services");
   await mkdir(services);
   if (options.activate !== undefined) {
-    const exec = ["/usr/bin/env", ...Object.entries(options.env ?? {}).map(([key, value]) => `${key}=${value}`), ...options.activate];
+    const env = { STATE_DIRECTORY: `${directory}/state`, DBUS_SYSTEM_BUS_ADDRESS: `unix:path=${directory}/socket`, ...options.env };
+    const exec = ["/usr/bin/env", ...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...options.activate];
     const service = `[D-BUS Service]\nName=org.copyd.Copyd1\nExec=${exec.join(" ")}\nUser=root\n`;
     await Bun.write(join(services, "org.copyd.Copyd1.service"), service);
   }

@@ -1,0 +1,138 @@
+// The service's process: configuration, store, jobs and bus wired together, from its start to an orderly end.
+
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { type Config, daemonUsage, loadConfig } from "../config.ts";
+import { busAddress } from "../dbus/address.ts";
+import { type BusConnection, BusError, connectBus } from "../dbus/connection.ts";
+import { busName } from "../dbus/contract.ts";
+import { Service } from "../dbus/service.ts";
+import { CopyError } from "../errors.ts";
+import type { Jobs } from "../jobs/api.ts";
+import { createJobs } from "../jobs/jobs.ts";
+import { type JobStore, openStore } from "../jobs/store.ts";
+import { log } from "../log.ts";
+import { version } from "../version.ts";
+import { IdleTimer } from "./idle-timer.ts";
+import { StopRequest } from "./stop-request.ts";
+
+/** Of the ten seconds until systemd and people lose patience, what the workers get. */
+const stopJobsMs = 8_000;
+
+/** `copyd daemon`: serves until it is told to stop, has nothing to do or the bus goes away. Resolves to the exit status. */
+export async function main(argv: readonly string[]): Promise<number> {
+  if (argv.includes("--help")) {
+    process.stdout.write(daemonUsage);
+    return 0;
+  }
+  try {
+    const config = loadConfig(argv, process.env);
+    log.setLevel(config.service.logLevel);
+    return await serve(config);
+  } catch (error) {
+    if (!(error instanceof CopyError)) throw error;
+    log.error(error.message, { code: error.code, advice: error.advice });
+    return error.failure.exitStatus;
+  }
+}
+
+async function serve(config: Config): Promise<number> {
+  if (config.bus === "system" && process.getuid?.() !== 0) {
+    throw new CopyError("usage", "the system's service runs as root: start it through the bus, or use --session for a service of your own");
+  }
+  // Nothing of ours depends on where we were started, and no filesystem is kept busy.
+  process.chdir("/");
+  using stop = new StopRequest();
+  const connection = await openBus(config);
+  try {
+    await requireFreeName(connection);
+    const store = await openStoreIn(config);
+    try {
+      return await run(config, connection, store, stop);
+    } finally {
+      store.close();
+    }
+  } finally {
+    connection.close();
+  }
+}
+
+async function run(config: Config, connection: BusConnection, store: JobStore, stop: StopRequest): Promise<number> {
+  const { bus: kind, stateDirectory } = config;
+  const jobs = createJobs({
+    mode: kind,
+    limits: config.jobs,
+    store,
+    stateDirectory,
+    log,
+  });
+  const service = new Service({
+    connection,
+    jobs,
+    kind,
+    version,
+    limits: config.calls,
+    reportInternal: (error) => log.error("a call met an internal error", { reason: error instanceof Error ? error.stack : String(error) }),
+  });
+  void connection.closed.then((reason) => stop.request("bus-gone", reason));
+  using idle = new IdleTimer(config.service.idleExitSeconds * 1000, () => service.releaseIfIdle());
+  idle.onReleased = () => stop.request("idle", `nothing to do for ${config.service.idleExitSeconds} s`);
+  service.onActivity = () => idle.restart();
+  await service.start();
+  // Last: who calls is served at once.
+  if (!(await service.requestName())) throw nameTaken();
+  log.notice("the service is ready", { version, bus: kind, state: stateDirectory });
+
+  const { kind: reason, words } = await stop.requested;
+  log.notice("the service stops", { reason: words });
+  await stopServing(service, jobs);
+  // systemd starts the service again when the system's bus has come back; a session without its bus is over.
+  return reason === "bus-gone" && kind === "system" ? 1 : 0;
+}
+
+/** New calls are refused, running jobs are stopped, then those who still wait are told. */
+async function stopServing(service: Service, jobs: Jobs): Promise<void> {
+  service.refuseCalls();
+  const timeout = Promise.withResolvers<"too-long">();
+  const timer = setTimeout(() => timeout.resolve("too-long"), stopJobsMs);
+  const outcome = await Promise.race([jobs.shutdown(), timeout.promise]);
+  clearTimeout(timer);
+  await service.stop();
+  if (outcome !== "too-long") return;
+  log.warning("workers did not stop in time and are left to the kernel", { seconds: stopJobsMs / 1000 });
+  // Their pipes would keep this process.
+  setTimeout(() => process.exit(), 500).unref();
+}
+
+async function openBus({ bus }: Config): Promise<BusConnection> {
+  const address = busAddress(bus, process.env);
+  if (address === undefined)
+    throw new CopyError("no-service", "there is no session bus: DBUS_SESSION_BUS_ADDRESS and XDG_RUNTIME_DIR are not set");
+  try {
+    return await connectBus(address);
+  } catch (error) {
+    if (error instanceof BusError) throw new CopyError("no-service", `the ${bus} bus cannot be reached: ${error.message}`, {}, error);
+    throw error;
+  }
+}
+
+/** Before the store is opened and its jobs are taken up: whether another service has the name already. */
+async function requireFreeName(connection: BusConnection): Promise<void> {
+  const reply = await connection.callDriver("NameHasOwner", "s", [busName]);
+  if (reply.body[0] === true) throw nameTaken();
+}
+
+function nameTaken(): CopyError {
+  return new CopyError("invalid-state", `another process owns ${busName} on this bus`);
+}
+
+async function openStoreIn({ stateDirectory, history }: Config): Promise<JobStore> {
+  try {
+    // File names are private: 0700, as the store's own files.
+    mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const reason = (cause as NodeJS.ErrnoException).code ?? String(cause);
+    throw new CopyError("bad-config", `the state directory ${stateDirectory} cannot be made (${reason}): set STATE_DIRECTORY`, {}, cause);
+  }
+  return openStore({ path: join(stateDirectory, "jobs.db"), log, ...history });
+}

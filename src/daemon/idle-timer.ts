@@ -1,0 +1,42 @@
+// Ends the service when nobody has needed it for a while: asks, when the time has come, whether it may, and else waits anew.
+
+export class IdleTimer implements Disposable {
+  private readonly timeoutMs: number;
+  /** Gives the name up if nobody needs the service; false: somebody does. */
+  private readonly release: () => Promise<boolean>;
+  private timer: Timer | undefined;
+  private isReleasing = false;
+  onReleased: () => void = () => {};
+
+  /** 0 ms: never. The first period begins at once: a service that nobody calls after its start ends too. */
+  constructor(timeoutMs: number, release: () => Promise<boolean>) {
+    this.timeoutMs = timeoutMs;
+    this.release = release;
+    this.restart();
+  }
+
+  /** Somebody needed the service just now. */
+  restart(): void {
+    if (this.timeoutMs === 0 || this.isReleasing) return;
+    // Thousands of calls a second restart it: refresh() allocates nothing.
+    if (this.timer === undefined) this.timer = setTimeout(() => void this.expire(), this.timeoutMs);
+    else this.timer.refresh();
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.timer);
+    this.isReleasing = true;
+  }
+
+  private async expire(): Promise<void> {
+    this.isReleasing = true;
+    // A bus that has gone meanwhile ends the service in its own way.
+    const released = await this.release().catch(() => false);
+    if (released) {
+      this.onReleased();
+      return;
+    }
+    this.isReleasing = false;
+    this.restart();
+  }
+}
