@@ -7,6 +7,7 @@ import { busAddress } from "../dbus/address.ts";
 import { type BusConnection, BusError, connectBus } from "../dbus/connection.ts";
 import { busName } from "../dbus/contract.ts";
 import { Service } from "../dbus/service.ts";
+import { decodeLimits } from "../dbus/service-limits.ts";
 import { CopyError } from "../errors.ts";
 import type { Jobs } from "../jobs/api.ts";
 import { createJobs } from "../jobs/jobs.ts";
@@ -104,12 +105,12 @@ async function stopServing(service: Service, jobs: Jobs): Promise<void> {
   setTimeout(() => process.exit(), 500).unref();
 }
 
-async function openBus({ bus }: Config): Promise<BusConnection> {
+async function openBus({ bus, calls }: Config): Promise<BusConnection> {
   const address = busAddress(bus, process.env);
   if (address === undefined)
     throw new CopyError("no-service", "there is no session bus: DBUS_SESSION_BUS_ADDRESS and XDG_RUNTIME_DIR are not set");
   try {
-    return await connectBus(address);
+    return await connectBus(address, { limits: decodeLimits(calls) });
   } catch (error) {
     if (error instanceof BusError) throw new CopyError("no-service", `the ${bus} bus cannot be reached: ${error.message}`, {}, error);
     throw error;

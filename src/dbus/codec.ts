@@ -139,7 +139,7 @@ export class MessageReader {
       return;
     }
     const body = this.readBody(bytes, raw);
-    if (body === undefined) this.sink.refused(header, "malformed");
+    if (typeof body === "string") this.sink.refused(header, body);
     else this.sink.message({ ...header, body });
   }
 
@@ -153,15 +153,18 @@ export class MessageReader {
     }
   }
 
-  private readBody(bytes: Buffer, raw: RawHeader): unknown[] | undefined {
+  private readBody(bytes: Buffer, raw: RawHeader): unknown[] | "malformed" | "too-large" {
     try {
       return unmarshallBody(bytes, raw, this.limits);
-    } catch {
-      // The caller hears "malformed"; which of its bytes were wrong is its own affair.
-      return undefined;
+    } catch (error) {
+      // The caller hears no more than that; which of its bytes were wrong is its own affair.
+      return error instanceof Error && error.message === tooManyValues ? "too-large" : "malformed";
     }
   }
 }
+
+/** What the patched decoder throws when `maxValues` is reached. */
+const tooManyValues = "Message holds too many values";
 
 interface Frame {
   readonly totalBytes: number;

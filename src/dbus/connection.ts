@@ -237,8 +237,9 @@ async function openBus(socketPath: string, timeoutMs: number, limits: DecodeLimi
         try {
           reader.push(chunk);
         } catch (error) {
-          open.terminate();
+          // First: the socket's own end says less.
           end(error instanceof Error ? error.message : String(error));
+          open.terminate();
         }
       },
       drain: () => connection?.flush(),

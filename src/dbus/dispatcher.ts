@@ -61,7 +61,7 @@ export class Dispatcher {
     const [code, text] =
       reason === "malformed"
         ? (["invalid-arguments", "the message is not what its signature says, or nests too deep"] as const)
-        : (["limits-exceeded", "the message is larger than this service takes"] as const);
+        : (["limits-exceeded", "the message is larger, or holds more values, than this service takes"] as const);
     this.replyError(header, new CopyError(code, text));
   }
 

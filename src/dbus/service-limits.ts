@@ -1,5 +1,7 @@
 // What one caller may ask of the D-Bus service at once, each number with its reason. What jobs may ask is the jobs room's.
 
+import type { DecodeLimits } from "./codec.ts";
+
 export interface ServiceLimits {
   /** Paths in one call: what a file manager may have selected. Beyond it, name the directory. */
   readonly maxSources: number;
@@ -24,6 +26,12 @@ export interface ServiceLimits {
   readonly crowdedProgressIntervalMs: number;
   /** More running jobs than this are many. */
   readonly crowdedJobs: number;
+}
+
+/** What the codec need not even decode: messages that no call within these limits can need. Options take the rest. */
+export function decodeLimits({ maxSources, maxArgumentBytes }: Pick<ServiceLimits, "maxSources" | "maxArgumentBytes">): DecodeLimits {
+  // Each path of an array comes with its length, its NUL and its padding.
+  return { maxMessageBytes: maxArgumentBytes + 8 * maxSources + 1024 * 1024, maxValues: maxSources + 32 * 1024 };
 }
 
 export const defaultServiceLimits: ServiceLimits = {

@@ -136,7 +136,7 @@ describe("messages that lie", () => {
   test("more values than the limit are refused before they fill memory", () => {
     const seen = newReader({ maxMessageBytes: 1024 * 1024, maxValues: 1000 });
     seen.reader.push(callWithBody("aay", Buffer.concat([le(4004), Buffer.alloc(4004)])));
-    expect(seen.refused[0]?.[1]).toBe("malformed");
+    expect(seen.refused[0]?.[1]).toBe("too-large");
   });
 
   test("signatures that D-Bus does not allow are dropped with their message", () => {
