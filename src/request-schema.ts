@@ -106,7 +106,7 @@ export const optionsSchema = z
     onError: z.enum(["continue", "stop"]).default("continue"),
     cache: z.enum(["keep", "drop"]).default("keep"),
     umask: z.number().int().min(0).max(0o777).default(0o022),
-    renameMatch: z.string().max(1024).default(""),
+    renameMatch: z.string().max(1024).refine(isRegularExpression, "not a regular expression").default(""),
     renameReplace: z.string().max(1024).default(""),
     include: z.array(z.string().max(1024)).max(256).default([]),
     exclude: z.array(z.string().max(1024)).max(256).default([]),
@@ -128,3 +128,12 @@ export const requestSchema = z
     ({ sources, options }) => options.gnu.names === null || options.gnu.names.sources.length === sources.length,
     "gnu.names must name each source",
   );
+
+function isRegularExpression(pattern: string): boolean {
+  try {
+    return new RegExp(pattern, "u") instanceof RegExp;
+  } catch {
+    // SyntaxError is RegExp's way to say no.
+    return false;
+  }
+}

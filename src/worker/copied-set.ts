@@ -12,7 +12,8 @@ import { Float, maxLanes, type Shared } from "./shared.ts";
 /** Virtual space of a lane's list: 32 million files; touched pages only cost memory. */
 const listBytes = 256 * 1024 * 1024;
 /** Two independent 32-bit hashes make one key. */
-const lowSeed = 0x2545f491;
+const copiedSeed = 0x2545f491;
+const leftSeed = 0x6c62272e;
 const highSeed = 0x9e3779b1;
 
 /** A lane's list. */
@@ -32,9 +33,18 @@ export class CopiedList {
 
   /** Notes a source whose copy is complete. One that does not fit is simply never deleted. hot: */
   add(stat: Stat): void {
+    this.append(stat, copiedSeed);
+  }
+
+  /** Notes a source that stays, skipped or failed, and of which the user knows. */
+  addLeft(stat: Stat): void {
+    this.append(stat, leftSeed);
+  }
+
+  private append(stat: Stat, seed: number): void {
     const count = this.floats[this.countIndex] ?? 0;
     if (count * 2 + 2 > this.words.length) return;
-    this.words[count * 2] = stat.stateKey(lowSeed);
+    this.words[count * 2] = stat.stateKey(seed);
     this.words[count * 2 + 1] = stat.stateKey(highSeed);
     this.floats[this.countIndex] = count + 1;
   }
@@ -58,11 +68,16 @@ export class CopiedSet {
 
   /** Adds a state that this program itself brought about: the other names of an inode after one of them was removed. */
   add(stat: Stat): void {
-    this.keys.add(stat.stateKey(lowSeed), stat.stateKey(highSeed));
+    this.keys.add(stat.stateKey(copiedSeed), stat.stateKey(highSeed));
   }
 
   has(stat: Stat): boolean {
-    return this.keys.has(stat.stateKey(lowSeed), stat.stateKey(highSeed));
+    return this.keys.has(stat.stateKey(copiedSeed), stat.stateKey(highSeed));
+  }
+
+  /** True for one that was skipped or failed in this very state. */
+  isLeft(stat: Stat): boolean {
+    return this.keys.has(stat.stateKey(leftSeed), stat.stateKey(highSeed));
   }
 
   [Symbol.dispose](): void {

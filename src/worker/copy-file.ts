@@ -323,9 +323,8 @@ export class EntryCopier {
     const mark = arena.mark();
     for (let serial = 2; serial <= maxSerial; serial++) {
       arena.reset(mark);
-      entry.name = arena.cstring(serialName(original, serial, entryType(sourceStat.type)));
-      entry.bytes = arena.memory.bytes;
-      entry.at = entry.name - arena.memory.address;
+      const name = arena.cstring(serialName(original, serial, entryType(sourceStat.type)));
+      entry.setName(name, arena.memory.bytes, name - arena.memory.address);
       if (destinationStat.ofName(entry.directory.fields.destinationFd, entry.name) === 0) continue;
       const outcome = copy();
       if (outcome !== "exists") return outcome;
@@ -358,6 +357,7 @@ export class EntryCopier {
 
   private skip(): FileOutcome {
     this.context.count(Counter.filesSkipped, 1);
+    this.context.copied?.addLeft(this.context.sourceStat);
     return "skipped";
   }
 
@@ -367,6 +367,7 @@ export class EntryCopier {
 
   private failCopy(entry: Entry, result: number): "failed" {
     this.takeBack();
+    this.context.copied?.addLeft(this.context.sourceStat);
     if (result === stopped) return "failed";
     const { copier, reporter } = this.context;
     const unavailable = copier.isEngineUnavailable;
@@ -392,6 +393,7 @@ export class EntryCopier {
   }
 
   private fail(entry: Entry, side: FailureSide, result: number, syscall: string, what: string, code?: FailureCode): "failed" {
+    this.context.copied?.addLeft(this.context.sourceStat);
     this.context.reporter.fail({
       place: entry.place,
       side,

@@ -13,6 +13,9 @@ export class Entry {
   name = 0;
   bytes: Uint8Array = new Uint8Array(1);
   at = 0;
+  /** The source's name as JavaScript sees it; not set for an argument, which has a path. */
+  private sourceBytes: Uint8Array = this.bytes;
+  private sourceAt = 0;
 
   constructor(directory: Directory) {
     this.directory = directory;
@@ -22,6 +25,15 @@ export class Entry {
   set(directory: Directory, address: number, bytes: Uint8Array, at: number): void {
     this.directory = directory;
     this.sourceName = address;
+    this.name = address;
+    this.bytes = bytes;
+    this.at = at;
+    this.sourceBytes = bytes;
+    this.sourceAt = at;
+  }
+
+  /** Gives the copy another name than its source has. */
+  setName(address: number, bytes: Uint8Array, at: number): void {
     this.name = address;
     this.bytes = bytes;
     this.at = at;
@@ -37,11 +49,18 @@ export class Entry {
     return nameString(this.bytes, this.at);
   }
 
+  /** The source's name as a byte string. Allocates. */
+  get sourceText(): string {
+    return nameString(this.sourceBytes, this.sourceAt);
+  }
+
   /** For messages and hard links. Allocates. */
   get place(): EntryPlace {
     const { argument, path, destinationRoot } = this.directory.fields;
-    if (this.isArgument) return { argument, path: "", destinationRoot };
-    return { argument, path: joinPath(path, this.text), destinationRoot };
+    if (this.isArgument) return { argument, path: "", destinationRoot: joinPath(this.destinationDirectory, this.text) };
+    const sourcePath = joinPath(path, this.sourceText);
+    const destinationPath = this.name === this.sourceName ? sourcePath : joinPath(path, this.text);
+    return { argument, path: sourcePath, destinationRoot, destinationPath };
   }
 
   /** The destination directory, absolute. */

@@ -54,9 +54,8 @@ export class Leader {
   // mv keeps all sources when anything failed; a file manager's move keeps what failed and what holds it.
   private removeSources(copied: ArgumentCopier): void {
     const { shared, options, control } = this.context;
-    const hasErrors = shared.total(Counter.errors) > 0;
-    if (hasErrors && options.gnu.names !== null) return;
-    using remover = new SourceRemover(this.context, hasErrors);
+    if (shared.total(Counter.errors) > 0 && options.gnu.names !== null) return;
+    using remover = new SourceRemover(this.context);
     for (const { argument, destinationRoot } of copied.toRemove) {
       if (!control.mayGoOn()) return;
       remover.remove(argument, destinationRoot);

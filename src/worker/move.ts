@@ -28,6 +28,8 @@ export class Mover {
    */
   rename(entry: Entry): MoveOutcome {
     const { options } = this.context;
+    // A rename would take along what the patterns leave out, under the names that it has.
+    if (options.include.length > 0 || options.exclude.length > 0 || options.renameMatch !== "") return "copy";
     if (options.gnu.exchange) return this.ended(entry, this.renameTo(entry, entry.name, Rename.EXCHANGE));
     const result = this.renameTo(entry, entry.name, Rename.NOREPLACE);
     if (result === -Errno.EINVAL) return this.renameWithoutFlags(entry);
@@ -78,9 +80,8 @@ export class Mover {
     let result: number = -Errno.EEXIST;
     for (let serial = 2; serial <= maxSerial && result === -Errno.EEXIST; serial++) {
       arena.reset(mark);
-      entry.name = arena.cstring(serialName(original, serial, entryType(sourceStat.type)));
-      entry.bytes = arena.memory.bytes;
-      entry.at = entry.name - arena.memory.address;
+      const name = arena.cstring(serialName(original, serial, entryType(sourceStat.type)));
+      entry.setName(name, arena.memory.bytes, name - arena.memory.address);
       result = this.renameTo(entry, entry.name, Rename.NOREPLACE);
     }
     return this.ended(entry, result);

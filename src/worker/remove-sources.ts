@@ -9,6 +9,7 @@ import { At, libc, Mode, Open } from "../ffi/libc.ts";
 import { NativeMemory } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import { isDotOrDotDot, nameString, recordLength, recordName } from "../tree/dirents.ts";
+import { EntryFilter } from "../tree/filter.ts";
 import { CopiedSet } from "./copied-set.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { type EntryPlace, joinPath } from "./reporter.ts";
@@ -30,12 +31,11 @@ export class SourceRemover {
   private readonly batch = new NativeMemory(batchBytes);
   private readonly stat: Stat;
   private readonly after: Stat;
-  /** With errors reported already, what is left behind needs no further word. */
-  private readonly isQuiet: boolean;
+  private readonly filter: EntryFilter;
 
-  constructor(context: LaneContext, isQuiet: boolean) {
+  constructor(context: LaneContext) {
     this.context = context;
-    this.isQuiet = isQuiet;
+    this.filter = new EntryFilter(context.options);
     this.copied = new CopiedSet(context.shared);
     this.stat = new Stat(context.arena.allocate(layout.statx.size));
     this.after = new Stat(context.arena.allocate(layout.statx.size));
@@ -105,10 +105,20 @@ export class SourceRemover {
     return this.withName(name, (address) => {
       const status = this.stat.ofName(directoryFd, address);
       if (status < 0) return this.left(place, status, "statx", "cannot stat %s");
-      if (this.stat.type === Mode.S_IFDIR) return "directory";
+      const isDirectory = this.stat.type === Mode.S_IFDIR;
+      if (place.path !== "" && !this.isSelected(place, isDirectory)) return "left";
+      if (isDirectory) return "directory";
       if (!this.copied.has(this.stat)) return this.leftUncopied(place);
       return this.unlink(directoryFd, address, place);
     });
+  }
+
+  // What the patterns left out was never looked at: it stays.
+  private isSelected(place: EntryPlace, isDirectory: boolean): boolean {
+    if (this.filter.isOpen) return true;
+    const source = (this.context.request.sources[place.argument] ?? "").replace(/\/+$/, "");
+    const path = joinPath(source.slice(source.lastIndexOf("/") + 1), place.path);
+    return this.filter.accepts(path, isDirectory ? "directory" : "other");
   }
 
   private unlink(directoryFd: number, address: number, place: EntryPlace): "removed" | "left" {
@@ -133,7 +143,7 @@ export class SourceRemover {
   }
 
   private leftUncopied(place: EntryPlace): "left" {
-    if (this.isQuiet) return "left";
+    if (this.copied.isLeft(this.stat)) return "left";
     const what = "%s changed or appeared while it was moved, and was left in place";
     this.context.reporter.fail({ place, side: "source", errno: 0, syscall: "statx", what, code: "source-changed" });
     return "left";

@@ -28,6 +28,8 @@ export interface EntryPlace {
   readonly path: string;
   /** Absolute. */
   readonly destinationRoot: string;
+  /** Where the copy has another name than its source: the path below destinationRoot. */
+  readonly destinationPath?: string;
 }
 
 export interface FailureFacts {
@@ -66,7 +68,7 @@ export class Reporter {
   destinationDisplay(place: EntryPlace): string {
     const destination = this.request.destination;
     const typed = this.request.options.gnu.names?.destination ?? destination;
-    return joinPath(joinPath(typed, place.destinationRoot.slice(destination.length)), place.path);
+    return joinPath(joinPath(typed, place.destinationRoot.slice(destination.length)), place.destinationPath ?? place.path);
   }
 
   sourcePath(place: EntryPlace): string {
@@ -74,7 +76,7 @@ export class Reporter {
   }
 
   destinationPath(place: EntryPlace): string {
-    return joinPath(place.destinationRoot, place.path);
+    return joinPath(place.destinationRoot, place.destinationPath ?? place.path);
   }
 
   /** Counts and sends one failure; waits while the main thread is far behind. */

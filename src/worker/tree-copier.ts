@@ -4,10 +4,11 @@ import { Errno } from "../errno.ts";
 import { DirentType, libc } from "../ffi/libc.ts";
 import { isDotOrDotDot, recordName, recordType } from "../tree/dirents.ts";
 import { DirectoryCopier } from "./copy-directory.ts";
-import { EntryCopier } from "./copy-file.ts";
+import { EntryCopier, type FileOutcome } from "./copy-file.ts";
 import type { Directory } from "./directory.ts";
 import { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
+import { Selection } from "./selection.ts";
 import { batchBytes, Word } from "./shared.ts";
 import { type Stolen, Thief, WorkList } from "./work-list.ts";
 
@@ -22,6 +23,7 @@ export class TreeCopier {
   private readonly thief: Thief;
   private readonly stolen: Stolen = { slot: -1, type: 0 };
   private readonly stolenName: number;
+  private readonly selection: Selection;
   private readonly stack: Directory[] = [];
   private entryOrNull: Entry | null = null;
   private readonly follow: boolean;
@@ -34,12 +36,13 @@ export class TreeCopier {
     this.work = new WorkList(context.shared, lanesAddress, context.lane);
     const start = this.stolenName - context.arena.memory.address;
     this.thief = new Thief(context.shared, lanesAddress, context.lane, context.arena.memory.bytes.subarray(start, start + 512));
+    this.selection = new Selection(context);
     this.follow = context.options.symlinks === "follow";
   }
 
   /** Copies one argument whose entry was set up by the leader. */
   copyArgument(entry: Entry, followArgument: boolean): void {
-    const outcome = this.files.copy(entry, followArgument);
+    const outcome = this.copyFile(entry, followArgument);
     if (outcome === "is-directory") this.copyDirectory(entry, followArgument);
   }
 
@@ -86,11 +89,18 @@ export class TreeCopier {
   }
 
   private copyEntry(entry: Entry, type: number): void {
+    if (!this.selection.accepts(entry, type)) return;
     if (type === DirentType.DIR) {
       this.copyDirectory(entry, this.follow);
       return;
     }
-    if (this.files.copy(entry, this.follow) === "is-directory") this.copyDirectory(entry, this.follow);
+    if (this.copyFile(entry, this.follow) === "is-directory") this.copyDirectory(entry, this.follow);
+  }
+
+  // hot:
+  private copyFile(entry: Entry, follow: boolean): FileOutcome {
+    if (this.selection.renames) return this.selection.copyRenamed(entry, () => this.files.copy(entry, follow));
+    return this.files.copy(entry, follow);
   }
 
   private copyDirectory(entry: Entry, follow: boolean): void {
@@ -172,13 +182,14 @@ export class TreeCopier {
     const at = recordName(offset);
     if (isDotOrDotDot(batch, at)) return;
     const type = recordType(batch, offset);
+    const entry = this.entryFor(directory);
+    entry.set(directory, this.work.batchAddress + at, batch, at);
+    if (!this.selection.accepts(entry, type)) return;
     if (type === DirentType.DIR) {
       this.deferSubdirectory(directory, offset);
       return;
     }
-    const entry = this.entryFor(directory);
-    entry.set(directory, this.work.batchAddress + at, batch, at);
-    if (this.files.copy(entry, this.follow) === "is-directory") this.deferSubdirectory(directory, offset);
+    if (this.copyFile(entry, this.follow) === "is-directory") this.deferSubdirectory(directory, offset);
   }
 
   private deferSubdirectory(directory: Directory, offset: number): void {

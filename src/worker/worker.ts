@@ -103,7 +103,7 @@ class RunningJob {
     this.resolve = resolve;
     const { options } = start.request;
     const { gnu, onConflict, symlinks } = options;
-    const isOrdered = gnu.verbose || gnu.debug || onConflict === "ask" || symlinks === "follow";
+    const isOrdered = gnu.verbose || gnu.debug || onConflict === "ask" || symlinks === "follow" || options.renameMatch !== "";
     this.laneCount = new LaneCount(start.lanes, isOrdered, availableParallelism());
     // Preserved modes are set exactly; otherwise the kernel applies the caller's umask, and default ACLs, by itself.
     libc.umask(options.preserve.includes("mode") ? 0 : options.umask);
