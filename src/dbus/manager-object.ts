@@ -2,7 +2,7 @@
 
 import { assert } from "../assert.ts";
 import { CopyError } from "../errors.ts";
-import { type Jobs, type JobView, jobStates } from "../jobs/api.ts";
+import { type Caller, type Jobs, type JobView, jobStates } from "../jobs/api.ts";
 import type { Companions } from "./attachments.ts";
 import type { Authorize, PolkitAction } from "./authorization.ts";
 import { contract, type ManagerProperty, managerInterface } from "./contract.ts";
@@ -27,6 +27,8 @@ export interface ManagerDependencies {
   readonly version: string;
   /** null on the session bus, where there is nothing to authorize and no administrator. */
   readonly authorize: Authorize | null;
+  /** Who a unique name is. Throws access-denied. */
+  readonly identify: (connection: string) => Promise<Caller>;
 }
 
 /** The Manager interface; one object serves every caller. */
@@ -59,6 +61,13 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
       else asking.delete(uid);
     }
     context.stillThere();
+  };
+
+  /** A stranger's connection and one that does not exist are the same to the caller. */
+  const requireOwn = async (connection: string, uid: number): Promise<void> => {
+    const owner = await dependencies.identify(connection).catch(() => undefined);
+    if (owner?.uid !== uid)
+      throw new CopyError("bad-option", `option 'connection' names no connection of your user: '${excerpt(connection)}'`);
   };
 
   return {
@@ -95,12 +104,15 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
         if (job === undefined) throw new CopyError("no-such-job", `you have no job '${excerpt(String(token))}'`);
         return [pathOf(job)];
       },
-      Subscribe: ([options], { sender, caller }) => {
+      Subscribe: async ([options], { sender, caller }) => {
         const dict = asVariantDict(options);
-        checkKeys(dict, { token: "s", lines: "b" });
-        const token = dictValue(dict, "token", "s");
+        checkKeys(dict, { token: "s", lines: "b", connection: "s" });
+        const named = dictValue(dict, "token", "s");
+        const token = named === undefined ? null : tokenOf(named);
         const lines = dictValue(dict, "lines", "b") ?? false;
-        subscriptions.add(sender, caller.uid, { token: token === undefined ? null : tokenOf(token), lines });
+        const connection = dictValue(dict, "connection", "s") ?? sender;
+        if (connection !== sender) await requireOwn(connection, caller.uid);
+        subscriptions.add(connection, caller.uid, { token, lines });
         return [];
       },
       Unsubscribe: (_args, { sender }) => {

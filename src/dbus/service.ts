@@ -71,6 +71,7 @@ export class Service {
       limits: this.limits,
       version: dependencies.version,
       authorize: kind === "session" ? null : polkitAuthorize(connection),
+      identify: (name) => this.credentials.identify(name),
     });
     this.dispatcher = new Dispatcher({
       connection,

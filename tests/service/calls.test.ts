@@ -4,11 +4,11 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { parseChildNodes, parseInterfaces } from "../../scripts/interface-xml.ts";
 import { contract, jobInterface, managerInterface, rootPath } from "../../src/dbus/contract.ts";
 import { asVariantDict, type Variant } from "../../src/dbus/values.ts";
-import { whyNoBus } from "../support/bus.ts";
+import { whyNoBus, whyNoGdbus } from "../support/bus.ts";
 import { callService, copy, errorOf, pathOf, variant } from "../support/bus-client.ts";
 import { run } from "../support/process.ts";
 import { type ServiceFixture, startServiceFixture } from "../support/service.ts";
-import { describeUnless } from "../support/skip.ts";
+import { describeUnless, testUnless } from "../support/skip.ts";
 
 const properties = "org.freedesktop.DBus.Properties";
 const introspectable = "org.freedesktop.DBus.Introspectable";
@@ -45,7 +45,7 @@ describeUnless(whyNoBus(), "calls", () => {
       }
     });
 
-    test("busctl and gdbus understand it", async () => {
+    testUnless(whyNoGdbus(), "busctl and gdbus understand it", async () => {
       const tree = await run(["busctl", `--address=${fixture.bus.address}`, "tree", "org.copyd.Copyd1"]);
       expect(tree.stdout).toContain("/org/copyd/Copyd1/jobs/u0");
       const shown = await run(["busctl", `--address=${fixture.bus.address}`, "introspect", "org.copyd.Copyd1", rootPath]);

@@ -4,10 +4,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { driver } from "../../src/dbus/connection.ts";
 import { jobInterface, managerInterface, rootPath } from "../../src/dbus/contract.ts";
 import { asVariantDict, Variant } from "../../src/dbus/values.ts";
-import { whyNoBus } from "../support/bus.ts";
+import { whyNoBus, whyNoGdbus } from "../support/bus.ts";
 import { busctlAs, callService, copy, errorOf, logSignals, variant } from "../support/bus-client.ts";
 import { type ServiceFixture, startServiceFixture } from "../support/service.ts";
-import { describeUnless, firstReason } from "../support/skip.ts";
+import { describeUnless, firstReason, testUnless } from "../support/skip.ts";
 import { passwdUsers, type TestUsers, whyNoPasswdUsers } from "../support/users.ts";
 
 const dbusError = "org.freedesktop.DBus.Error";
@@ -128,6 +128,60 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "signals", () => {
       for (const { destination } of fromService) expect(destination).toBe(subscriber.uniqueName);
       subscriber.close();
       monitor.close();
+    });
+
+    testUnless(whyNoGdbus(), "can be sent to another connection of the same user, and gdbus monitor shows them", async () => {
+      const monitor = Bun.spawn(["gdbus", "monitor", "--address", fixture.bus.address, "--dest", "org.copyd.Copyd1"], { stdout: "pipe" });
+      const isMonitor = async (name: string): Promise<boolean> => {
+        const reply = await fixture.client.callDriver("GetConnectionUnixProcessID", "s", [name]);
+        return reply.body[0] === monitor.pid;
+      };
+      let found: string | undefined;
+      for (let tries = 0; found === undefined && tries < 200; tries++) {
+        await Bun.sleep(20);
+        const { body } = await fixture.client.callDriver("ListNames", "", []);
+        for (const name of body[0] as string[]) if (name.startsWith(":") && (await isMonitor(name).catch(() => false))) found = name;
+      }
+      // It has to have asked who owns the name before it shows what the owner sends.
+      await Bun.sleep(300);
+      const options = new Map([["connection", variant.s(found ?? "")]]);
+      await callService(fixture.client, rootPath, managerInterface, "Subscribe", "a{sv}", [options]);
+      const job = await copy(fixture.client, ["/a"], { token: variant.s("monitored") });
+      fixture.jobs.end(fixture.jobAt(job), "completed");
+      let shown = "";
+      const decoder = new TextDecoder();
+      for await (const chunk of monitor.stdout) {
+        shown += decoder.decode(chunk, { stream: true });
+        if (shown.includes("Job.Finished")) break;
+      }
+      expect(shown).toContain("/org/copyd/Copyd1/jobs/u0/monitored: org.freedesktop.DBus.Properties.PropertiesChanged");
+      monitor.kill();
+      await monitor.exited;
+    });
+
+    test("are not sent to another user's connection", async () => {
+      const subscribe = ["Subscribe", "a{sv}", "1", "connection", "s"] as const;
+      for (const name of [fixture.client.uniqueName, ":1.99999", "nonsense", "org.copyd.Copyd1"]) {
+        const answer = await busctlAs(users.first, fixture.bus.address, rootPath, managerInterface, ...subscribe, name);
+        expect(JSON.stringify(answer)).toContain(`names no connection of your user: '${name}'`);
+      }
+    });
+
+    test("come once a second at most while many jobs run", async () => {
+      const connection = await fixture.bus.connect();
+      const log = logSignals(connection);
+      await callService(connection, rootPath, managerInterface, "Subscribe", "a{sv}", [new Map([["token", variant.s("crowded")]])]);
+      const paths = [await copy(fixture.client, ["/a"], { token: variant.s("crowded") })];
+      while (paths.length < 9) paths.push(await copy(fixture.client, ["/a"]));
+      for (const path of paths) fixture.jobs.update(fixture.jobAt(path), { state: "running" }, true);
+      const started = Date.now();
+      for (let bytesDone = 1; Date.now() - started < 1500; bytesDone++) {
+        fixture.jobs.update(fixture.jobAt(paths[0] ?? ""), { bytesDone });
+        await Bun.sleep(5);
+      }
+      expect(log.signals.filter(({ member }) => member === "PropertiesChanged").length).toBeLessThanOrEqual(3);
+      for (const path of paths) fixture.jobs.end(fixture.jobAt(path), "completed");
+      connection.close();
     });
 
     test("end with Unsubscribe, and a subscription ends with its connection", async () => {

@@ -26,7 +26,12 @@ export interface BusOptions {
 
 /** Why there is no private bus here, or null. */
 export function whyNoBus(): string | null {
-  return havePrograms("dbus-daemon") ? null : "dbus-daemon is not installed";
+  return havePrograms("dbus-daemon", "busctl") ? null : "dbus-daemon or busctl is not installed";
+}
+
+/** Why gdbus cannot be tried here, or null. */
+export function whyNoGdbus(): string | null {
+  return havePrograms("gdbus") ? null : "gdbus is not installed";
 }
 
 const policyFile = new URL("../../dbus/org.copyd.Copyd1.conf", import.meta.url).pathname;
