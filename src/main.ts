@@ -1,7 +1,5 @@
 // argv -> role, by dynamic import, so that each role loads its own rooms only. Nothing else.
 
-type Main = (argv: readonly string[]) => Promise<number>;
-
 /** The binary linked as `cp` or `mv` is that command. */
 const calledAs = process.argv0.slice(process.argv0.lastIndexOf("/") + 1);
 const args = process.argv.slice(2);
@@ -13,14 +11,10 @@ process.exitCode = await runRole(argv);
 async function runRole([role, ...rest]: readonly string[]): Promise<number> {
   switch (role) {
     case "daemon":
-      return (await load("./daemon/daemon.ts"))(rest);
+      return (await import("./daemon/daemon.ts")).main(rest);
     case "worker":
       return (await import("./worker/worker.ts")).main(rest);
     default:
       return (await import("./cli/main.ts")).main(argv);
   }
-}
-
-async function load(path: string): Promise<Main> {
-  return ((await import(path)) as { readonly main: Main }).main;
 }

@@ -27,7 +27,7 @@ function copyd(args: readonly string[], options: { readonly cwd?: string; readon
 
 test("it says its version, which is package.json's", async () => {
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  const result = await copyd(["cp", "--version"]);
+  const result = await copyd(["--version"]);
   expect([result.status, result.stderr]).toEqual([0, ""]);
   expect(result.stdout).toContain(version);
 });
