@@ -42,6 +42,12 @@ test("linked as cp or mv, it is cp or mv", async () => {
   }
 });
 
+test("it has every role inside", async () => {
+  const help = await copyd(["daemon", "--help"]);
+  expect([help.status, help.stderr]).toEqual([0, ""]);
+  expect(help.stdout).toContain("copyd daemon");
+});
+
 test("a folder with .env, bunfig.toml, package.json, tsconfig.json and packages of its own changes nothing", async () => {
   const hostile = `${directory.path}/hostile`;
   mkdirSync(hostile);
