@@ -1,6 +1,7 @@
 // `copyd cp` and `copyd mv`: from arguments to the exit status, with everything that is said on the way.
 
 import { existsSync, statSync } from "node:fs";
+import { isatty } from "node:tty";
 import { type ByteString, toBytes } from "../bytes.ts";
 import { CopyError, failures } from "../errors.ts";
 import type { JobResult } from "../jobs/api.ts";
@@ -37,7 +38,7 @@ export async function runCopyCommand(program: Program, arguments_: readonly stri
       writeBytes("stderr", usageMessage(program, error));
       return 1;
     }
-    if (error instanceof CopyError) return complain(program, error.message, error.failure.exitStatus);
+    if (error instanceof CopyError) return complain(program, error);
     if (error instanceof BrokenPipe) return brokenPipeStatus;
     throw error;
   }
@@ -53,7 +54,7 @@ async function copy(command: CopyCommand, charset: MessageCharset): Promise<numb
     umask: process.umask(),
     charset,
     privileged: process.geteuid?.() === 0,
-    stdinIsTerminal: process.stdin.isTTY === true,
+    stdinIsTerminal: isatty(0),
   });
   const talk = new CopyTalk(program, settings, charset);
   try {
@@ -118,7 +119,8 @@ async function printVersion(program: Program): Promise<number> {
   return 0;
 }
 
-function complain(program: Program, message: string, status: number): number {
-  writeText("stderr", `${program}: ${escapeControls(message)}\n`);
-  return status;
+/** What keeps the job from being done at all is not GNU's to word: it comes with advice. */
+function complain(program: Program, error: CopyError): number {
+  writeText("stderr", `${program}: ${escapeControls(error.message)}\n${error.advice}\n`);
+  return error.failure.exitStatus;
 }

@@ -1,5 +1,6 @@
 // The one place that draws progress: a line that follows the terminal's width and clears itself, or plain lines in a pipe.
 
+import { isatty } from "node:tty";
 import type { MessageCharset } from "../quote.ts";
 import { type ProgressView, progressLine, progressSentence } from "./progress-line.ts";
 import { columnsOf } from "./terminal-text.ts";
@@ -124,5 +125,5 @@ export class ProgressDisplay {
 
 /** Standard error, by its own descriptor. */
 export function standardErrorTerminal(write: (text: string) => void): ProgressTerminal {
-  return { isTerminal: process.stderr.isTTY === true, columns: () => process.stderr.columns ?? 80, write };
+  return { isTerminal: isatty(2), columns: () => process.stderr.columns ?? 80, write };
 }
