@@ -166,10 +166,17 @@ export const libc = {
   syscall: (number: number, a = 0, b = 0, d = 0, e = 0, f = 0, g = 0): number => result(Number(c.syscall(number, a, b, d, e, f, g))),
 } as const;
 
-/** System call numbers; those above 423 are the same on every architecture. */
-export const syscallNumbers = { openat2: 437, landlock_create_ruleset: 444, landlock_add_rule: 445, landlock_restrict_self: 446 } as const;
-
 const aarch64 = process.arch === "arm64";
+
+/** System call numbers; those above 423 are the same on every architecture (asm/unistd.h). */
+export const syscallNumbers = {
+  setpriority: aarch64 ? 140 : 141,
+  ioprio_set: aarch64 ? 30 : 251,
+  openat2: 437,
+  landlock_create_ruleset: 444,
+  landlock_add_rule: 445,
+  landlock_restrict_self: 446,
+} as const;
 
 /** open(2) flags; three of them differ between x86-64 and aarch64. */
 export const Open = {

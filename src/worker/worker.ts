@@ -11,6 +11,7 @@ import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
 import { LaneCount } from "./lane-count.ts";
 import { Lanes } from "./lanes.ts";
+import { applyPriority } from "./priority.ts";
 import { type ParentMessage, phases, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { confine, sandboxPaths } from "./sandbox.ts";
@@ -107,6 +108,7 @@ class RunningJob {
     this.laneCount = new LaneCount(start.lanes, isOrdered, availableParallelism());
     // Preserved modes are set exactly; otherwise the kernel applies the caller's umask, and default ACLs, by itself.
     libc.umask(options.preserve.includes("mode") ? 0 : options.umask);
+    applyPriority(options.priority);
     this.lanes = new Lanes({
       request: start.request,
       token: start.token,
