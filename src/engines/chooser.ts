@@ -8,8 +8,8 @@ import { isWholePairErrno } from "./unsupported.ts";
 
 export type EngineOptions = Pick<JobOptions, "engine" | "reflink" | "sparse" | "cache">;
 
-/** Below this a file is one or two blocks: reading and writing it costs less than asking anything else. */
-export const smallFileBytes = 1024 * 1024;
+/** Up to here a file is read and written by its lane alone: other lanes use the other processors, and a ring's hand-overs cost. */
+export const smallFileBytes = 4 * 1024 * 1024;
 /** An errno that may be one file's own (EINVAL for a swap file) excludes an engine after this many refusals without a success. */
 const maxRefusals = 8;
 
@@ -17,18 +17,21 @@ interface FilesystemTraits {
   readonly name: string;
   /** Files from this size on are cloned where cloning works; below, writing is cheaper. Measured: bench/engines.md. */
   readonly cloneFromBytes: number;
+  /** Allocating the blocks of a large file before its data makes writing faster. */
+  readonly preallocateFromBytes: number;
   /** copy_file_range can do what no other engine can: copy on the server. */
   readonly copiesOnServer: boolean;
 }
 
-const local = { cloneFromBytes: 1, copiesOnServer: false };
-const server = { cloneFromBytes: 1, copiesOnServer: true };
+const never = Number.POSITIVE_INFINITY;
+const local = { cloneFromBytes: 1, preallocateFromBytes: never, copiesOnServer: false };
+const server = { ...local, copiesOnServer: true };
 
 /** By f_type of statfs(2), linux/magic.h. */
 const filesystems: ReadonlyMap<number, FilesystemTraits> = new Map([
-  [0xef53, { name: "ext4", ...local }],
+  [0xef53, { name: "ext4", ...local, preallocateFromBytes: 1024 * 1024 }],
   [0x58465342, { name: "xfs", ...local, cloneFromBytes: 64 * 1024 }],
-  [0x9123683e, { name: "btrfs", ...local }],
+  [0x9123683e, { name: "btrfs", ...local, cloneFromBytes: 4096 }],
   [0x01021994, { name: "tmpfs", ...local }],
   [0x794c7630, { name: "overlay", ...local }],
   [0x6969, { name: "nfs", ...server }],
@@ -79,6 +82,11 @@ export class Pair {
   /** True when FICLONE has worked between the two: copy_file_range then clones as well. */
   get clones(): boolean {
     return this.succeeded.has("reflink");
+  }
+
+  /** Whether a file of this size is to have its blocks allocated before its data. */
+  shouldPreallocate(size: number): boolean {
+    return size >= this.traits.preallocateFromBytes;
   }
 
   /** True when it is settled whether the two clone: FICLONE has worked, or is out. */

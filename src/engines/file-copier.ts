@@ -10,6 +10,7 @@ import { CopyFileRange } from "./copy-file-range.ts";
 import { DropBehind } from "./drop-behind.ts";
 import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.ts";
 import { IoUring } from "./io-uring.ts";
+import { Preallocation } from "./preallocation.ts";
 import { ReadWrite } from "./read-write.ts";
 import { Reflink } from "./reflink.ts";
 import { Splice } from "./splice.ts";
@@ -35,6 +36,7 @@ export class FileCopier {
   length = 0;
 
   private hasBlocksInFlight = false;
+  private readonly preallocation = new Preallocation();
   private readonly options: EngineOptions;
   private readonly control: CopyControl;
   private readonly chooser: Chooser;
@@ -94,6 +96,7 @@ export class FileCopier {
     this.length = 0;
     this.engine = "read-write";
     this.hasBlocksInFlight = false;
+    this.preallocation.reset();
     this.dropBehind?.begin(sourceFd, destinationFd);
   }
 
@@ -110,6 +113,7 @@ export class FileCopier {
     }
     // Steps of a huge clone may have succeeded before one was refused: then the rest is simply data.
     if (isSparse && data.offset === 0) return this.copySegments(pair, size);
+    if (pair.shouldPreallocate(size) && this.options.sparse !== "always") this.preallocation.begin(data.destinationFd, size);
     // Whatever serves up to the promised size, reading goes on from there until it reads nothing (rule 7).
     if (order[0] !== "read-write" && size > 0) {
       const result = this.runInOrder(pair, order);
@@ -210,9 +214,9 @@ export class FileCopier {
     const data = this.data;
     this.length = data.offset;
     // A last block of zeros that was skipped leaves the file short; blocks in flight beyond the end of a source that shrank
-    // leave it long. Nothing else does, so nothing else pays for a look.
+    // leave it long, and blocks allocated for it are to be freed. Nothing else does, so nothing else pays for a look.
     const mayDiffer = this.options.sparse === "always" || (this.hasBlocksInFlight && data.sourceEnded);
-    if (mayDiffer && libc.lseek(data.destinationFd, 0, Seek.END) !== this.length) {
+    if (this.length < this.preallocation.end || (mayDiffer && libc.lseek(data.destinationFd, 0, Seek.END) !== this.length)) {
       const result = libc.ftruncate(data.destinationFd, this.length);
       if (result < 0 && result !== -Errno.EINVAL) {
         this.failed("destination", "ftruncate", result);
@@ -227,6 +231,7 @@ export class FileCopier {
   private advanced(bytes: number, how: "copied" | "cloned"): boolean {
     if (how === "cloned") this.cloned += bytes;
     else this.copied += bytes;
+    this.preallocation.advanced(this.data.offset);
     if (this.dropBehind !== undefined && how === "copied" && this.dropBehind.advanced(this.data.offset) < 0) return false;
     return this.control.advanced(bytes, how);
   }

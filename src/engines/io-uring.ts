@@ -1,4 +1,4 @@
-// Several blocks in flight on one ring: this thread reads from the page cache while a kernel thread writes.
+// Several blocks in flight on one ring: one kernel thread writes while this thread and another read.
 
 import { assert } from "../assert.ts";
 import { Errno } from "../errno.ts";
@@ -11,11 +11,19 @@ import { isUnsupportedErrno } from "./unsupported.ts";
 export interface IoUringOptions {
   readonly blockBytes: number;
   readonly depth: number;
+  /** "registered" buffers are pinned once; where the kernel refuses (ENOMEM: RLIMIT_MEMLOCK) they are plain all the same. */
   readonly buffers: "registered" | "plain";
+  /** Who copies from the page cache: this thread while it submits, kernel threads, or both in turn. */
+  readonly reads: "inline" | "async" | "mixed";
 }
 
-/** Measured in bench/engines.md. What all lanes together register must fit a user's RLIMIT_MEMLOCK, 8 MiB by default. */
-const defaults: IoUringOptions = { blockBytes: 512 * 1024, depth: 4, buffers: "registered" };
+/**
+ * Measured in bench/engines.md. Reading is the longer half on xfs, so that half of it goes to a kernel thread too ("mixed");
+ * registered buffers, which save nothing where the data is copied anyway, were slower everywhere.
+ */
+const defaults: IoUringOptions = { blockBytes: 512 * 1024, depth: 4, buffers: "plain", reads: "mixed" };
+/** One writes (the kernel lets one write to a file at a time), the others read. */
+const maxWorkers = { bounded: 3, unbounded: 1 };
 
 /** A slot's block is read whole and then written whole (short reads and writes go on where they stopped); then it is complete. */
 const busy = 0;
@@ -89,14 +97,13 @@ export class IoUring implements Engine {
   private setUp(): Ring | undefined {
     if (this.setupErrno !== 0) return undefined;
     const { depth, blockBytes, buffers } = this.options;
-    const ring = Ring.create(depth * 2, { maxWorkers: { bounded: 2, unbounded: 1 } });
+    const ring = Ring.create(depth * 2, { maxWorkers });
     if (!ring.available) {
       this.unavailable = ring.message;
       this.setupErrno = ring.errno === 0 ? Errno.ENOSYS : ring.errno;
       return undefined;
     }
     const memory = new NativeMemory(depth * blockBytes);
-    // ENOMEM (the limit of locked memory) and EPERM leave plain reads and writes.
     this.isRegistered = buffers === "registered" && ring.registerBuffers(memory.address, blockBytes, depth) >= 0;
     this.memory = memory;
     this.ring = ring;
@@ -126,14 +133,17 @@ export class IoUring implements Engine {
     }
   }
 
+  /** Without IOSQE_ASYNC a read of cached data is done by this thread within the submission. */
   private read(ring: Ring, copy: DataCopy, slot: number): void {
+    const { reads } = this.options;
+    const flags = reads === "async" || (reads === "mixed" && slot % 2 === 1) ? Submit.async : 0;
     const filled = this.filled[slot] ?? 0;
     const address = this.address(slot) + filled;
     const length = (this.wanted[slot] ?? 0) - filled;
     const offset = (this.start[slot] ?? 0) + filled;
     const prepared = this.isRegistered
-      ? ring.prepareReadFixed(copy.sourceFd, address, length, offset, slot, slot << 1)
-      : ring.prepareRead(copy.sourceFd, address, length, offset, slot << 1);
+      ? ring.prepareReadFixed(copy.sourceFd, address, length, offset, slot, slot << 1, flags)
+      : ring.prepareRead(copy.sourceFd, address, length, offset, slot << 1, flags);
     if (prepared < 0) this.fail(copy, prepared, "source", "io_uring_enter");
   }
 

@@ -30,11 +30,11 @@ function replace(calls: Record<string, (real: Call) => Call>): void {
   }
 }
 const realLibc = { ...libc };
-const realQueue = { read: SubmissionQueue.prototype.prepareReadFixed, write: SubmissionQueue.prototype.prepareWriteFixed };
+const realQueue = { read: SubmissionQueue.prototype.prepareRead, write: SubmissionQueue.prototype.prepareWrite };
 afterEach(() => {
   Object.assign(libc, realLibc);
-  SubmissionQueue.prototype.prepareReadFixed = realQueue.read;
-  SubmissionQueue.prototype.prepareWriteFixed = realQueue.write;
+  SubmissionQueue.prototype.prepareRead = realQueue.read;
+  SubmissionQueue.prototype.prepareWrite = realQueue.write;
 });
 
 /** Every call does at most a part of what it is asked, never page-aligned, and every third is interrupted first. */
@@ -56,10 +56,10 @@ describe("short reads, short writes and interrupted calls", () => {
       writeFileSync(`${directory.path}/source`, bytes);
       replace({ pread: partial(2), pwrite: partial(2), copyFileRange: partial(4), splice: partial(4) });
       let count = 0;
-      SubmissionQueue.prototype.prepareReadFixed = function (fd, address, length, ...rest) {
+      SubmissionQueue.prototype.prepareRead = function (fd, address, length, ...rest) {
         return realQueue.read.call(this, fd, address, Math.min(length, 1000 + ((++count * 7919) % 300_000)), ...rest);
       };
-      SubmissionQueue.prototype.prepareWriteFixed = function (fd, address, length, ...rest) {
+      SubmissionQueue.prototype.prepareWrite = function (fd, address, length, ...rest) {
         return realQueue.write.call(this, fd, address, Math.min(length, 1000 + ((++count * 6007) % 200_000)), ...rest);
       };
       const outcome = copyOne(`${directory.path}/source`, `${directory.path}/copy`, { engine });
