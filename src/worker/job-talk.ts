@@ -3,12 +3,15 @@
 import type { EntryError, ParentMessage, Snapshot, WorkerMessage } from "./protocol.ts";
 import { encodeFrame, FrameDecoder, maxParentFrameBytes, trustingParser } from "./protocol.ts";
 
+/** How long the last message is waited for once the parent has closed its end, as it does when it dies. Milliseconds. */
+const farewellMs = 100;
 /** Errors and lines per message; the protocol refuses more. */
 const batchEntries = 256;
 
 export class JobTalk {
   private readonly writer = Bun.stdout.writer();
   private readonly decoder = new FrameDecoder<ParentMessage>(trustingParser(), maxParentFrameBytes);
+  private readonly inputEnd = Promise.withResolvers<void>();
   private errors: EntryError[] = [];
   private lines: string[] = [];
 
@@ -19,6 +22,7 @@ export class JobTalk {
         for (const message of this.decoder.push(chunk)) onMessage(message);
       }
     } finally {
+      this.inputEnd.resolve();
       onEnd();
     }
   }
@@ -39,13 +43,24 @@ export class JobTalk {
   }
 
   send(message: WorkerMessage): void {
-    this.writer.write(encodeFrame(message));
-    void this.writer.flush();
+    void this.attempt(() => this.writer.write(encodeFrame(message)));
+    void this.attempt(() => this.writer.flush());
   }
 
-  /** After the last message: resolves when the parent's pipe has taken everything. */
+  /** After the last message: resolves when the parent's pipe has taken everything, or nobody is there to take it. */
   async end(): Promise<void> {
-    await this.writer.end();
+    // The runtime leaves the end of a pipe pending whose reader is gone.
+    const gone = this.inputEnd.promise.then(() => Bun.sleep(farewellMs));
+    await Promise.race([this.attempt(() => this.writer.end()), gone]);
+  }
+
+  /** A parent that died takes nothing (EPIPE, thrown or rejected), and the end of its input tells: what is in flight must still be cleared up. */
+  private async attempt(write: () => number | Promise<number>): Promise<void> {
+    try {
+      await write();
+    } catch {
+      // Nobody is left to be told.
+    }
   }
 
   flushBatches(): void {
