@@ -12,7 +12,7 @@ import type { EngineChoice, JobOptions, JobRequest } from "../request.ts";
 import type { EntryError, Snapshot } from "../worker/protocol.ts";
 import { type Caller, hasEnded, type JobResult, type JobState, type JobView, type Question } from "./api.ts";
 import { outcomeOf } from "./outcome.ts";
-import { advanceProgress, type Progress, startProgress } from "./progress.ts";
+import { advanceProgress, endProgress, type Progress, startProgress } from "./progress.ts";
 
 export interface Job {
   /** The store's number; grows with time, never used again. */
@@ -260,7 +260,7 @@ function answered(job: Job, question: number, choice: AnswerChoice): Job {
 }
 
 function claimed(job: Job, claim: WorkerClaim, snapshot: Snapshot, nowUs: number): Job {
-  const progress = advanceProgress(job.progress, { ...snapshot, paused: false }, nowUs);
+  const progress = endProgress(job.progress, snapshot, nowUs);
   return settled({ ...job, claim, progress, question: null });
 }
 

@@ -82,6 +82,16 @@ export function advanceProgress(previous: Progress, claimed: Snapshot, nowUs: nu
   };
 }
 
+/**
+ * Progress after the worker's last word. What was counted for files that failed in the middle has been taken back by then: the
+ * counters are those of what lies on disk, also where the bar had been further.
+ */
+export function endProgress(previous: Progress, claimed: Snapshot, nowUs: number): Progress {
+  const progress = advanceProgress(previous, { ...claimed, paused: false }, nowUs);
+  const { bytesDone, bytesCloned, filesDone, filesSkipped, directoriesDone } = claimed;
+  return { ...progress, snapshot: { ...progress.snapshot, bytesDone, bytesCloned, filesDone, filesSkipped, directoriesDone } };
+}
+
 /** The later of two snapshots, with what may not shrink kept: a worker that lies cannot make a bar run backwards. */
 function mergeSnapshots(previous: Snapshot, claimed: Snapshot): Snapshot {
   const bytesDone = Math.max(previous.bytesDone, claimed.bytesDone);

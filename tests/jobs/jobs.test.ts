@@ -67,17 +67,18 @@ test("errors beyond the limit are counted, not kept", async () => {
   expect(jobs.errors(end, 0, 100)).toHaveLength(2);
 });
 
-test("a worker's lies never make progress run backwards, and the worse count stands", async () => {
+test("a worker's lies never make progress run backwards; its last word on what it copied and the worse count of errors stand", async () => {
   const jobs = room();
   const seen: JobView[] = [];
   jobs.on("changed", (job) => seen.push(job));
   const end = await untilEnded(jobs, jobs.submit(testCaller, null, testRequest("lies-backwards")));
-  for (const [index, view] of seen.entries()) {
-    const before = seen[index - 1] ?? view;
+  const running = seen.filter(({ state }) => state !== "finishing" && state !== "failed");
+  for (const [index, view] of running.entries()) {
+    const before = running[index - 1] ?? view;
     expect(view.bytesDone).toBeGreaterThanOrEqual(before.bytesDone);
     expect(view.bytesTotal).toBeGreaterThanOrEqual(view.bytesDone);
   }
-  expect(end.result).toMatchObject({ state: "failed", code: "worker-protocol", errorCount: 4, bytesDone: 900 });
+  expect(end.result).toMatchObject({ state: "failed", code: "worker-protocol", errorCount: 4, bytesDone: 2 });
 });
 
 test("pause is what the worker says, not what was asked; resume goes on; cancel ends it", async () => {
