@@ -87,16 +87,20 @@ export class WorkerConnection implements WorkerHandle {
       this.fail("worker-silent", "The copying process does not read what it is told.");
       return;
     }
-    // A dead worker's pipe takes nothing; its exit tells, so a failure here adds no fact.
+    // A dead worker's pipe takes nothing (EPIPE, thrown or rejected); its exit tells, so a failure here adds no fact.
     const taken = (): void => {
       this.unreadBytes = 0;
     };
     const ignored = (): void => undefined;
-    const written = this.process.stdin.write(frame);
-    if (written instanceof Promise) written.catch(ignored);
-    const flushed = this.process.stdin.flush();
-    if (flushed instanceof Promise) flushed.then(taken, ignored);
-    else taken();
+    try {
+      const written = this.process.stdin.write(frame);
+      if (written instanceof Promise) written.catch(ignored);
+      const flushed = this.process.stdin.flush();
+      if (flushed instanceof Promise) flushed.then(taken, ignored);
+      else taken();
+    } catch {
+      ignored();
+    }
   }
 
   private async readMessages(): Promise<void> {
