@@ -197,15 +197,16 @@ function checkStep(before: Job, after: Job): void {
   expect(jobStates).toContain(after.state);
   if (hasEnded(before.state)) expect(after).toBe(before);
   const [one, other] = [viewOf(before), viewOf(after)];
-  for (const name of ["bytesDone", "bytesCloned", "filesDone", "filesSkipped", "errorCount", "warningCount"] as const) {
-    expect(other[name]).toBeGreaterThanOrEqual(one[name]);
-  }
+  // The worker's last word tells what lies on disk: less than the bar had shown, where files failed in the middle.
+  const isLastWord = before.claim === null && after.claim !== null;
+  const counters = isLastWord ? [] : (["bytesDone", "bytesCloned", "filesDone", "filesSkipped"] as const);
+  for (const name of [...counters, "errorCount", "warningCount"] as const) expect(other[name]).toBeGreaterThanOrEqual(one[name]);
   expect(phases.indexOf(other.phase)).toBeGreaterThanOrEqual(phases.indexOf(one.phase));
   expect(other.bytesTotal).toBeGreaterThanOrEqual(other.bytesDone);
   expect(other.filesTotal).toBeGreaterThanOrEqual(other.filesDone);
   if (one.totalsValid) {
     expect(other.totalsValid).toBe(true);
-    expect(other.bytesDone * one.bytesTotal).toBeGreaterThanOrEqual(one.bytesDone * other.bytesTotal - 1);
+    if (!isLastWord) expect(other.bytesDone * one.bytesTotal).toBeGreaterThanOrEqual(one.bytesDone * other.bytesTotal - 1);
   }
   expect(Number.isFinite(other.rate) && other.rate >= 0).toBe(true);
   expect(Number.isSafeInteger(other.expectedEndTimeUs) && other.expectedEndTimeUs >= 0).toBe(true);
