@@ -5,13 +5,17 @@ export interface StopReason {
   readonly words: string;
 }
 
-/** Listens to SIGTERM and SIGINT until disposed. The first reason counts; a second signal ends the process at once. */
+/**
+ * Listens to SIGTERM and SIGINT until disposed. The first reason counts; a second signal ends the process at once. A first signal
+ * after another reason does not: systemd sends one as soon as an idle service has given its name up.
+ */
 export class StopRequest implements Disposable {
   readonly requested: Promise<StopReason>;
   private readonly resolve: (reason: StopReason) => void;
-  private isRequested = false;
+  private isSignalled = false;
   private readonly onSignal = (signal: NodeJS.Signals): void => {
-    if (this.isRequested) process.exit(1);
+    if (this.isSignalled) process.exit(1);
+    this.isSignalled = true;
     this.request("signal", signal);
   };
 
@@ -24,7 +28,6 @@ export class StopRequest implements Disposable {
   }
 
   request(kind: StopReason["kind"], words: string): void {
-    this.isRequested = true;
     this.resolve({ kind, words });
   }
 
