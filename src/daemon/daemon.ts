@@ -16,6 +16,7 @@ import { log } from "../log.ts";
 import { version } from "../version.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import { StopRequest } from "./stop-request.ts";
+import { startWatchdog } from "./watchdog.ts";
 
 /** Of the ten seconds until systemd and people lose patience, what the workers get. */
 const stopJobsMs = 8_000;
@@ -44,6 +45,7 @@ async function serve(config: Config): Promise<number> {
   // Nothing of ours depends on where we were started, and no filesystem is kept busy.
   process.chdir("/");
   using stop = new StopRequest();
+  using _watchdog = await startWatchdog(process.env);
   const connection = await openBus(config);
   try {
     await requireFreeName(connection);
