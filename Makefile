@@ -10,7 +10,7 @@ SLOW := --path-ignore-patterns='tests/conformance/**' --path-ignore-patterns='te
 # For packages: make install DESTDIR=... PREFIX=/usr
 PREFIX := /usr/local
 DESTDIR :=
-# dbus-daemon reads policies from /usr/share and from /etc, and from nowhere else.
+# dbus-daemon reads policies from /usr/share and from /etc, and from nowhere else; polkit reads actions from /usr/share only.
 POLICYDIR := $(if $(filter /usr,$(PREFIX)),/usr/share/dbus-1/system.d,/etc/dbus-1/system.d)
 
 .DEFAULT_GOAL := help
@@ -83,6 +83,7 @@ FILES := dist/copyd:$(PREFIX)/bin/copyd:755 \
 	dbus/org.copyd.Copyd1.conf:$(POLICYDIR)/org.copyd.Copyd1.conf:644 \
 	dbus/org.copyd.Copyd1.service:$(PREFIX)/share/dbus-1/system-services/org.copyd.Copyd1.service:644 \
 	dbus/session/org.copyd.Copyd1.service:$(PREFIX)/share/dbus-1/services/org.copyd.Copyd1.service:644 \
+	dbus/org.copyd.policy:/usr/share/polkit-1/actions/org.copyd.policy:644 \
 	dbus/org.copyd.Copyd1.xml:$(PREFIX)/share/dbus-1/interfaces/org.copyd.Copyd1.xml:644 \
 	systemd/copyd.service:$(PREFIX)/lib/systemd/system/copyd.service:644 \
 	systemd/user/copyd.service:$(PREFIX)/lib/systemd/user/copyd.service:644 \
