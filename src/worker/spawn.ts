@@ -66,8 +66,16 @@ export function selfCommand(): string[] {
   return [process.execPath, resolve(import.meta.dir, "../main.ts"), "worker"];
 }
 
-/** Nothing of the parent's environment: BUN_OPTIONS, LD_PRELOAD and the like would turn the worker into something else. */
-export const workerEnvironment: Readonly<Record<string, string>> = { PATH: "/usr/bin:/bin", LANG: "C.UTF-8" };
+/**
+ * Nothing of the parent's environment: BUN_OPTIONS, LD_PRELOAD and the like would turn the worker into something else.
+ * Without JavaScriptCore's last compiler: a lane's own code is a few per cent of its time, and compiling it once more in each
+ * thread cost more than the copy of 30,000 files (bench/jit.md).
+ */
+export const workerEnvironment: Readonly<Record<string, string>> = {
+  PATH: "/usr/bin:/bin",
+  LANG: "C.UTF-8",
+  BUN_JSC_useFTLJIT: "0",
+};
 
 /**
  * What is wrong with a process that should have this identity, as the kernel tells it, or null. The worker's own word does
