@@ -1,4 +1,4 @@
-// cache=drop without RWF_DONTCACHE: writes back behind the copy, waits a window later, and drops the pages of both files.
+// cache=drop where RWF_DONTCACHE does not serve: writes back behind the copy, waits a window later, and drops the pages.
 
 import { Errno } from "../errno.ts";
 import { Fadvise, libc } from "../ffi/libc.ts";
@@ -10,7 +10,15 @@ const SYNC_FILE_RANGE_WRITE = 2;
 const SYNC_FILE_RANGE_WAIT_AFTER = 4;
 const writeAndWait = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
 
+/** An engine that drops what it brought into the cache by itself, on one side or both. */
+export interface SelfDropping {
+  readonly dropsSource: boolean;
+  readonly dropsDestination: boolean;
+}
+
 export class DropBehind {
+  /** Who moves the file's bytes now, if it drops pages itself. RWF_DONTCACHE spares pages that others had in the cache: so do we. */
+  engine: SelfDropping | undefined;
   /** What one of the calls answered for the destination: a device's error, reported once and therefore final. */
   error = 0;
   private sourceFd = -1;
@@ -39,23 +47,27 @@ export class DropBehind {
   finish(length: number): number {
     this.start(length);
     if (length >= windowBytes) return this.drop(length);
-    libc.posixFadvise(this.sourceFd, 0, 0, Fadvise.DONTNEED);
+    if (this.engine?.dropsSource !== true) libc.posixFadvise(this.sourceFd, 0, 0, Fadvise.DONTNEED);
     return this.error;
   }
 
   private start(offset: number): void {
     if (offset <= this.started) return;
-    const result = libc.syncFileRange(this.destinationFd, this.started, offset - this.started, SYNC_FILE_RANGE_WRITE);
+    const from = this.started;
     this.started = offset;
+    if (this.engine?.dropsDestination === true) return;
+    const result = libc.syncFileRange(this.destinationFd, from, offset - from, SYNC_FILE_RANGE_WRITE);
     this.note(result);
   }
 
   private drop(offset: number): number {
     const length = offset - this.dropped;
     if (length <= 0) return this.error;
-    this.note(libc.syncFileRange(this.destinationFd, this.dropped, length, writeAndWait));
-    libc.posixFadvise(this.destinationFd, this.dropped, length, Fadvise.DONTNEED);
-    libc.posixFadvise(this.sourceFd, this.dropped, length, Fadvise.DONTNEED);
+    if (this.engine?.dropsDestination !== true) {
+      this.note(libc.syncFileRange(this.destinationFd, this.dropped, length, writeAndWait));
+      libc.posixFadvise(this.destinationFd, this.dropped, length, Fadvise.DONTNEED);
+    }
+    if (this.engine?.dropsSource !== true) libc.posixFadvise(this.sourceFd, this.dropped, length, Fadvise.DONTNEED);
     this.dropped = offset;
     return this.error;
   }

@@ -142,6 +142,7 @@ export class FileCopier {
   private run(pair: Pair, name: EngineName): number {
     const engine = this.engineOf(name);
     if (engine instanceof CopyFileRange) engine.clones = pair.clones;
+    if (this.dropBehind !== undefined) this.dropBehind.engine = engine instanceof ReadWrite ? engine : undefined;
     const moved = this.copied + this.cloned;
     if (name === "io-uring") this.hasBlocksInFlight = true;
     const result = engine.copy(this.data, this.counting);

@@ -28,9 +28,6 @@ export class ReadWrite implements Engine {
   private writesAtOffset = true;
   private readFlags = 0;
   private writeFlags = 0;
-  /** The bytes of the last file that RWF_DONTCACHE did not serve: whoever asked for `drop` drops them another way. */
-  dropsSource = false;
-  dropsDestination = false;
 
   constructor(options: ReadWriteOptions = { zeros: "write", cache: "keep" }) {
     this.options = options;
@@ -63,9 +60,15 @@ export class ReadWrite implements Engine {
       }
       if (!control.advanced(length, "copied")) return stopped;
     }
-    this.dropsSource = this.readFlags !== 0;
-    this.dropsDestination = this.writeFlags !== 0;
     return 0;
+  }
+
+  /** Whether RWF_DONTCACHE serves the file at hand on each side; where not, whoever asked for `drop` drops the pages another way. */
+  get dropsSource(): boolean {
+    return this.readFlags !== 0;
+  }
+  get dropsDestination(): boolean {
+    return this.writeFlags !== 0;
   }
 
   /** Nothing comes after this engine: each of its errors is the file's. */

@@ -3,10 +3,12 @@
 import { expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { release } from "node:os";
 import { stopped } from "../../src/engines/engine.ts";
 import { FileCopier } from "../../src/engines/file-copier.ts";
 import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
-import { testUnless } from "../support/skip.ts";
+import { havePrograms, runChecked } from "../support/process.ts";
+import { firstReason, testUnless } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { copyOne, copyWith, defaultOptions } from "./copying.ts";
 
@@ -129,4 +131,39 @@ test("cache=drop copies the same bytes", async () => {
     expect(copyOne(`${directory.path}/source`, `${directory.path}/copy`, { cache: "drop", engine }).result).toBe(0);
     expect(readFileSync(`${directory.path}/copy`).equals(bytes)).toBe(true);
   }
+});
+
+/** Bytes of a file in the page cache, asked again while writing back may still be going on. */
+async function resident(path: string, enough: number): Promise<number> {
+  let bytes = Number.NaN;
+  for (let attempt = 0; attempt < 50; attempt++) {
+    bytes = Number((await runChecked(["fincore", "-b", "-n", "-o", "RES", path])).stdout.trim());
+    if (bytes <= enough) return bytes;
+    await Bun.sleep(100);
+  }
+  return bytes;
+}
+
+for (const kind of ["ext4", "xfs", "btrfs"] as const) {
+  const reason = firstReason(whyNoFilesystem(kind), havePrograms("fincore") ? null : "fincore is not installed");
+  testUnless(reason, `cache=drop leaves neither a cold source nor the copy in the page cache of ${kind}`, async () => {
+    await using filesystem = await mountFilesystem(kind);
+    writeFileSync(`${filesystem.path}/source`, randomBytes(40 * mebibyte));
+    await filesystem.remount();
+    const outcome = copyOne(`${filesystem.path}/source`, `${filesystem.path}/copy`, { cache: "drop", reflink: "never" });
+    expect(outcome.result).toBe(0);
+    expect(await resident(`${filesystem.path}/copy`, 4 * mebibyte)).toBeLessThanOrEqual(4 * mebibyte);
+    expect(await resident(`${filesystem.path}/source`, 4 * mebibyte)).toBeLessThanOrEqual(4 * mebibyte);
+  });
+}
+
+testUnless(whyNoFilesystem("xfs"), "cache=drop spares a source that was in the page cache before, where the kernel can tell", async () => {
+  await using filesystem = await mountFilesystem("xfs");
+  writeFileSync(`${filesystem.path}/source`, randomBytes(20 * mebibyte));
+  await runChecked(["sync", "-f", filesystem.path]);
+  expect(copyOne(`${filesystem.path}/source`, `${filesystem.path}/copy`, { cache: "drop", reflink: "never" }).result).toBe(0);
+  const kernel = release().split(".").map(Number);
+  // RWF_DONTCACHE came with Linux 6.14.
+  const spares = (kernel[0] ?? 0) * 100 + (kernel[1] ?? 0) >= 614;
+  expect(await resident(`${filesystem.path}/source`, spares ? Number.POSITIVE_INFINITY : 0)).toBe(spares ? 20 * mebibyte : 0);
 });
