@@ -26,6 +26,7 @@ export interface ContainerOptions {
 export function whyNoContainer(): string | null {
   const reason = unlessRoot();
   if (reason !== null) return `${reason} to boot a container`;
+  if (!/ cgroup2? /.test(readFileSync("/proc/self/mounts", "utf8"))) return "no control groups are mounted here";
   if (!havePrograms("systemd-nspawn")) return "systemd-nspawn is not installed";
   return existsSync("/lib/systemd/system/dbus.socket") ? null : "dbus is not installed";
 }
