@@ -32,6 +32,7 @@ export function whyNoMachine(): string | null {
   const missing = ["systemd-nspawn", "nsenter", "busctl", "make"].find((program) => !havePrograms(program));
   if (missing !== undefined) return `${missing} is not installed`;
   if (unlessRoot() !== null) return unlessRoot();
+  if (!/ cgroup2? /.test(readFileSync("/proc/self/mounts", "utf8"))) return "no control groups are mounted here";
   const mount = Bun.spawnSync(["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], { stdout: "ignore", stderr: "ignore" });
   return mount.success ? null : "this container may not mount";
 }
@@ -49,8 +50,10 @@ export async function bootMachine(users: readonly MachineUser[], install: (root:
   await install(root);
   const command = ["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe", "--link-journal=no"];
   const place = [`--directory=${root}`, `--machine=copyd-test-${process.pid}`, "--resolv-conf=off", "--timezone=off", "--private-network"];
+  // nspawn forbids Landlock by default, which a real machine does not.
+  const landlock = "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self";
   // It ends with this process, however that ends.
-  const nspawn = Bun.spawn(["setpriv", "--pdeathsig=KILL", "--", ...command, ...place, `systemd.unit=${target}`], {
+  const nspawn = Bun.spawn(["setpriv", "--pdeathsig=KILL", "--", ...command, ...place, landlock, `systemd.unit=${target}`], {
     stdin: "ignore",
     stdout: Bun.file(join(directory.path, "console")),
     stderr: Bun.file(join(directory.path, "errors")),
