@@ -131,7 +131,10 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "the CLI through the
     }
     expect((await copyd(`show ${token.slice(0, 10)}`)).stdout).toMatch(/^State: +running \(copying\)$/m);
     expect((await copyd(`pause ${token}`)).status).toBe(0);
-    expect((await copyd(`show --json ${token}`)).stdout).toContain('"state":"paused"');
+    // The worker says that it has paused with its next snapshot, within a tenth of a second.
+    let shown = "";
+    for (let tries = 0; tries < 100 && !shown.includes('"state":"paused"'); tries++) shown = (await copyd(`show --json ${token}`)).stdout;
+    expect(shown).toContain('"state":"paused"');
     expect(JSON.parse((await copyd(`resume --json ${token}`)).stdout)).toEqual({ type: "resume", job: token });
     const watching = runCopyd(["watch", "--json", token], { cwd, env });
     const waiting = runCopyd(["wait", token], { cwd, env });
