@@ -18,10 +18,23 @@ const nameTooLong = "/".padEnd(1 + 256, "x");
 export function absolutePath(typed: ByteString, workingDirectory: ByteString | null): ByteString {
   if (typed === "") return `${nowhere}/empty` as ByteString;
   if (typed.length > maxPathBytes) return nameTooLong as ByteString;
-  if (typed.startsWith("/")) return typed;
+  if (typed.startsWith("/")) return asOurs(typed);
   if (workingDirectory === null) return `${nowhere}/deleted` as ByteString;
   const joined = workingDirectory === "/" ? `/${typed}` : `${workingDirectory}/${typed}`;
   return (joined.length > maxPathBytes ? nameTooLong : joined) as ByteString;
+}
+
+/**
+ * /dev/stdin, /dev/fd/N and /proc/self mean this process, whose open files the caller chose; to the worker, which opens them,
+ * they would mean the worker.
+ */
+function asOurs(path: ByteString): ByteString {
+  const match = /^\/+(?:dev\/+(?:std(in|out|err)$|fd(?=\/|$))|proc\/+self(?=\/|$))/.exec(path);
+  if (match === null) return path;
+  const ours = `/proc/${process.pid}`;
+  const stream = match[1] === undefined ? -1 : ["in", "out", "err"].indexOf(match[1]);
+  const start = stream >= 0 ? `${ours}/fd/${stream}` : match[0].includes("proc") ? ours : `${ours}/fd`;
+  return (start + path.slice(match[0].length)) as ByteString;
 }
 
 /** The working directory as bytes; null when it has been deleted. */

@@ -94,6 +94,11 @@ export class MetadataCopier {
     this.setTimes(destinationDirFd, destinationName, source, At.AT_SYMLINK_NOFOLLOW);
   }
 
+  /** A symlink to the source, made in its place (cp -s): it gets the source's times. */
+  toLinkInstead(source: Stat, destinationDirFd: number, destinationName: number): void {
+    this.setTimes(destinationDirFd, destinationName, source, At.AT_SYMLINK_NOFOLLOW);
+  }
+
   /**
    * A FIFO, socket or device just made. It is held by an O_PATH descriptor and nothing is done to what is not of the source's
    * type: somebody may have put something else under its name. Names are addresses of C strings.
@@ -134,7 +139,8 @@ export class MetadataCopier {
     const result = this.xattrs.list(access, file);
     if (result >= 0) return true;
     if (result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS) this.devicesWithoutXattrs.add(device);
-    else this.lost("xattr", -result, "flistxattr");
+    // EBADF: a directory that may not be read, held by an O_PATH descriptor; that was reported already.
+    else if (result !== -Errno.EBADF) this.lost("xattr", -result, "flistxattr");
     return false;
   }
 

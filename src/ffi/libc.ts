@@ -202,6 +202,8 @@ export const At = {
   AT_FDCWD: -100,
   AT_SYMLINK_NOFOLLOW: 0x100,
   AT_REMOVEDIR: 0x200,
+  /** faccessat(2) takes the same bit as another flag. */
+  AT_EACCESS: 0x200,
   AT_SYMLINK_FOLLOW: 0x400,
   AT_EMPTY_PATH: 0x1000,
 } as const;

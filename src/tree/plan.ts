@@ -1,7 +1,7 @@
 // What to do with one entry, given what stands at its destination: a pure function of facts and options.
 
-import type { FailureCode } from "../errors.ts";
 import type { ConflictPolicy } from "../request.ts";
+import { type Kinship, sameFileVerdict } from "./same-file.ts";
 
 export type EntryType = "file" | "directory" | "symlink" | "special";
 
@@ -16,71 +16,163 @@ export interface EntryFacts {
   readonly linkCount: number;
 }
 
+/** One entry and what stands at its destination. */
+export interface PlanFacts {
+  /** What is to be copied: of a followed symlink, what it leads to. */
+  readonly source: EntryFacts;
+  /** What stands under the destination's name itself. */
+  readonly destination: EntryFacts;
+  /** Of a symlink at the destination, what it leads to; null for a dangling one and for what is no symlink. */
+  readonly target: EntryFacts | null;
+  /** What GNU cp knows of two names for one file; left out where they have nothing in common. */
+  readonly kinship?: Kinship;
+  /** cp: this very job made it, for an earlier argument. */
+  readonly isJustMade: boolean;
+  /** The source has the name that a simple backup of the destination would get. */
+  readonly isBackupOfDestination: boolean;
+}
+
+export type PlanFailure =
+  | "same-file"
+  | "exists"
+  /** --update=none-fail */
+  | "not-replacing"
+  | "directory-over-other"
+  | "other-over-directory"
+  | "just-made"
+  | "link-just-made"
+  | "backup-onto-source";
+
 export type Operation =
   | { readonly kind: "create" }
+  /** Create, although something is there: the attempt fails, and says so in its own words (cp -l, cp -s without -f). */
+  | { readonly kind: "attempt" }
   /** Both are directories: copy into the existing one. */
   | { readonly kind: "merge" }
-  /** A finished new file takes the old one's place. */
-  | { readonly kind: "replace" }
+  /** A finished new file takes the old one's place; `isTold`: cp says "removed" of the old one. */
+  | { readonly kind: "replace"; readonly isTold: boolean }
+  /** As replace, but the old one keeps another name. */
+  | { readonly kind: "back-up" }
   /** The old file's inode gets the new data (GNU cp). */
   | { readonly kind: "overwrite-in-place" }
-  | { readonly kind: "skip" }
+  /** A regular file onto a symlink to nothing (rule 14). */
+  | { readonly kind: "through-dangling-link" }
+  | { readonly kind: "skip"; readonly isUpToDate: boolean }
+  /** Nothing is to be done, and that is a success: a hard link to itself. */
+  | { readonly kind: "nothing" }
   /** Under a new name with a serial number. */
   | { readonly kind: "rename" }
   | { readonly kind: "ask" }
-  | { readonly kind: "fail"; readonly code: FailureCode };
+  | { readonly kind: "fail"; readonly why: PlanFailure };
 
 export interface PlanOptions {
   readonly onConflict: ConflictPolicy;
   readonly inPlace: boolean;
+  readonly force: boolean;
   readonly onlyOlder: boolean;
   readonly removeDestination: boolean;
+  readonly backup: "none" | "simple" | "numbered" | "existing";
+  readonly make: "copy" | "hard-link" | "symbolic-link";
+  readonly attributesOnly: boolean;
+  readonly copyContents: boolean;
+  readonly keepDirectorySymlink: boolean;
+  /** Symlinks are never followed (cp -P). */
+  readonly keepsSymlinks: boolean;
+  readonly keepsHardLinks: boolean;
 }
 
-const create: Operation = { kind: "create" };
 const merge: Operation = { kind: "merge" };
-const replace: Operation = { kind: "replace" };
-const overwriteInPlace: Operation = { kind: "overwrite-in-place" };
-const skip: Operation = { kind: "skip" };
+const replace: Operation = { kind: "replace", isTold: false };
+const replaceTold: Operation = { kind: "replace", isTold: true };
+const skip: Operation = { kind: "skip", isUpToDate: false };
+const upToDate: Operation = { kind: "skip", isUpToDate: true };
 
-/**
- * Decides for one entry. `destination` is null where nothing stands, and describes the name itself, never a link's target.
- * Pure: no file is touched, no clock is read.
- */
-export function planEntry(source: EntryFacts, destination: EntryFacts | null, options: PlanOptions): Operation {
-  if (destination === null) return create;
-  if (source.identity === destination.identity) return { kind: "fail", code: "same-file" };
+/** Decides for one entry whose destination exists. Pure: no file is touched, no clock is read. */
+export function planEntry(facts: PlanFacts, options: PlanOptions): Operation {
+  return options.inPlace ? planForCp(facts, options) : planByName(facts, options);
+}
+
+/** True when cp writes a regular file through a symlink at the destination, into what it leads to. */
+export function writesThroughLinks(source: EntryFacts, options: PlanOptions): boolean {
+  const copiesData = source.type === "file" || (source.type === "special" && options.copyContents);
+  return options.inPlace && copiesData && options.make === "copy" && !options.removeDestination && options.backup === "none";
+}
+
+/** The service and mv: what counts is the name itself, and nothing is written into. */
+function planByName({ source, destination, isBackupOfDestination }: PlanFacts, options: PlanOptions): Operation {
+  if (source.identity === destination.identity) return fail("same-file");
   if (source.type === "directory") {
     if (destination.type === "directory") return merge;
-    return options.onConflict === "skip" ? skip : { kind: "fail", code: "destination-exists" };
+    return options.onConflict === "skip" ? skip : fail("directory-over-other");
   }
-  if (options.onlyOlder && !isNewer(source, destination)) return skip;
+  const settled = settledByPolicy(source, destination, options);
+  if (settled !== null) return settled;
+  if (destination.type === "directory") return fail("other-over-directory");
+  if (options.backup === "none") return replace;
+  return isBackupOfDestination && options.backup !== "numbered" ? fail("backup-onto-source") : { kind: "back-up" };
+}
+
+// In the order in which coreutils decides, since the first reason is the one that is told.
+function planForCp(facts: PlanFacts, options: PlanOptions): Operation {
+  const { source, destination, target, isJustMade } = facts;
+  const throughLinks = writesThroughLinks(source, options);
+  const isDangling = destination.type === "symlink" && target === null;
+  if (throughLinks && isDangling) return isJustMade ? fail("link-just-made") : { kind: "through-dangling-link" };
+  const seen = throughLinks && target !== null ? target : destination;
+  const policy = options.onConflict;
+  if (policy !== "skip" && policy !== "fail" && facts.kinship !== undefined) {
+    const verdict = sameFileVerdict({ ...facts.kinship, source, seen, destination, target }, options);
+    if (verdict === "done") return { kind: "nothing" };
+    if (verdict === "refuse") return fail("same-file");
+  }
+  if (source.type === "directory") {
+    if (seen.type === "directory") return merge;
+    const leadsToDirectory = seen.type === "symlink" && target?.type === "directory" && options.keepDirectorySymlink;
+    return leadsToDirectory ? merge : fail("directory-over-other");
+  }
+  const settled = settledByPolicy(source, seen, options);
+  if (settled !== null) return settled;
+  if (isJustMade && seen.type !== "directory" && options.backup !== "numbered") {
+    return fail(throughLinks && destination.type === "symlink" ? "link-just-made" : "just-made");
+  }
+  if (seen.type === "directory") return fail("other-over-directory");
+  if (options.backup !== "none") {
+    return facts.isBackupOfDestination && options.backup !== "numbered" ? fail("backup-onto-source") : { kind: "back-up" };
+  }
+  return overCp(source, seen, throughLinks, options);
+}
+
+function overCp(source: EntryFacts, seen: EntryFacts, throughLinks: boolean, options: PlanOptions): Operation {
+  const takesItsPlace = (options.keepsHardLinks && seen.linkCount > 1) || (options.keepsSymlinks && source.type !== "file");
+  if (options.removeDestination || (!options.attributesOnly && takesItsPlace)) return replaceTold;
+  if (throughLinks) return { kind: "overwrite-in-place" };
+  const replacesLinks = options.force || (options.make === "hard-link" && options.onConflict === "ask");
+  return replacesLinks && source.type !== "special" ? replace : { kind: "attempt" };
+}
+
+/** What -u, -n, -i and the API's policies say of two things that are not directories both; null: the old one is to go. */
+function settledByPolicy(source: EntryFacts, destination: EntryFacts, options: PlanOptions): Operation | null {
+  if (options.onlyOlder && !isNewer(source, destination)) return upToDate;
   switch (options.onConflict) {
     case "fail":
-      return { kind: "fail", code: destination.type === "directory" ? "destination-is-directory" : "destination-exists" };
+      return fail(options.inPlace ? "not-replacing" : destination.type === "directory" ? "other-over-directory" : "exists");
     case "skip":
       return skip;
     case "rename":
       return { kind: "rename" };
     case "newer":
-      if (!isNewer(source, destination)) return skip;
-      break;
+      return isNewer(source, destination) ? null : upToDate;
     case "differs":
-      if (isAlike(source, destination)) return skip;
-      break;
+      return isAlike(source, destination) ? upToDate : null;
     case "ask":
       return { kind: "ask" };
     case "overwrite":
-      break;
+      return null;
   }
-  return overwrite(source, destination, options);
 }
 
-/** The operation once overwriting is settled (also after the answer to a question). */
-export function overwrite(source: EntryFacts, destination: EntryFacts, options: PlanOptions): Operation {
-  if (destination.type === "directory") return { kind: "fail", code: "destination-is-directory" };
-  const writesIntoInode = options.inPlace && !options.removeDestination && source.type === "file" && destination.type !== "symlink";
-  return writesIntoInode ? overwriteInPlace : replace;
+function fail(why: PlanFailure): Operation {
+  return { kind: "fail", why };
 }
 
 function isNewer(source: EntryFacts, destination: EntryFacts): boolean {
@@ -95,6 +187,34 @@ function isAlike(source: EntryFacts, destination: EntryFacts): boolean {
     source.mtimeSeconds === destination.mtimeSeconds &&
     source.mtimeNanoseconds === destination.mtimeNanoseconds
   );
+}
+
+export interface BackupName {
+  readonly name: string;
+  /** Nothing may have it already. A simple backup takes the place of the one before. */
+  readonly isNumbered: boolean;
+}
+
+/**
+ * The backup of `name` as GNU's --backup names it; `names` are those beside it that may be numbered backups of it. A name too
+ * long for the suffix is cut, as GNU cuts it.
+ */
+export function backupNameOf(
+  name: string,
+  control: "simple" | "numbered" | "existing",
+  suffix: string,
+  names: readonly string[],
+): BackupName {
+  let highest = "";
+  for (const other of names) {
+    const digits = /^\.~([1-9][0-9]*)~$/.exec(other.slice(name.length))?.[1] ?? "";
+    if (other.startsWith(name) && (digits.length > highest.length || (digits.length === highest.length && digits > highest))) {
+      highest = digits;
+    }
+  }
+  const isNumbered = control === "numbered" || (control === "existing" && highest !== "");
+  const backup = isNumbered ? `${name}.~${BigInt(highest === "" ? "0" : highest) + 1n}~` : name + suffix;
+  return { name: backup.length <= 255 ? backup : `${name.slice(0, 253)}~`, isNumbered };
 }
 
 /** "photo.jpg" -> "photo (2).jpg": the name with serial number `serial`, for conflicts resolved by renaming. Bytes in, bytes out. */

@@ -1,111 +1,92 @@
-// The arguments of a job: where each source goes, and what must be refused before anything is opened for writing (rule 15).
+// The arguments of a job, one after the other: what must be refused before anything is opened for writing (rule 15), and their places.
 
 import { Errno } from "../errno.ts";
+import type { FailureCode, FailureSide } from "../errors.ts";
 import { At, libc, Mode, Open } from "../ffi/libc.ts";
+import { baseName, Destination, parentOf, stripSlashes } from "./destination.ts";
 import { Directory, type DirectoryFields } from "./directory.ts";
 import { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { Mover } from "./move.ts";
-import { joinPath } from "./reporter.ts";
+import { ParentMaker } from "./parents.ts";
 import type { TreeCopier } from "./tree-copier.ts";
 
 const pathFlags = Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC;
 
-/** The leader's part: resolves the destination and hands each source to the tree copier. */
+/** The leader's part: hands each source to the tree copier, or has it renamed. */
 export class ArgumentCopier {
-  private readonly context: LaneContext;
-  private readonly tree: TreeCopier;
-  private isDirectory = false;
-  /** What was made for earlier arguments, by final path: cp never overwrites what it has just made. */
-  private readonly madeBy = new Map<string, number>();
-
   /** Sources that a move copied because they could not be renamed. */
   readonly toRemove: { readonly argument: number; readonly destinationRoot: string }[] = [];
+  private readonly context: LaneContext;
+  private readonly tree: TreeCopier;
+  private readonly destination: Destination;
+  private readonly parents: ParentMaker | null;
   private readonly mover: Mover | null;
   private isSecondName = false;
+  /** Sources seen so far, by the directory entry they are: cp copies each once. */
+  private readonly seen = new Set<string>();
 
   constructor(context: LaneContext, tree: TreeCopier) {
     this.context = context;
     this.tree = tree;
+    this.destination = new Destination(context);
+    this.parents = context.options.gnu.parents ? new ParentMaker(context) : null;
     this.mover = context.request.operation === "move" ? new Mover(context) : null;
   }
 
   /** Copies (or renames) all sources in order; failures are reported. */
   copyAll(): void {
-    if (!this.resolveDestination()) return;
-    const { request, control } = this.context;
+    if (!this.destination.resolve()) return;
+    const { request, control, arena } = this.context;
     for (let argument = 0; argument < request.sources.length; argument++) {
       if (!control.mayGoOn()) return;
-      this.copyOne(argument);
+      const mark = arena.mark();
+      const root = this.destination.placeOf(argument);
+      if (this.parents === null || this.parents.make(argument, root)) this.copyOne(argument, root);
+      this.parents?.finish(argument);
+      arena.reset(mark);
     }
-  }
-
-  /** The final absolute path of an argument, or null for one that has no name of its own ("/", "."). */
-  placeOf(argument: number): string | null {
-    const { request, options } = this.context;
-    if (!this.isDirectory) return stripSlashes(request.destination);
-    const typed = options.gnu.names?.sources[argument] ?? "";
-    if (options.gnu.parents) return joinPath(request.destination, stripSlashes(typed).replace(/^\/+/, ""));
-    const name = baseName(request.sources[argument] ?? "");
-    return name === "" ? null : joinPath(request.destination, name);
   }
 
   get intoDirectory(): boolean {
-    return this.isDirectory;
+    return this.destination.isDirectory;
   }
 
-  private resolveDestination(): boolean {
-    const { request, options, destinationStat, arena } = this.context;
-    const mark = arena.mark();
-    const status = destinationStat.ofTarget(At.AT_FDCWD, arena.cstring(request.destination));
-    arena.reset(mark);
-    const isDirectory = status === 0 && destinationStat.type === Mode.S_IFDIR;
-    const mustBe = options.target === "directory" || request.sources.length > 1 || (request.destination.endsWith("/") && !isDirectory);
-    if (options.target === "exact" && request.sources.length === 1) return true;
-    this.isDirectory = isDirectory;
-    if (isDirectory || !mustBe) return true;
-    // A single directory may be copied to "new/": mkdir takes the slash.
-    if (request.sources.length === 1 && options.target === "auto" && options.recursive && status === -Errno.ENOENT) return true;
-    const errno = status < 0 ? -status : Errno.ENOTDIR;
-    const place = { argument: 0, path: "", destinationRoot: request.destination };
-    const what = options.gnu.names === null ? "the destination %d" : options.target === "directory" ? "target directory %d" : "target %d";
-    const code = errno === Errno.ENOENT ? ("destination-not-found" as const) : ("destination-not-directory" as const);
-    this.context.reporter.fail({ place, side: "destination", errno, syscall: "statx", what, code });
-    return false;
-  }
-
-  private copyOne(argument: number): void {
-    const { request, options, arena, sourceStat, reporter } = this.context;
-    const mark = arena.mark();
-    const source = request.sources[argument] ?? "";
-    const root = this.placeOf(argument) ?? request.destination;
-    const place = { argument, path: "", destinationRoot: root };
-    const name = arena.cstring(source);
+  private copyOne(argument: number, root: string): void {
+    const { request, options, arena, sourceStat } = this.context;
+    const name = arena.cstring(request.sources[argument] ?? "");
     const follow = options.symlinks !== "copy";
     const status = follow ? sourceStat.ofTarget(At.AT_FDCWD, name) : sourceStat.ofName(At.AT_FDCWD, name);
     if (status < 0) {
-      reporter.fail({ place, side: "source", errno: -status, syscall: "statx", what: "cannot stat %s" });
-    } else if (sourceStat.type === Mode.S_IFDIR && !options.recursive) {
-      const what = "-r not specified; omitting directory %s";
-      reporter.fail({ place, side: "source", errno: 0, syscall: "", what, code: "source-is-directory" });
-    } else if (this.isAllowed(argument, root)) {
-      this.hand(argument, name, root, follow);
+      this.fail(argument, root, "source", -status, "statx", "cannot stat %s");
+      return;
     }
-    arena.reset(mark);
+    const isDirectory = sourceStat.type === Mode.S_IFDIR;
+    if (isDirectory && !options.recursive) {
+      this.fail(argument, root, "source", 0, "", "-r not specified; omitting directory %s", "source-is-directory");
+      return;
+    }
+    if (!isDirectory && this.destination.slashErrno !== 0) {
+      this.failSlash(argument, root);
+      return;
+    }
+    if (this.wasSeen(argument, root, isDirectory)) return;
+    const place = this.ownBackup(argument, root) ?? root;
+    if (this.isAllowed(argument, place)) this.hand(argument, name, place, follow);
   }
 
   private hand(argument: number, sourceName: number, root: string, follow: boolean): void {
     const { arena } = this.context;
-    const cut = root.lastIndexOf("/");
-    const parentPath = cut <= 0 ? "/" : root.slice(0, cut);
-    const parentFd = this.openParent(argument, parentPath, root);
-    if (parentFd < 0) return;
+    const parentFd = libc.openat(At.AT_FDCWD, arena.cstring(parentOf(root)), pathFlags, 0);
+    if (parentFd < 0) {
+      this.failParent(argument, root, -parentFd);
+      return;
+    }
     const fields: DirectoryFields = { ...noDirectory, destinationFd: parentFd, argument, destinationRoot: root };
     const entry = new Entry(new Directory(fields, -1, this.context.afterStat));
     entry.sourceName = sourceName;
-    entry.name = arena.cstring(root.slice(cut + 1) || ".");
-    entry.bytes = arena.memory.bytes;
-    entry.at = entry.name - arena.memory.address;
+    const name = arena.cstring(root.slice(root.lastIndexOf("/") + 1) || ".");
+    entry.setName(name, arena.memory.bytes, name - arena.memory.address);
     this.copyOrMove(entry, follow);
     libc.close(parentFd);
   }
@@ -113,80 +94,106 @@ export class ArgumentCopier {
   private copyOrMove(entry: Entry, follow: boolean): void {
     const { argument, destinationRoot } = entry.directory.fields;
     if (this.mover === null) {
-      this.tree.copyArgument(entry, follow);
+      if (this.tree.copyArgument(entry, follow) === "done") this.noteMade(entry);
       return;
     }
     if (this.isSecondName) {
       this.mover.dropSecondName(entry);
       return;
     }
-    const outcome = this.mover.rename(entry);
-    if (outcome !== "copy") return;
+    if (this.mover.rename(entry) !== "copy") return;
     this.toRemove.push({ argument, destinationRoot });
     this.tree.copyArgument(entry, false);
   }
 
-  private openParent(argument: number, parentPath: string, root: string): number {
-    const { arena, reporter } = this.context;
-    const fd = libc.openat(At.AT_FDCWD, arena.cstring(parentPath), pathFlags, 0);
-    if (fd >= 0) return fd;
-    const place = { argument, path: "", destinationRoot: root };
-    reporter.fail({ place, side: "destination", errno: -fd, syscall: "openat", what: "cannot create %d", code: "destination-not-found" });
-    return fd;
+  /** cp never overwrites, nor writes through, what it has just made for another argument. */
+  private noteMade(entry: Entry): void {
+    const { request, destinationStat, justMade } = this.context;
+    if (request.sources.length < 2) return;
+    const { destinationFd, destinationRoot } = entry.directory.fields;
+    if (destinationStat.ofName(destinationFd, entry.name) === 0) justMade.set(destinationRoot, destinationStat.identity);
   }
 
-  // Into itself: the destination's directory or one above it is the source. By device and inode, up to the root (rule 15).
-  private isAllowed(argument: number, root: string): boolean {
-    const { sourceStat, destinationStat, arena, reporter, options } = this.context;
+  // A source given twice is copied once, and cp says so. Directories count as the same only where they would go to the same place.
+  private wasSeen(argument: number, root: string, isDirectory: boolean): boolean {
+    const { request, options, sourceStat, reporter } = this.context;
+    if (this.mover !== null || request.sources.length < 2 || (!isDirectory && options.gnu.backup !== "none")) return false;
+    const key = `${isDirectory ? root : this.entryKey(request.sources[argument] ?? "")} ${sourceStat.identity}`;
+    if (!this.seen.has(key)) {
+      this.seen.add(key);
+      return false;
+    }
+    const what = `warning: source ${isDirectory ? "directory" : "file"} %s specified more than once`;
     const place = { argument, path: "", destinationRoot: root };
+    reporter.fail({ place, side: "source", errno: 0, syscall: "", what, code: "same-file", severity: "warning" });
+    return true;
+  }
+
+  /** Equal for two spellings of one name in one directory. */
+  private entryKey(path: string): string {
+    const { arena, afterStat } = this.context;
     const mark = arena.mark();
-    const isSame = destinationStat.ofTarget(At.AT_FDCWD, arena.cstring(root)) === 0 && destinationStat.isSameFile(sourceStat);
-    const isOneName = destinationStat.ofName(At.AT_FDCWD, arena.cstring(root)) === 0 && destinationStat.isSameFile(sourceStat);
-    const isDirectory = sourceStat.type === Mode.S_IFDIR;
-    const isMove = this.mover !== null;
-    this.isSecondName = isMove && isOneName && !isDirectory && options.onConflict === "overwrite" && !this.isSameName(argument, root);
+    const status = afterStat.ofTarget(At.AT_FDCWD, arena.cstring(parentOf(stripSlashes(path))));
     arena.reset(mark);
-    if (this.isSecondName) return true;
-    if ((isMove ? isOneName : isSame || isOneName) && !isDirectory && options.gnu.backup === "none" && options.onConflict !== "rename") {
-      reporter.fail({ place, side: "source", errno: 0, syscall: "", what: "%s and %d are the same file", code: "same-file" });
+    return status < 0 ? path : `${afterStat.identity}/${baseName(path)}`;
+  }
+
+  // `cp --force --backup x x` makes the backup itself: the only way to make one without touching the file.
+  private ownBackup(argument: number, root: string): string | null {
+    const { options, sourceStat, backups } = this.context;
+    const { gnu } = options;
+    const isItself = gnu.names !== null && gnu.names.sources[argument] === gnu.names.destination && !this.destination.isDirectory;
+    if (!isItself || this.mover !== null || !gnu.force || gnu.backup === "none" || sourceStat.type !== Mode.S_IFREG) return null;
+    this.context.makesBackups = false;
+    return backups.pathFor(root);
+  }
+
+  // By device and inode, up to the root (rule 15).
+  private isAllowed(argument: number, root: string): boolean {
+    const { sourceStat, destinationStat, arena } = this.context;
+    const mark = arena.mark();
+    const isOneName = destinationStat.ofName(At.AT_FDCWD, arena.cstring(root)) === 0 && destinationStat.isSameFile(sourceStat);
+    arena.reset(mark);
+    const isDirectory = sourceStat.type === Mode.S_IFDIR;
+    if (this.mover !== null && !isDirectory) return this.mayMoveFile(argument, root, isOneName);
+    // What is not a directory is looked at when it is placed: before anything is opened for writing, but after -n and -u.
+    if (!isDirectory) return true;
+    if (isOneName && this.mover === null) {
+      this.fail(argument, root, "source", 0, "", "%s and %d are the same file", "same-file");
       return false;
     }
-    if (isDirectory && (isSame || this.isInside(root))) {
-      reporter.fail({
-        place,
-        side: "source",
-        errno: 0,
-        syscall: "",
-        what: isMove ? "cannot move %s to a subdirectory of itself, %d" : "cannot copy a directory, %s, into itself, %d",
-        code: "into-itself",
-      });
-      return false;
-    }
-    const earlier = this.madeBy.get(root);
-    this.madeBy.set(root, argument);
-    if (earlier === undefined || isDirectory) return true;
-    if (options.onConflict !== "overwrite") return true;
-    const what = "will not overwrite just-created %d with %s";
-    reporter.fail({ place, side: "destination", errno: 0, syscall: "", what, code: "destination-exists" });
+    if (!isOneName && !this.isInside(root)) return true;
+    const what = this.mover === null ? "cannot copy a directory, %s, into itself, %d" : "cannot move %s to a subdirectory of itself, %d";
+    this.fail(argument, root, "source", 0, "", what, "into-itself");
     return false;
+  }
+
+  private mayMoveFile(argument: number, root: string, isOneName: boolean): boolean {
+    const { options } = this.context;
+    this.isSecondName = isOneName && options.onConflict === "overwrite" && !this.isSameName(argument, root);
+    if (isOneName && !this.isSecondName && options.gnu.backup === "none" && options.onConflict !== "rename") {
+      this.fail(argument, root, "source", 0, "", "%s and %d are the same file", "same-file");
+      return false;
+    }
+    const key = `made ${root}`;
+    if (this.seen.has(key) && options.onConflict === "overwrite") {
+      this.fail(argument, root, "destination", 0, "", "will not overwrite just-created %d with %s", "destination-exists");
+      return false;
+    }
+    this.seen.add(key);
+    return true;
   }
 
   /** True when source and destination are one directory entry: same name in the same directory, however it was spelt. */
   private isSameName(argument: number, root: string): boolean {
-    const { request, arena, destinationStat, afterStat } = this.context;
-    const source = stripSlashes(request.sources[argument] ?? "");
-    if (source.slice(source.lastIndexOf("/") + 1) !== root.slice(root.lastIndexOf("/") + 1)) return false;
-    const parentOf = (path: string): number => arena.cstring(path.slice(0, path.lastIndexOf("/")) || "/");
-    const isKnown = destinationStat.ofTarget(At.AT_FDCWD, parentOf(source)) === 0 && afterStat.ofTarget(At.AT_FDCWD, parentOf(root)) === 0;
-    return !isKnown || destinationStat.isSameFile(afterStat);
+    return this.entryKey(this.context.request.sources[argument] ?? "") === this.entryKey(root);
   }
 
   /** True when context.sourceStat is the directory that `root` lies in, or one above it. */
   private isInside(root: string): boolean {
     const { arena, sourceStat, destinationStat, empty, afterStat } = this.context;
     const mark = arena.mark();
-    const cut = root.lastIndexOf("/");
-    let fd = libc.openat(At.AT_FDCWD, arena.cstring(cut <= 0 ? "/" : root.slice(0, cut)), pathFlags, 0);
+    let fd = libc.openat(At.AT_FDCWD, arena.cstring(parentOf(root)), pathFlags, 0);
     const up = arena.cstring("..");
     let inside = false;
     while (fd >= 0 && !inside && destinationStat.ofDescriptor(fd, empty) === 0) {
@@ -201,6 +208,39 @@ export class ArgumentCopier {
     arena.reset(mark);
     return inside;
   }
+
+  // A name that ends in a slash is a directory's. cp finds out in two ways.
+  private failSlash(argument: number, root: string): void {
+    const errno = this.destination.slashErrno;
+    if (errno === Errno.ENOENT) {
+      const what = this.context.options.gnu.names === null ? "the destination %d" : "cannot create regular file %d";
+      this.fail(argument, root, "destination", Errno.ENOTDIR, "openat", what, "destination-not-directory");
+    } else this.fail(argument, root, "destination", errno, "statx", "cannot stat %d", "destination-not-directory");
+  }
+
+  // The directory to be written into is not there, or cannot be entered.
+  private failParent(argument: number, root: string, errno: number): void {
+    const { options, sourceStat, announcer } = this.context;
+    if (options.gnu.names === null) {
+      this.fail(argument, root, "destination", errno, "openat", "cannot create %d");
+      return;
+    }
+    if (errno !== Errno.ENOENT) {
+      this.fail(argument, root, "destination", errno, "statx", "cannot stat %d");
+      return;
+    }
+    const isDirectory = sourceStat.type === Mode.S_IFDIR;
+    if (!isDirectory) announcer?.copying({ argument, path: "", destinationRoot: root }, null);
+    const isLink = sourceStat.type === Mode.S_IFLNK;
+    const kind = isDirectory ? "directory" : isLink ? "symbolic link" : "regular file";
+    const move = this.mover === null ? `cannot create ${kind} %d` : "cannot move %s to %d";
+    this.fail(argument, root, "destination", errno, "openat", move);
+  }
+
+  private fail(argument: number, root: string, side: FailureSide, errno: number, syscall: string, what: string, code?: FailureCode): void {
+    const place = { argument, path: "", destinationRoot: root };
+    this.context.reporter.fail({ place, side, errno, syscall, what, ...(code === undefined ? {} : { code }) });
+  }
 }
 
 const noDirectory: DirectoryFields = {
@@ -214,16 +254,7 @@ const noDirectory: DirectoryFields = {
   createdGid: 0,
   createdMode: 0,
   argumentDevice: 0,
+  rootDevice: 0,
+  rootInodeLow: 0,
+  rootInodeHigh: 0,
 };
-
-function stripSlashes(path: string): string {
-  const stripped = path.replace(/\/+$/, "");
-  return stripped === "" ? "/" : stripped;
-}
-
-/** The last component; "" for "/", "." and "..", whose contents go straight into the destination. */
-function baseName(path: string): string {
-  const stripped = path.replace(/\/+$/, "");
-  const name = stripped.slice(stripped.lastIndexOf("/") + 1);
-  return name === "." || name === ".." ? "" : name;
-}

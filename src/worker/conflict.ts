@@ -1,8 +1,18 @@
 // An entry whose destination may exist: looks, plans, asks the user where the plan says so, and gives the operation to carry out.
 
-import { Mode } from "../ffi/libc.ts";
+import { Errno } from "../errno.ts";
+import { At, libc, Mode } from "../ffi/libc.ts";
 import type { Stat } from "../ffi/stat.ts";
-import { type EntryFacts, type EntryType, type Operation, overwrite, planEntry } from "../tree/plan.ts";
+import {
+  type EntryFacts,
+  type EntryType,
+  type Operation,
+  type PlanFacts,
+  type PlanOptions,
+  planEntry,
+  writesThroughLinks,
+} from "../tree/plan.ts";
+import type { Kinship } from "../tree/same-file.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { Command, Word } from "./shared.ts";
@@ -10,50 +20,135 @@ import { Command, Word } from "./shared.ts";
 /** Answers as they travel in the shared word; the flag makes one hold for all later questions. */
 export const Answer = { overwrite: 1, skip: 2, rename: 3, newer: 4, abort: 5, forAll: 16 } as const;
 
+/** What the resolver says besides the planner's operations: the look itself failed with this errno. */
+export type Resolution = Operation | { readonly kind: "unknown"; readonly errno: number };
+
+const W_OK = 2;
+const create: Operation = { kind: "create" };
+const skip: Operation = { kind: "skip", isUpToDate: false };
+
 export class ConflictResolver {
   private readonly context: LaneContext;
+  private options: PlanOptions;
 
   constructor(context: LaneContext) {
     this.context = context;
+    const { options, preserve } = context;
+    this.options = {
+      ...options.gnu,
+      onConflict: options.onConflict,
+      keepsSymlinks: options.symlinks === "copy",
+      keepsHardLinks: preserve.has("hardlinks"),
+    };
   }
 
-  /** The operation for an entry whose source statx is in context.sourceStat; leaves the destination's in context.destinationStat. */
-  resolve(entry: Entry): Operation {
-    const { options, sourceStat, destinationStat } = this.context;
-    const status = this.lookAt(entry);
-    // Any error but "no such file" comes back, with its words, from the attempt to create.
-    if (status < 0) return { kind: "create" };
+  /**
+   * The operation for an entry whose source statx is in context.sourceStat. Leaves in context.destinationStat what stands at the
+   * destination as the operation means it: through a symlink for overwrite-in-place, else the name itself.
+   */
+  resolve(entry: Entry, follow: boolean): Resolution {
+    const { sourceStat, destinationStat, makesBackups } = this.context;
+    if (!makesBackups && this.options.backup !== "none") this.options = { ...this.options, backup: "none" };
+    const destinationFd = entry.directory.fields.destinationFd;
+    const status = destinationStat.ofName(destinationFd, entry.name);
+    if (status === -Errno.ENOENT) return create;
+    // Any other error of the service comes back, with its words, from the attempt to create.
+    if (status < 0) return this.options.inPlace ? { kind: "unknown", errno: -status } : create;
     const source = factsOf(sourceStat);
     const destination = factsOf(destinationStat);
-    const plan = planEntry(source, destination, { ...options.gnu, onConflict: options.onConflict });
-    if (plan.kind !== "ask") return plan;
-    const answer = this.ask(entry);
-    switch (answer) {
-      case Answer.overwrite:
-        return overwrite(source, destination, { ...options.gnu, onConflict: "overwrite" });
+    let target: EntryFacts | null = null;
+    if (destination.type === "symlink") {
+      const followed = destinationStat.ofTarget(destinationFd, entry.name);
+      if (followed === 0) target = factsOf(destinationStat);
+      else if (followed !== -Errno.ENOENT && writesThroughLinks(source, this.options)) return this.unfollowable(-followed);
+      if (target === null || !writesThroughLinks(source, this.options)) destinationStat.ofName(destinationFd, entry.name);
+    }
+    return this.plan(entry, follow, source, destination, target);
+  }
+
+  private plan(entry: Entry, follow: boolean, source: EntryFacts, destination: EntryFacts, target: EntryFacts | null): Operation {
+    const { gnu } = this.context.options;
+    const kinship = this.options.inPlace ? this.kinshipOf(entry, follow, source, destination, target) : undefined;
+    const facts: PlanFacts = {
+      source,
+      destination,
+      target,
+      ...(kinship === undefined ? {} : { kinship }),
+      isJustMade: entry.isArgument && this.context.justMade.get(entry.directory.fields.destinationRoot) === destination.identity,
+      isBackupOfDestination: this.options.backup !== "none" && this.isBackup(entry, source),
+    };
+    const operation = planEntry(facts, this.options);
+    if (operation.kind !== "ask") return operation;
+    switch (this.ask(entry)) {
+      case Answer.overwrite: {
+        const overwrite = planEntry(facts, { ...this.options, onConflict: "overwrite" });
+        // -i was asked about replacing, so that a link replaces what the answer gave up.
+        return overwrite.kind === "attempt" && gnu.make === "hard-link" ? { kind: "replace", isTold: false } : overwrite;
+      }
       case Answer.newer:
-        return planEntry(source, destination, { ...options.gnu, onConflict: "newer" });
+        return planEntry(facts, { ...this.options, onConflict: "newer" });
       case Answer.rename:
         return { kind: "rename" };
       case Answer.abort:
         Atomics.store(this.context.shared.words, Word.command, Command.cancel);
-        return { kind: "skip" };
+        return skip;
       default:
-        return { kind: "skip" };
+        return skip;
     }
   }
 
-  // cp writes through a symlink that stands where a regular file goes; everything else looks at the name itself.
-  private lookAt(entry: Entry): number {
-    const { options, sourceStat, destinationStat } = this.context;
-    const destinationFd = entry.directory.fields.destinationFd;
-    const status = destinationStat.ofName(destinationFd, entry.name);
-    if (status < 0 || destinationStat.type !== Mode.S_IFLNK) return status;
-    const gnu = options.gnu;
-    const follows = gnu.inPlace && sourceStat.type === Mode.S_IFREG && !gnu.removeDestination && gnu.backup === "none";
-    if (!follows) return status;
-    const target = destinationStat.ofTarget(destinationFd, entry.name);
-    return target < 0 ? destinationStat.ofName(destinationFd, entry.name) : target;
+  // A symlink in a circle cannot be written through; -f replaces it.
+  private unfollowable(errno: number): Resolution {
+    return errno === Errno.ELOOP && this.options.force ? { kind: "replace", isTold: true } : { kind: "unknown", errno };
+  }
+
+  /** Undefined, cheaply, for two files that have nothing to do with each other: nearly always. */
+  private kinshipOf(
+    entry: Entry,
+    follow: boolean,
+    source: EntryFacts,
+    destination: EntryFacts,
+    target: EntryFacts | null,
+  ): Kinship | undefined {
+    const { afterStat } = this.context;
+    const { sourceFd } = entry.directory.fields;
+    const sourceTarget = source.type === "symlink" && afterStat.ofTarget(sourceFd, entry.sourceName) === 0 ? factsOf(afterStat) : null;
+    const isRelated = (one: EntryFacts | null): boolean =>
+      one !== null && (one.identity === destination.identity || one.identity === target?.identity);
+    if (!isRelated(source) && !isRelated(sourceTarget)) return undefined;
+    const sourceName = follow && afterStat.ofName(sourceFd, entry.sourceName) === 0 ? factsOf(afterStat) : source;
+    return { sourceName, sourceTarget, isOneName: this.isOneName(entry) };
+  }
+
+  private isOneName(entry: Entry): boolean {
+    const { request, arena, afterStat, empty } = this.context;
+    const { sourceFd, destinationFd, argument } = entry.directory.fields;
+    if (!entry.isArgument) return this.isSameDirectory(sourceFd, destinationFd);
+    const source = (request.sources[argument] ?? "").replace(/\/+$/, "");
+    if (source.slice(source.lastIndexOf("/") + 1) !== entry.text) return false;
+    const mark = arena.mark();
+    const parent = arena.cstring(source.slice(0, source.lastIndexOf("/")) || "/");
+    const isKnown = afterStat.ofTarget(At.AT_FDCWD, parent) === 0;
+    const identity = afterStat.identity;
+    arena.reset(mark);
+    return isKnown && afterStat.ofDescriptor(destinationFd, empty) === 0 && afterStat.identity === identity;
+  }
+
+  private isSameDirectory(one: number, other: number): boolean {
+    const { afterStat, empty } = this.context;
+    if (afterStat.ofDescriptor(one, empty) < 0) return false;
+    const identity = afterStat.identity;
+    return afterStat.ofDescriptor(other, empty) === 0 && afterStat.identity === identity;
+  }
+
+  /** True when the source is what a simple backup of the destination would replace. */
+  private isBackup(entry: Entry, source: EntryFacts): boolean {
+    const { options, arena, afterStat } = this.context;
+    const mark = arena.mark();
+    const name = arena.cstring(entry.text + options.gnu.backupSuffix);
+    const status = afterStat.ofTarget(entry.directory.fields.destinationFd, name);
+    arena.reset(mark);
+    return status === 0 && afterStat.identity === source.identity;
   }
 
   // One question at a time: the others wait, which is what a person answering expects.
@@ -67,8 +162,7 @@ export class ConflictResolver {
       Atomics.store(words, Word.answer, 0);
       Atomics.add(words, Word.question, 1);
       const place = entry.place;
-      const message = `overwrite ${reporter.quote(reporter.destinationDisplay(place))}? `;
-      reporter.question(reporter.sourcePath(place), reporter.destinationPath(place), message);
+      reporter.question(reporter.sourcePath(place), reporter.destinationPath(place), this.questionFor(entry));
       for (;;) {
         const answer = Atomics.load(words, Word.answer);
         if (answer !== 0) return answer & ~Answer.forAll;
@@ -79,9 +173,24 @@ export class ConflictResolver {
       shared.unlock(Word.questionLock);
     }
   }
+
+  private questionFor(entry: Entry): string {
+    const { reporter, destinationStat, options } = this.context;
+    const name = reporter.quote(reporter.destinationDisplay(entry.place));
+    const { destinationFd } = entry.directory.fields;
+    const isWritable = destinationStat.type === Mode.S_IFLNK || libc.faccessat(destinationFd, entry.name, W_OK, At.AT_EACCESS) === 0;
+    if (isWritable) return `overwrite ${name}? `;
+    const mode = destinationStat.permissions.toString(8).padStart(4, "0");
+    const letters = permissionLetters(destinationStat.permissions);
+    const replaces = this.context.request.operation === "move" || options.gnu.removeDestination || options.gnu.force;
+    return replaces
+      ? `replace ${name}, overriding mode ${mode} (${letters})? `
+      : `unwritable ${name} (mode ${mode}, ${letters}); try anyway? `;
+  }
 }
 
-function factsOf(stat: Stat): EntryFacts {
+/** What the planner needs to know of a file. Allocates. */
+export function factsOf(stat: Stat): EntryFacts {
   return {
     type: entryType(stat.type),
     size: stat.size,
@@ -97,4 +206,18 @@ export function entryType(type: number): EntryType {
   if (type === Mode.S_IFREG) return "file";
   if (type === Mode.S_IFDIR) return "directory";
   return type === Mode.S_IFLNK ? "symlink" : "special";
+}
+
+/** "rwxr-xr-x", as ls has it. */
+function permissionLetters(permissions: number): string {
+  const triple = (bits: number, special: boolean, letter: string): string => {
+    const execute = (bits & 1) !== 0;
+    const last = special ? (execute ? letter : letter.toUpperCase()) : execute ? "x" : "-";
+    return `${(bits & 4) !== 0 ? "r" : "-"}${(bits & 2) !== 0 ? "w" : "-"}${last}`;
+  };
+  return (
+    triple(permissions >> 6, (permissions & 0o4000) !== 0, "s") +
+    triple(permissions >> 3, (permissions & 0o2000) !== 0, "s") +
+    triple(permissions, (permissions & 0o1000) !== 0, "t")
+  );
 }

@@ -29,19 +29,17 @@ export class DirectoryCopier {
     const { sourceStat, empty } = this.context;
     this.context.entry = entry;
     const flags = follow ? openFlags : openFlags | Open.O_NOFOLLOW;
-    const sourceFd = libc.openat(entry.directory.fields.sourceFd, entry.sourceName, flags, 0);
+    const opened = libc.openat(entry.directory.fields.sourceFd, entry.sourceName, flags, 0);
+    const isUnreadable = opened === -Errno.EACCES;
+    const sourceFd = isUnreadable ? this.openUnreadable(entry, flags) : opened;
     if (sourceFd < 0) return this.fail(entry, "source", sourceFd, "openat", "cannot access %s");
     const status = sourceStat.ofDescriptor(sourceFd, empty);
-    if (status < 0) {
-      libc.close(sourceFd);
-      return this.fail(entry, "source", status, "statx", "cannot stat %s");
-    }
-    if (this.isWithinItself(entry)) {
-      libc.close(sourceFd);
-      return this.fail(entry, "source", 0, "", "cannot copy a directory, %s, into itself, %d", "into-itself");
-    }
-    const directory = this.enterDestination(entry, sourceFd);
+    const directory = status < 0 ? this.fail(entry, "source", status, "statx", "cannot stat %s") : this.enterFound(entry, sourceFd);
     if (directory === null) libc.close(sourceFd);
+    else if (isUnreadable) {
+      this.fail(entry, "source", opened, "openat", "cannot access %s");
+      directory.isListed = true;
+    }
     return directory;
   }
 
@@ -66,6 +64,26 @@ export class DirectoryCopier {
     this.context.directories.free(directory);
   }
 
+  // As cp does, a directory that cannot be read is still made, with its attributes, and remains empty.
+  private openUnreadable(entry: Entry, flags: number): number {
+    return libc.openat(entry.directory.fields.sourceFd, entry.sourceName, flags | Open.O_PATH, 0);
+  }
+
+  private enterFound(entry: Entry, sourceFd: number): Directory | null {
+    if (this.isItsOwnAncestor(entry)) {
+      // Without links, only a mount of a directory into itself leads back up.
+      const what =
+        this.context.options.symlinks === "follow" ? "cannot copy cyclic symbolic link %s" : "cannot copy %s into a copy of itself, %d";
+      return this.fail(entry, "source", 0, "", what, "symlink-loop");
+    }
+    if (entry.isArgument || !this.isDestination(entry)) return this.enterDestination(entry, sourceFd);
+    // What is being made has turned up in what is being copied: through a link, or a mount.
+    const top = { ...entry.place, path: "" };
+    const what = "cannot copy a directory, %s, into itself, %d";
+    this.context.reporter.fail({ place: top, side: "source", errno: 0, syscall: "", what, code: "into-itself" });
+    return null;
+  }
+
   private enterDestination(entry: Entry, sourceFd: number): Directory | null {
     const { sourceStat, destinationStat, options } = this.context;
     const parentFd = entry.directory.fields.destinationFd;
@@ -74,6 +92,8 @@ export class DirectoryCopier {
     const made = libc.mkdirat(parentFd, entry.name, mode);
     if (made < 0 && made !== -Errno.EEXIST) return this.fail(entry, "destination", made, "mkdirat", "cannot create directory %d");
     if (made < 0 && !this.mayJoin(entry)) return null;
+    const ownMode = made === 0 ? this.lend(entry) : -1;
+    if (made === 0) this.context.announcer?.copying(entry.place, null);
     const follows = made < 0 && options.gnu.keepDirectorySymlink;
     const destinationFd = libc.openat(parentFd, entry.name, follows ? openFlags : openFlags | Open.O_NOFOLLOW, 0);
     if (destinationFd < 0) return this.fail(entry, "destination", destinationFd, "openat", "cannot access %d");
@@ -81,14 +101,30 @@ export class DirectoryCopier {
     if (status < 0 || destinationStat.isSameFile(sourceStat)) {
       libc.close(destinationFd);
       if (status < 0) return this.fail(entry, "destination", status, "statx", "cannot stat %d");
-      return this.fail(entry, "source", 0, "", "cannot copy a directory, %s, into itself, %d", "into-itself");
+      return this.fail(entry, "source", 0, "", "%s and %d are the same file", "same-file");
     }
-    return this.register(entry, sourceFd, destinationFd, made === 0);
+    return this.register(entry, sourceFd, destinationFd, { isMade: made === 0, ownMode });
   }
 
-  private register(entry: Entry, sourceFd: number, destinationFd: number, isMade: boolean): Directory {
+  /** An umask that denies the owner must not keep us out while the directory fills. Returns the mode it is to have, -1 for its own. */
+  private lend(entry: Entry): number {
+    const { options, destinationStat } = this.context;
+    if (this.keepsMode || (options.umask & 0o700) === 0) return -1;
+    const { destinationFd } = entry.directory.fields;
+    if (destinationStat.ofName(destinationFd, entry.name) < 0 || destinationStat.type !== Mode.S_IFDIR) return -1;
+    libc.fchmodat(destinationFd, entry.name, destinationStat.permissions | 0o700);
+    return destinationStat.permissions;
+  }
+
+  private register(
+    entry: Entry,
+    sourceFd: number,
+    destinationFd: number,
+    { isMade, ownMode }: { readonly isMade: boolean; readonly ownMode: number },
+  ): Directory {
     const { sourceStat, destinationStat, directories, metadata } = this.context;
     const { argument, path, destinationRoot } = entry.directory.fields;
+    const root = entry.isArgument ? destinationStat : null;
     this.context.noteDevice(destinationStat.device, destinationFd);
     const inheritsAcl = metadata.inheritsAcl(destinationFd);
     const finish = this.context.preserve.size > 0 ? DirectoryFlag.finish : 0;
@@ -102,7 +138,10 @@ export class DirectoryCopier {
       destinationRoot,
       createdUid: destinationStat.uid,
       createdGid: destinationStat.gid,
-      createdMode: destinationStat.permissions,
+      createdMode: ownMode < 0 ? destinationStat.permissions : ownMode,
+      rootDevice: root?.device ?? entry.directory.fields.rootDevice,
+      rootInodeLow: root?.inodeLow ?? entry.directory.fields.rootInodeLow,
+      rootInodeHigh: root?.inodeHigh ?? entry.directory.fields.rootInodeHigh,
     };
     const directory = directories.register(fields, sourceStat);
     if (this.context.options.symlinks === "follow") directory.parent = entry.directory;
@@ -120,17 +159,24 @@ export class DirectoryCopier {
   }
 
   // Only followed symlinks can lead back up; the chain of parents is kept for them alone.
-  private isWithinItself(entry: Entry): boolean {
+  private isItsOwnAncestor(entry: Entry): boolean {
     for (let above: Directory | null = entry.directory; above !== null; above = above.parent) {
-      if (above.fields.sourceFd >= 0 && above.stat.isSameFile(this.context.sourceStat)) return above.parent !== null || !entry.isArgument;
+      if (above.fields.sourceFd >= 0 && above.stat.isSameFile(this.context.sourceStat)) return true;
     }
     return false;
   }
 
+  private isDestination(entry: Entry): boolean {
+    const { sourceStat } = this.context;
+    const { rootDevice, rootInodeLow, rootInodeHigh } = entry.directory.fields;
+    return sourceStat.inodeLow === rootInodeLow && sourceStat.inodeHigh === rootInodeHigh && sourceStat.device === rootDevice;
+  }
+
   // Without preserved modes the umask decided at mkdir; only owner bits that were lent for filling are taken back.
   private finishMode(directory: Directory): void {
-    const wanted = directory.stat.permissions;
-    if ((wanted & 0o700) === 0o700 || this.context.options.gnu.defaultMode) return;
+    const { options } = this.context;
+    const wanted = options.gnu.defaultMode ? 0o777 : directory.stat.permissions;
+    if ((wanted & 0o700) === 0o700 && (options.umask & 0o700) === 0) return;
     const { createdMode, destinationFd } = directory.fields;
     libc.fchmod(destinationFd, createdMode & (wanted | ~0o700));
   }

@@ -18,6 +18,9 @@ const word = {
   pathLength: 7,
   rootLength: 8,
   argumentDevice: 9,
+  rootDevice: 10,
+  rootInodeLow: 11,
+  rootInodeHigh: 12,
 } as const;
 const statStart = 64;
 const pathStart = 512;
@@ -49,6 +52,10 @@ export interface DirectoryFields {
   readonly createdUid: number;
   readonly createdGid: number;
   readonly createdMode: number;
+  /** The destination directory of the argument itself, which must never turn up among what is copied. */
+  readonly rootDevice: number;
+  readonly rootInodeLow: number;
+  readonly rootInodeHigh: number;
 }
 
 /** What a newly created file has: for the metadata's "nothing twice". `mode` is set for each file. */
@@ -133,6 +140,9 @@ export class DirectoryTable {
     words[word.createdGid] = fields.createdGid;
     words[word.createdMode] = fields.createdMode;
     words[word.argumentDevice] = fields.argumentDevice;
+    words[word.rootDevice] = fields.rootDevice;
+    words[word.rootInodeLow] = fields.rootInodeLow;
+    words[word.rootInodeHigh] = fields.rootInodeHigh;
     words[word.pathLength] = fields.path.length;
     words[word.rootLength] = fields.destinationRoot.length;
     const bytes = new Uint8Array(words.buffer);
@@ -159,6 +169,9 @@ export class DirectoryTable {
       createdGid: words[word.createdGid] ?? 0,
       createdMode: words[word.createdMode] ?? 0,
       argumentDevice: (words[word.argumentDevice] ?? 0) >>> 0,
+      rootDevice: (words[word.rootDevice] ?? 0) >>> 0,
+      rootInodeLow: (words[word.rootInodeLow] ?? 0) >>> 0,
+      rootInodeHigh: (words[word.rootInodeHigh] ?? 0) >>> 0,
       path: paths.slice(0, pathLength),
       destinationRoot: paths.slice(pathLength),
     };

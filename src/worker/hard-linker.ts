@@ -4,14 +4,15 @@ import { Errno } from "../errno.ts";
 import { At, libc, Open } from "../ffi/libc.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
+import type { How } from "./making.ts";
 
 /** How long to wait for another lane's copy of the same inode before looking for a cancel, milliseconds. */
 const waitMs = 50;
 
 export class HardLinker {
+  /** The latest link took the place of something. */
+  hasReplaced = false;
   private readonly context: LaneContext;
-  /** Name of the first copy in the open directory, for `linkAgain` and `replace`. */
-  private oldName = 0;
   private directoryPath = "";
   private directoryFd = -1;
 
@@ -21,14 +22,15 @@ export class HardLinker {
 
   /**
    * For an entry whose source (context.sourceStat) has several names. "first": the caller copies it and calls `finished`; "exists":
-   * something else has the name, and the conflict is to be resolved; "linked" and "failed" (reported): nothing is left to do.
+   * the name is taken and `how` is "new"; "linked" and "failed" (reported): nothing is left to do.
    */
-  link(entry: Entry): "first" | "linked" | "exists" | "failed" {
+  link(entry: Entry, how: How): "first" | "linked" | "exists" | "failed" {
     const { hardLinks, sourceStat, control } = this.context;
+    this.hasReplaced = false;
     for (;;) {
       const answer = hardLinks.claim(sourceStat);
       if (answer.kind === "first") return "first";
-      if (answer.kind === "link") return this.linkTo(entry, answer.path);
+      if (answer.kind === "link") return this.linkTo(entry, answer.path, how);
       if (control.isCancelled) return "failed";
       hardLinks.waitForEvent(waitMs);
     }
@@ -39,32 +41,35 @@ export class HardLinker {
     this.context.hardLinks.finished(this.context.sourceStat, path);
   }
 
-  /** The link that `link` could not make, under the entry's present name. */
-  linkAgain(entry: Entry): "linked" | "exists" | "failed" {
-    const { destinationStat, afterStat } = this.context;
+  private linkTo(entry: Entry, path: string, how: How): "linked" | "exists" | "failed" {
+    const { arena, backups } = this.context;
     const { destinationFd } = entry.directory.fields;
-    const linked = libc.linkat(this.directoryFd, this.oldName, destinationFd, entry.name, 0);
-    if (linked === 0) return "linked";
-    if (linked !== -Errno.EEXIST) return this.fail(entry, linked, "linkat");
-    const isThere = destinationStat.ofName(destinationFd, entry.name) === 0 && afterStat.ofName(this.directoryFd, this.oldName) === 0;
-    // A second run over its own result: the link is there already.
-    return isThere && destinationStat.isSameFile(afterStat) ? "linked" : "exists";
-  }
-
-  /** Puts the link in the place of what has the name now. */
-  replace(entry: Entry): "linked" | "failed" {
-    const { destinationFd } = entry.directory.fields;
-    const make = (temporary: number): number => libc.linkat(this.directoryFd, this.oldName, destinationFd, temporary, 0);
-    const replaced = this.context.publisher.replaceNode(destinationFd, entry.name, make);
-    return replaced === 0 ? "linked" : this.fail(entry, replaced, this.context.publisher.failedSyscall);
-  }
-
-  private linkTo(entry: Entry, path: string): "linked" | "exists" | "failed" {
     const cut = path.lastIndexOf("/");
     const directoryFd = this.openDirectory(path.slice(0, cut));
-    if (directoryFd < 0) return this.fail(entry, directoryFd, "openat2");
-    this.oldName = this.context.arena.cstring(path.slice(cut + 1));
-    return this.linkAgain(entry);
+    if (directoryFd < 0) return this.fail(entry, path, directoryFd, "openat2");
+    const first = arena.cstring(path.slice(cut + 1));
+    const aside = how === "back-up" ? backups.moveAside(entry) : 0;
+    if (aside < 0) return this.fail(entry, path, aside, "renameat2", "cannot backup %d");
+    const linked = libc.linkat(directoryFd, first, destinationFd, entry.name, 0);
+    if (linked === 0) return "linked";
+    if (linked === -Errno.EEXIST && how !== "back-up") return this.linkOver(entry, path, directoryFd, first, how);
+    if (how === "back-up") backups.putBack(entry);
+    return this.fail(entry, path, linked, "linkat");
+  }
+
+  /** In the place of what has the name now. */
+  private linkOver(entry: Entry, path: string, directoryFd: number, first: number, how: How): "linked" | "exists" | "failed" {
+    const { destinationStat, afterStat, publisher } = this.context;
+    const { destinationFd } = entry.directory.fields;
+    const isThere = destinationStat.ofName(destinationFd, entry.name) === 0 && afterStat.ofName(directoryFd, first) === 0;
+    // A second run over its own result: the link is there already.
+    if (isThere && destinationStat.isSameFile(afterStat)) return "linked";
+    if (how === "new") return "exists";
+    const make = (temporary: number): number => libc.linkat(directoryFd, first, destinationFd, temporary, 0);
+    const replaced = publisher.replaceNode(destinationFd, entry.name, make);
+    if (replaced < 0) return this.fail(entry, path, replaced, publisher.failedSyscall);
+    this.hasReplaced = true;
+    return "linked";
   }
 
   // The directory of the first copy, below the job's destination, without following any link. The latest one stays open.
@@ -82,8 +87,11 @@ export class HardLinker {
     return this.directoryFd;
   }
 
-  private fail(entry: Entry, result: number, syscall: string): "failed" {
-    this.context.reporter.fail({ place: entry.place, side: "destination", errno: -result, syscall, what: "cannot create hard link %d" });
+  private fail(entry: Entry, path: string, result: number, syscall: string, what?: string): "failed" {
+    const { reporter } = this.context;
+    const place = entry.place;
+    const words = what ?? "cannot create hard link %d to %e";
+    reporter.fail({ place, side: "destination", errno: -result, syscall, what: words, other: reporter.shown(path) });
     return "failed";
   }
 }

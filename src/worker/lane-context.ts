@@ -4,12 +4,15 @@ import { FileCopier } from "../engines/file-copier.ts";
 import { InFlight } from "../engines/in-flight.ts";
 import { MetadataCopier } from "../engines/metadata.ts";
 import { Publisher } from "../engines/publish.ts";
+import { Errno } from "../errno.ts";
 import { layout } from "../ffi/layout.ts";
 import { libc } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import { engineNames, type JobOptions, type JobRequest, type PreserveAttribute } from "../request.ts";
 import { BeneathOpener } from "../tree/open.ts";
+import { Announcer } from "./announcer.ts";
+import { BackupKeeper } from "./backup.ts";
 import { CopiedList } from "./copied-set.ts";
 import { DirectoryTable } from "./directory.ts";
 import type { Entry } from "./entry.ts";
@@ -54,6 +57,13 @@ export class LaneContext {
   readonly destinationStat: Stat;
   /** The entry or the directory at hand, for progress and for the report of a metadata loss. */
   entry: Entry | null = null;
+  /** What this job made for its arguments: the identity of the entry by the path it was made under. Only the leader's fills. */
+  readonly justMade = new Map<string, string>();
+  /** For -v and --debug. */
+  readonly announcer: Announcer | null;
+  readonly backups: BackupKeeper;
+  /** False where the copy is the backup. */
+  makesBackups = true;
   finishing: EntryPlace | null = null;
   private readonly counters: number;
   private readonly toldLosses = new Set<PreserveAttribute>();
@@ -78,6 +88,8 @@ export class LaneContext {
     this.directories = new DirectoryTable(this.shared, setup.lane);
     this.copied = setup.request.operation === "move" ? new CopiedList(this.shared, setup.lane) : null;
     this.hardLinks = new HardLinks(this.shared);
+    this.announcer = this.options.gnu.verbose ? new Announcer(this.reporter, this.options.gnu) : null;
+    this.backups = new BackupKeeper(this);
     this.empty = this.arena.cstring("");
     this.sourceStat = new Stat(this.arena.allocate(layout.statx.size));
     this.afterStat = new Stat(this.arena.allocate(layout.statx.size));
@@ -129,6 +141,9 @@ export class LaneContext {
   private lost(attribute: PreserveAttribute, errno: number, syscall: string): void {
     const gnu = this.options.gnu;
     const isRequired = gnu.required.includes(attribute);
+    // That only root can give files away is no news to whom cp serves.
+    const isExpected = attribute === "owner" && (errno === Errno.EPERM || errno === Errno.EINVAL) && !isRequired;
+    if (isExpected && gnu.names !== null) return;
     if (!isRequired && gnu.reduceDiagnostics) return;
     // For a job of the service, one warning a lane and attribute tells it; the others are counted.
     if (!isRequired && gnu.names === null) {

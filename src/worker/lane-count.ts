@@ -38,8 +38,8 @@ export class LaneCount {
   constructor(asked: number, isOrdered: boolean, cores: number) {
     this.isFixed = asked > 0 || isOrdered;
     this.cores = cores;
-    this.asked = asked > 0 ? asked : isOrdered ? 1 : 0;
-    this.reason = asked > 0 ? `${asked} lanes as asked` : isOrdered ? "one lane, so that messages and questions come in order" : "";
+    this.asked = isOrdered ? 1 : asked;
+    this.reason = isOrdered ? "one lane, so that messages and questions come in order" : asked > 0 ? `${asked} lanes as asked` : "";
   }
 
   private readonly asked: number;

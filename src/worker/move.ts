@@ -6,6 +6,7 @@ import { serialName } from "../tree/plan.ts";
 import { ConflictResolver, entryType } from "./conflict.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
+import { reportPlanFailure } from "./plan-failures.ts";
 import { Counter } from "./shared.ts";
 
 const maxSerial = 999;
@@ -34,20 +35,13 @@ export class Mover {
     const result = this.renameTo(entry, entry.name, Rename.NOREPLACE);
     if (result === -Errno.EINVAL) return this.renameWithoutFlags(entry);
     if (result !== -Errno.EEXIST) return this.ended(entry, result);
-    const operation = this.conflicts.resolve(entry);
+    const operation = this.conflicts.resolve(entry, false);
     switch (operation.kind) {
       case "skip":
         this.context.count(Counter.filesSkipped, 1);
         return "ended";
       case "fail":
-        this.context.reporter.fail({
-          place: entry.place,
-          side: "destination",
-          errno: 0,
-          syscall: "",
-          what: "%d exists already",
-          code: operation.code,
-        });
+        reportPlanFailure(this.context.reporter, entry, operation.why, "move");
         return "ended";
       case "rename":
         return this.renameSerially(entry);

@@ -38,9 +38,12 @@ export interface FailureFacts {
   /** Positive errno, or 0 when copyd itself objects. */
   readonly errno: number;
   readonly syscall: string;
-  /** "cannot open %s for reading": %s and %d stand for the quoted source and destination; the errno's text is appended. */
+  /** "cannot open %s for reading": %s and %d stand for the quoted source and destination, %q for the
+   * destination quoted where it must be; the errno's text is appended. */
   readonly what: string;
   readonly code?: FailureCode;
+  /** Another name as it is to be shown: "%e". */
+  readonly other?: string;
   readonly severity?: "error" | "warning";
   readonly engine?: string;
   readonly offset?: number;
@@ -66,9 +69,14 @@ export class Reporter {
   }
 
   destinationDisplay(place: EntryPlace): string {
+    return joinPath(this.shown(place.destinationRoot), place.destinationPath ?? place.path);
+  }
+
+  /** An absolute path at or below the destination, as the user would type it. */
+  shown(path: string): string {
     const destination = this.request.destination;
     const typed = this.request.options.gnu.names?.destination ?? destination;
-    return joinPath(joinPath(typed, place.destinationRoot.slice(destination.length)), place.destinationPath ?? place.path);
+    return joinPath(typed, path.slice(destination.length));
   }
 
   sourcePath(place: EntryPlace): string {
@@ -126,10 +134,16 @@ export class Reporter {
     return quoteName(name as ByteString, this.request.options.gnu.names?.charset ?? "utf-8");
   }
 
+  private named(mark: string, { place, other }: FailureFacts): string {
+    if (mark === "%e") return this.quote(other ?? "");
+    if (mark === "%s") return this.quote(this.sourceDisplay(place));
+    const destination = this.destinationDisplay(place);
+    return mark === "%q" && safeName.test(destination) ? destination : this.quote(destination);
+  }
+
   private messageOf(facts: FailureFacts): string {
-    const what = facts.what
-      .replace("%s", () => this.quote(this.sourceDisplay(facts.place)))
-      .replace("%d", () => this.quote(this.destinationDisplay(facts.place)));
+    // In one go: a name may hold "%d" itself.
+    const what = facts.what.replace(/%[sdqe]/g, (mark) => this.named(mark, facts));
     return facts.errno === 0 ? what : `${what}: ${errnoText(facts.errno)}`;
   }
 
@@ -142,6 +156,9 @@ export class Reporter {
     this.post(message);
   }
 }
+
+/** Names that no shell would take apart: in some of its messages GNU quotes only the others. */
+const safeName = /^[A-Za-z0-9_%+,.:@/^-]+$/;
 
 /** "a" + "b" -> "a/b"; one slash between them whatever the first ends with; an empty second part adds nothing. */
 export function joinPath(directory: string, below: string): string {

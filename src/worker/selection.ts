@@ -4,9 +4,9 @@ import { DirentType, Mode } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
 import { EntryFilter } from "../tree/filter.ts";
 import { NameRewriter } from "../tree/rename.ts";
-import type { FileOutcome } from "./copy-file.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
+import type { FileOutcome } from "./making.ts";
 import { joinPath } from "./reporter.ts";
 import { Counter } from "./shared.ts";
 

@@ -2,12 +2,13 @@
 
 import { Errno } from "../errno.ts";
 import { DirentType, libc } from "../ffi/libc.ts";
-import { isDotOrDotDot, recordName, recordType } from "../tree/dirents.ts";
+import { isDotOrDotDot, nameLength, recordLength, recordName, recordType } from "../tree/dirents.ts";
 import { DirectoryCopier } from "./copy-directory.ts";
-import { EntryCopier, type FileOutcome } from "./copy-file.ts";
+import { EntryCopier } from "./copy-file.ts";
 import type { Directory } from "./directory.ts";
 import { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
+import type { FileOutcome } from "./making.ts";
 import { Selection } from "./selection.ts";
 import { batchBytes, Word } from "./shared.ts";
 import { type Stolen, Thief, WorkList } from "./work-list.ts";
@@ -27,6 +28,7 @@ export class TreeCopier {
   private readonly stack: Directory[] = [];
   private entryOrNull: Entry | null = null;
   private readonly follow: boolean;
+  private readonly isOrdered: boolean;
 
   constructor(context: LaneContext, lanesAddress: number) {
     this.context = context;
@@ -38,12 +40,14 @@ export class TreeCopier {
     this.thief = new Thief(context.shared, lanesAddress, context.lane, context.arena.memory.bytes.subarray(start, start + 512));
     this.selection = new Selection(context);
     this.follow = context.options.symlinks === "follow";
+    this.isOrdered = context.options.gnu.verbose || context.options.onConflict === "ask";
   }
 
   /** Copies one argument whose entry was set up by the leader. */
-  copyArgument(entry: Entry, followArgument: boolean): void {
-    const outcome = this.copyFile(entry, followArgument);
+  copyArgument(entry: Entry, followArgument: boolean): FileOutcome {
+    const outcome = this.copyFile(entry, followArgument, DirentType.UNKNOWN);
     if (outcome === "is-directory") this.copyDirectory(entry, followArgument);
+    return outcome;
   }
 
   /** Takes one piece of work from another lane and does it. False when there was nothing to take. */
@@ -94,13 +98,13 @@ export class TreeCopier {
       this.copyDirectory(entry, this.follow);
       return;
     }
-    if (this.copyFile(entry, this.follow) === "is-directory") this.copyDirectory(entry, this.follow);
+    if (this.copyFile(entry, this.follow, type) === "is-directory") this.copyDirectory(entry, this.follow);
   }
 
   // hot:
-  private copyFile(entry: Entry, follow: boolean): FileOutcome {
-    if (this.selection.renames) return this.selection.copyRenamed(entry, () => this.files.copy(entry, follow));
-    return this.files.copy(entry, follow);
+  private copyFile(entry: Entry, follow: boolean, type: number): FileOutcome {
+    if (this.selection.renames) return this.selection.copyRenamed(entry, () => this.files.copy(entry, follow, type));
+    return this.files.copy(entry, follow, type);
   }
 
   private copyDirectory(entry: Entry, follow: boolean): void {
@@ -123,7 +127,9 @@ export class TreeCopier {
     }
     if (!directory.isListed) {
       directory.isListed = true;
-      if (this.mayDescend(directory)) this.list(directory);
+      if (!this.mayDescend(directory)) return;
+      if (this.isOrdered) this.listInOrder(directory);
+      else this.list(directory);
       return;
     }
     const name = this.work.takeSubdirectory();
@@ -133,7 +139,13 @@ export class TreeCopier {
     }
     const entry = this.entryFor(directory);
     entry.set(directory, name, this.work.names, name - this.work.namesAddress);
-    this.push(entry, this.follow);
+    // In order, the names are of files as well.
+    if (!this.isOrdered || this.copyUnlessDirectory(entry) === "is-directory") this.push(entry, this.follow);
+  }
+
+  private copyUnlessDirectory(entry: Entry): FileOutcome {
+    if (!this.selection.accepts(entry, DirentType.UNKNOWN)) return "skipped";
+    return this.copyFile(entry, this.follow, DirentType.UNKNOWN);
   }
 
   private push(entry: Entry, follow: boolean): void {
@@ -155,14 +167,12 @@ export class TreeCopier {
 
   // Files at once, subdirectories later: so one getdents buffer serves a lane whatever the depth.
   private list(directory: Directory): void {
-    const { control, reporter } = this.context;
+    const { control } = this.context;
     for (;;) {
       const length = libc.getdents64(directory.fields.sourceFd, this.work.batchAddress, batchBytes);
       if (length === 0) return;
       if (length < 0) {
-        const { argument, path, destinationRoot } = directory.fields;
-        const place = { argument, path, destinationRoot };
-        reporter.fail({ place, side: "source", errno: -length, syscall: "getdents64", what: "error reading directory %s" });
+        this.failList(directory, length);
         return;
       }
       this.work.openBatch(directory, length);
@@ -174,6 +184,35 @@ export class TreeCopier {
         }
       }
     }
+  }
+
+  // cp reads a directory whole and takes its entries by inode number. Where each one is told or asked about, so does copyd.
+  private listInOrder(directory: Directory): void {
+    const batch = this.work.batch;
+    const numbers = new DataView(batch.buffer, batch.byteOffset, batch.byteLength);
+    const entries: { readonly inode: bigint; readonly name: Uint8Array }[] = [];
+    for (;;) {
+      const length = libc.getdents64(directory.fields.sourceFd, this.work.batchAddress, batchBytes);
+      if (length === 0) break;
+      if (length < 0) {
+        this.failList(directory, length);
+        return;
+      }
+      for (let offset = 0; offset < length; offset += recordLength(batch, offset)) {
+        const at = recordName(offset);
+        if (isDotOrDotDot(batch, at)) continue;
+        entries.push({ inode: numbers.getBigUint64(offset, true), name: batch.slice(at, at + nameLength(batch, at) + 1) });
+      }
+    }
+    entries.sort((one, other) => (one.inode < other.inode ? -1 : one.inode > other.inode ? 1 : 0));
+    if (!entries.every(({ name }) => this.work.addName(name))) this.failFull(directory);
+  }
+
+  private failList(directory: Directory, result: number): void {
+    const { argument, path, destinationRoot } = directory.fields;
+    const place = { argument, path, destinationRoot };
+    const what = "error reading directory %s";
+    this.context.reporter.fail({ place, side: "source", errno: -result, syscall: "getdents64", what });
   }
 
   // hot: once an entry.
@@ -189,14 +228,17 @@ export class TreeCopier {
       this.deferSubdirectory(directory, offset);
       return;
     }
-    if (this.copyFile(entry, this.follow) === "is-directory") this.deferSubdirectory(directory, offset);
+    if (this.copyFile(entry, this.follow, type) === "is-directory") this.deferSubdirectory(directory, offset);
   }
 
   private deferSubdirectory(directory: Directory, offset: number): void {
-    if (this.work.addSubdirectory(offset)) return;
+    if (!this.work.addSubdirectory(offset)) this.failFull(directory);
+  }
+
+  private failFull(directory: Directory): void {
     const { argument, path, destinationRoot } = directory.fields;
     const place = { argument, path, destinationRoot };
-    this.context.reporter.fail({ place, side: "source", errno: Errno.ENOMEM, syscall: "", what: "too many subdirectories in %s" });
+    this.context.reporter.fail({ place, side: "source", errno: Errno.ENOMEM, syscall: "", what: "too many entries in %s" });
   }
 
   // -x: a mount point is made, not entered.

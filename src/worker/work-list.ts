@@ -107,10 +107,14 @@ export class WorkList {
   /** Keeps the name at an offset of the batch for later, as a subdirectory of the current level. False when the arena is full. */
   addSubdirectory(offset: number): boolean {
     const name = recordName(offset);
-    const length = nameLength(this.batch, name) + 1;
-    if (this.namesUsed + length > namesBytes) return false;
-    this.names.set(this.batch.subarray(name, name + length), this.namesUsed);
-    this.namesUsed += length;
+    return this.addName(this.batch.subarray(name, name + nameLength(this.batch, name) + 1));
+  }
+
+  /** As addSubdirectory, for a name with its NUL. */
+  addName(name: Uint8Array): boolean {
+    if (this.namesUsed + name.length > namesBytes) return false;
+    this.names.set(name, this.namesUsed);
+    this.namesUsed += name.length;
     const level = this.depth - 1;
     if (level >= sharedLevels) {
       this.ends[level] = this.namesUsed;

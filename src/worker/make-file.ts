@@ -1,0 +1,170 @@
+// Makes one regular file: unpublished while it is filled, then under its final name (rules 3 and 4).
+
+import { stopped } from "../engines/engine.ts";
+import { Errno } from "../errno.ts";
+import type { FailureCode, FailureSide } from "../errors.ts";
+import { libc } from "../ffi/libc.ts";
+import type { Entry } from "./entry.ts";
+import { InPlaceWriter } from "./in-place.ts";
+import type { LaneContext } from "./lane-context.ts";
+import type { How, Maker } from "./making.ts";
+
+export class FileMaker implements Maker {
+  /** The open source of the entry to come. */
+  sourceFd = -1;
+  private readonly context: LaneContext;
+  private readonly keepsMode: boolean;
+  private readonly inPlace: InPlaceWriter;
+
+  constructor(context: LaneContext) {
+    this.context = context;
+    this.keepsMode = context.preserve.has("mode");
+    this.inPlace = new InPlaceWriter(context, this);
+  }
+
+  // hot: the way of nearly every file.
+  make(entry: Entry, how: How): "done" | "failed" | "exists" {
+    const { publisher } = this.context;
+    const mode = this.creationMode(entry);
+    const fd = publisher.create(entry.directory.fields.destinationFd, entry.name, entry.bytes, entry.at, mode, how !== "new");
+    if (fd < 0) {
+      if (fd === -Errno.EEXIST) return "exists";
+      return this.failCreate(entry, fd, how);
+    }
+    let outcome: "done" | "failed" | "exists" = this.fill(entry, fd, mode);
+    if (outcome === "done") outcome = this.publish(entry, how);
+    else publisher.abandon();
+    const closed = libc.close(fd);
+    if (outcome !== "done") return outcome;
+    if (closed < 0 && closed !== -Errno.EINTR) return this.fail(entry, "destination", closed, "close", "failed to close %d");
+    this.counted();
+    return "done";
+  }
+
+  overwrite(entry: Entry, link: "none" | "dangling"): "done" | "failed" {
+    return this.inPlace.write(entry, this.sourceFd, link);
+  }
+
+  reportTaken(entry: Entry): void {
+    this.fail(entry, "destination", -Errno.EEXIST, "linkat", "cannot create regular file %d");
+  }
+
+  /** Metadata, then proof that the source held still, then the file's own flush where it is asked for. hot: */
+  complete(entry: Entry, fd: number, had: { readonly uid: number; readonly gid: number; readonly mode: number }): "done" | "failed" {
+    const { sourceStat, metadata, options } = this.context;
+    metadata.toDescriptor(this.sourceFd, sourceStat, fd, had);
+    if (!this.heldStill(entry)) return "failed";
+    if (options.durability !== "file") return "done";
+    // Rule 2: an fsync error is final; the file is dropped and never synced again.
+    const synced = libc.fsync(fd);
+    if (synced === 0) return "done";
+    this.takeBack();
+    this.fail(entry, "destination", synced, "fsync", "error writing %d", "flush-failed");
+    return "failed";
+  }
+
+  /** After a whole file. hot: */
+  counted(): void {
+    const { options, announcer, copier, sourceStat } = this.context;
+    if (options.gnu.attributesOnly) return;
+    this.context.countFile();
+    announcer?.copied(copier, sourceStat.blocks * 512 < sourceStat.size && options.sparse !== "never");
+  }
+
+  /** What a new file is created with; the process's umask is 0 when the mode is preserved, the caller's otherwise. hot: */
+  creationMode(entry: Entry): number {
+    const { sourceStat, options } = this.context;
+    if (!this.keepsMode) return options.gnu.defaultMode ? 0o666 : sourceStat.permissions & 0o777;
+    const directory = entry.directory;
+    const isOwned = directory.newUid === sourceStat.uid && directory.newGid === sourceStat.gid;
+    // The final bits at once where the owner is right from the start; else nothing for group and other before it is.
+    return isOwned ? sourceStat.permissions & 0o777 : sourceStat.permissions & 0o700;
+  }
+
+  failCopy(entry: Entry, result: number): "failed" {
+    this.takeBack();
+    if (result === stopped) return "failed";
+    const { copier, reporter, options } = this.context;
+    const unavailable = copier.isEngineUnavailable;
+    const couldNot = options.reflink === "always" ? "failed to clone %d from %s" : `cannot copy %s to %d by ${copier.engine}`;
+    reporter.fail({
+      place: entry.place,
+      side: copier.failedSide,
+      errno: -result,
+      syscall: copier.failedSyscall,
+      what: unavailable ? couldNot : copier.failedSide === "source" ? "error reading %s" : "error writing %d",
+      engine: copier.engine,
+      offset: copier.failedOffset,
+      ...(unavailable ? { code: "engine-unavailable" as const } : {}),
+    });
+    return "failed";
+  }
+
+  fail(entry: Entry, side: FailureSide, result: number, syscall: string, what: string, code?: FailureCode): "failed" {
+    const errno = result < 0 ? -result : 0;
+    this.context.reporter.fail({ place: entry.place, side, errno, syscall, what, ...(code === undefined ? {} : { code }) });
+    return "failed";
+  }
+
+  private publish(entry: Entry, how: How): "done" | "failed" | "exists" {
+    const { publisher, backups } = this.context;
+    const aside = how === "back-up" ? backups.moveAside(entry) : 0;
+    const published = aside < 0 ? aside : publisher.publish(how !== "new");
+    if (published >= 0) return "done";
+    if (how === "back-up") backups.putBack(entry);
+    publisher.abandon();
+    this.takeBack();
+    if (aside < 0) return this.fail(entry, "destination", aside, "renameat2", "cannot backup %d");
+    if (published === -Errno.EEXIST) return "exists";
+    return this.failCreate(entry, published, how);
+  }
+
+  // cp removes the old file where copyd renames over it: where neither is allowed, the words are cp's.
+  private failCreate(entry: Entry, result: number, how: How): "failed" {
+    const isDenied = result === -Errno.EACCES || result === -Errno.EPERM || result === -Errno.EROFS;
+    const what =
+      isDenied && how === "replace"
+        ? "cannot remove %d"
+        : isDenied && how === "back-up"
+          ? "cannot backup %d"
+          : "cannot create regular file %d";
+    return this.fail(entry, "destination", result, this.context.publisher.failedSyscall, what);
+  }
+
+  // The file is not published yet. hot:
+  private fill(entry: Entry, fd: number, mode: number): "done" | "failed" {
+    const { copier, sourceStat, options } = this.context;
+    const newcomer = entry.directory.newcomer(fd, this.context);
+    if (!options.gnu.attributesOnly) {
+      const result = copier.copyFile(this.sourceFd, fd, sourceStat, newcomer.device);
+      if (result < 0) return this.failCopy(entry, result);
+    }
+    newcomer.mode = mode;
+    return this.complete(entry, fd, newcomer);
+  }
+
+  // Rule 12. /proc and its like change with every look and say size 0: there is nothing to hold still. hot:
+  private heldStill(entry: Entry): boolean {
+    const { afterStat, sourceStat, options } = this.context;
+    if (afterStat.ofDescriptor(this.sourceFd, this.context.empty) < 0 || sourceStat.isUnchanged(afterStat)) return true;
+    if (sourceStat.size === 0 && sourceStat.blocks === 0 && afterStat.size === 0) return true;
+    // cp copies a log that is being written and says nothing; copyd says it, and fails only where it is not cp.
+    const isCp = options.gnu.names !== null && this.context.request.operation === "copy";
+    const severity = isCp ? "warning" : "error";
+    if (!isCp) this.takeBack();
+    this.context.reporter.fail({
+      place: entry.place,
+      side: "source",
+      errno: 0,
+      syscall: "statx",
+      what: "%s changed while it was copied",
+      code: "source-changed",
+      severity,
+    });
+    return isCp;
+  }
+
+  private takeBack(): void {
+    this.context.control.takeBack(this.context.copier.copied + this.context.copier.cloned, this.context.copier.cloned);
+  }
+}

@@ -1,0 +1,20 @@
+// What placing an entry and making it have to agree on.
+
+import type { Entry } from "./entry.ts";
+
+export type FileOutcome = "done" | "failed" | "skipped" | "is-directory";
+
+/**
+ * How the name is to be taken. "new": nothing may stand there. "replace": what stands there goes when the new one is complete.
+ * "back-up": as replace, and the lane's BackupKeeper, prepared, renames the old one first.
+ */
+export type How = "new" | "replace" | "back-up";
+
+export interface Maker {
+  /** Makes the entry of context.sourceStat. Failures are reported; "exists" is for the caller: how was "new" and the name is taken. */
+  make(entry: Entry, how: How): "done" | "failed" | "exists";
+  /** Reports that the name is taken, in the words of what was to be made. */
+  reportTaken(entry: Entry): void;
+  /** Writes into the existing file (regular files only). */
+  overwrite?(entry: Entry, link: "none" | "dangling"): "done" | "failed";
+}
