@@ -132,9 +132,18 @@ function makeSymlinks(path: string): void {
   symlinkSync("loop", `${path}/symlinks/loop`);
   symlinkSync("/etc/passwd", `${path}/symlinks/absolute`);
   symlinkSync(toBytes("t\xff\xfe\n" as ByteString), below(path, "symlinks/odd-target"));
-  symlinkSync("x".repeat(4095), `${path}/symlinks/longest-target`);
+  makeLongestSymlink(`${path}/symlinks/longest-target`);
   symlinkSync("to-file", `${path}/symlinks/second`);
   linkSync(`${path}/symlinks/second`, `${path}/symlinks/second-again`);
+}
+
+function makeLongestSymlink(path: string): void {
+  try {
+    symlinkSync("x".repeat(4095), path);
+  } catch {
+    // xfs holds a kilobyte.
+    symlinkSync("x".repeat(1023), path);
+  }
 }
 
 function makeSparseFiles(path: string): void {
