@@ -34,6 +34,8 @@ export class JobWatch implements AsyncIterable<JobEvent> {
   readonly options: WatchOptions;
   private readonly fetchErrors: FetchErrors;
   private properties: Map<string, Variant>;
+  /** What signals have told since all properties were asked for; null while nobody asks. */
+  private toldMeanwhile: Set<string> | null = null;
   private lines: string[] = [];
   private isChanged = true;
   private failure: CopyError | null = null;
@@ -64,9 +66,24 @@ export class JobWatch implements AsyncIterable<JobEvent> {
     this.wake();
   }
 
-  /** For the client: properties that changed, or all of them after a gap. */
+  /**
+   * For the client, around the call that asks for all properties. A signal that came right behind the reply is read before whoever
+   * awaits the reply runs: what signals told meanwhile stands, lest the end of the job be overwritten by what was before it.
+   */
+  async refresh(ask: () => Promise<VariantDict>): Promise<void> {
+    const told = new Set<string>();
+    this.toldMeanwhile = told;
+    const all = await ask();
+    this.toldMeanwhile = null;
+    this.update(new Map([...all].filter(([name]) => !told.has(name))));
+  }
+
+  /** For the client: properties that changed. */
   update(properties: VariantDict): void {
-    for (const [name, value] of properties) this.properties.set(name, value);
+    for (const [name, value] of properties) {
+      this.properties.set(name, value);
+      this.toldMeanwhile?.add(name);
+    }
     this.isChanged = true;
     this.wake();
   }

@@ -95,7 +95,7 @@ export class ServiceClient implements Disposable {
     const watch = this.addWatch({ uid: this.uid, token }, new Map(), options);
     try {
       const address = await this.queue(request, token, options.asAdmin ?? false);
-      watch.update(await this.properties(address));
+      await watch.refresh(() => this.properties(address));
       return watch;
     } catch (error) {
       this.watches.delete(watch);
@@ -109,7 +109,7 @@ export class ServiceClient implements Disposable {
     await this.attach();
     await this.subscribe(token, options);
     const watch = this.addWatch(address, new Map(), options);
-    watch.update(await this.properties(address));
+    await watch.refresh(() => this.properties(address));
     return watch;
   }
 
@@ -298,7 +298,7 @@ export class ServiceClient implements Disposable {
         if (watch.isOver) continue;
         try {
           await this.subscribe(watch.address.token, watch.options);
-          watch.update(await this.properties(watch.address));
+          await watch.refresh(() => this.properties(watch.address));
         } catch (error) {
           watch.fail(clientError(error));
         }
