@@ -2,12 +2,16 @@
 
 import type { Caller, JobResult, JobView } from "../jobs/api.ts";
 import { createJobs } from "../jobs/jobs.ts";
+import { ownRecordDirectory, removeLeftOvers } from "../jobs/left-over-records.ts";
 import type { JobRequest } from "../request.ts";
 import { newQuestions, type RunListener, type RunningJob, type RunOptions } from "./runner.ts";
 
 /** A Runner. The worker is this process's child and runs as whoever we are. */
-export function runEmbedded(request: JobRequest, listener: RunListener, { lanes, totals }: RunOptions): Promise<RunningJob> {
-  const jobs = createJobs({ mode: "embedded", lanes, totals });
+export async function runEmbedded(request: JobRequest, listener: RunListener, { lanes, totals }: RunOptions): Promise<RunningJob> {
+  const recordDirectory = ownRecordDirectory();
+  // Before the job: a left-over half file may be what it is about to look at.
+  if (recordDirectory !== null) await removeLeftOvers(recordDirectory, request);
+  const jobs = createJobs({ mode: "embedded", lanes, totals, recordDirectory });
   const { promise: ended, resolve } = Promise.withResolvers<JobResult>();
   const ask = newQuestions(listener.question);
   let latest: JobView | null = null;
@@ -29,14 +33,14 @@ export function runEmbedded(request: JobRequest, listener: RunListener, { lanes,
     const job = current();
     if (job.result === null) action(job);
   };
-  return Promise.resolve({
+  return {
     ended,
     cancel: () => unlessEnded((job) => jobs.cancel(job)),
     pause: () => unlessEnded((job) => (job.pausable ? jobs.pause(job) : undefined)),
     resume: () => unlessEnded((job) => (job.state === "paused" ? jobs.resume(job) : undefined)),
     answer: (question, answer) => unlessEnded((job) => jobs.answer(job, question, answer, false)),
     close: () => jobs.shutdown(),
-  });
+  };
 }
 
 function ownIdentity(): Caller {

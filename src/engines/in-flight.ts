@@ -25,6 +25,9 @@ const nameLengthWord = 2;
 const deviceWord = 3;
 const inodeLowWord = 4;
 const inodeHighWord = 5;
+// Which inode the unfinished file is: by the time of the recovery the name may belong to a file that is whole.
+const fileLowWord = 6;
+const fileHighWord = 7;
 const nameStart = 64;
 const directoryStart = 512;
 const maxDirectoryBytes = recordBytes - directoryStart;
@@ -34,6 +37,14 @@ export interface DirectoryIdentity {
   readonly device: number;
   readonly inodeLow: number;
   readonly inodeHigh: number;
+}
+
+/** The directory, and in it the name and (in the state "created") the inode of the unfinished file. */
+export interface RecordedFile extends DirectoryIdentity {
+  readonly directory: string;
+  readonly name: string;
+  readonly fileLow: number;
+  readonly fileHigh: number;
 }
 
 /** One lane's record; address 0 means that there is none, and exclusive creation is off. */
@@ -71,8 +82,10 @@ export class InFlight {
     this.words[stateWord] = InFlightState.creating;
   }
 
-  /** hot: */
-  created(): void {
+  /** The name is made, and this is its inode. hot: */
+  created(inodeLow: number, inodeHigh: number): void {
+    this.words[fileLowWord] = inodeLow;
+    this.words[fileHighWord] = inodeHigh;
     this.words[stateWord] = InFlightState.created;
   }
 
@@ -86,7 +99,7 @@ export class InFlight {
   }
 
   /** What the record names, for recovery; lengths are clamped, since the record is as hostile as its worker was. */
-  read(): { readonly directory: string; readonly name: string } & DirectoryIdentity {
+  read(): RecordedFile {
     const directoryLength = Math.min(this.words[directoryLengthWord] ?? 0, maxDirectoryBytes);
     const nameLength = Math.min(this.words[nameLengthWord] ?? 0, 255);
     const text = (start: number, length: number): string => Buffer.from(this.bytes.subarray(start, start + length)).toString("latin1");
@@ -97,6 +110,8 @@ export class InFlight {
       device: word(deviceWord),
       inodeLow: word(inodeLowWord),
       inodeHigh: word(inodeHighWord),
+      fileLow: word(fileLowWord),
+      fileHigh: word(fileHighWord),
     };
   }
 }

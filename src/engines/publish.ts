@@ -128,9 +128,9 @@ export class Publisher {
       inFlight.clear();
       return this.failed("openat", fd);
     }
-    inFlight.created();
     this.way = "exclusive";
     this.fd = fd;
+    this.recordCreated();
     return fd;
   }
 
@@ -150,15 +150,21 @@ export class Publisher {
       inFlight.creating(this.arena.memory.bytes, this.temporary - this.arena.memory.address);
       const fd = libc.openat(this.directoryFd, this.temporary, Open.O_RDWR | newFile, mode);
       if (fd >= 0) {
-        inFlight.created();
         this.way = "named";
         this.fd = fd;
+        this.recordCreated();
         return fd;
       }
       inFlight.clear();
       if (fd !== -Errno.EEXIST) return this.failed("openat", fd);
     }
     return this.failed("openat", -Errno.EEXIST);
+  }
+
+  // Without its inode (which cannot happen) the record stays at "creating": recovery then removes it only while it is empty.
+  private recordCreated(): void {
+    if (this.stat.ofDescriptor(this.fd, this.empty) < 0) return;
+    this.options.inFlight.created(this.stat.inodeLow, this.stat.inodeHigh);
   }
 
   private publishAs(replace: boolean): number {

@@ -31,6 +31,8 @@ export interface JobsDependencies {
   readonly store?: JobStore | null;
   /** Where in-flight records outlive this process; null (the default): nowhere. */
   readonly stateDirectory?: string | null;
+  /** Embedded: where records survive this process; null (the default): nowhere. */
+  readonly recordDirectory?: string | null;
   /** Count totals for a percentage; on by default. */
   readonly totals?: boolean;
   /** Lanes of each worker; 0 (the default): it adapts. */
@@ -82,6 +84,7 @@ class JobsRoom implements Jobs {
       mode: dependencies.mode,
       sandbox: dependencies.sandbox ?? (embedded ? "off" : "if-available"),
       stateDirectory: dependencies.stateDirectory ?? null,
+      recordDirectory: dependencies.recordDirectory ?? null,
       totals: dependencies.totals ?? true,
       lanes: dependencies.lanes ?? 0,
       workerLimits: { ...(embedded ? trustingWorkerLimits : {}), ...dependencies.workerLimits },

@@ -6,6 +6,7 @@ import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type 
 import type { EntryError, ParentMessage } from "../worker/protocol.ts";
 import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile, reopenInFlightFile } from "./in-flight-file.ts";
 import type { Job, JobEvent } from "./job.ts";
+import { recordName } from "./left-over-records.ts";
 import type { JobsLog } from "./log.ts";
 
 export interface RunSettings {
@@ -14,6 +15,8 @@ export interface RunSettings {
   readonly sandbox: "strict" | "if-available" | "off";
   /** Where in-flight records outlive this process; null: nowhere. */
   readonly stateDirectory: string | null;
+  /** Embedded jobs only: where the record survives this process (see left-over-records.ts); null: nowhere. */
+  readonly recordDirectory: string | null;
   readonly totals: boolean;
   readonly lanes: number;
   readonly workerLimits: WorkerLimitChanges;
@@ -77,8 +80,14 @@ export class JobRun {
 
   private createInFlight(job: Job): InFlightFile {
     const { stateDirectory } = this.settings;
-    if (stateDirectory === null) return createUnnamedInFlightFile(job.workToken);
+    if (stateDirectory === null) return this.createOwnInFlight(job);
     return createInFlightFile(stateDirectory, inFlightName(job));
+  }
+
+  private createOwnInFlight(job: Job): InFlightFile {
+    const { recordDirectory } = this.settings;
+    if (recordDirectory === null) return createUnnamedInFlightFile(job.workToken);
+    return createInFlightFile(recordDirectory, recordName(job.workToken));
   }
 
   private launch(

@@ -42,7 +42,9 @@ function removeOne(record: InFlight, token: string): boolean {
   const isThere = isDirectory && stat.ofName(directoryFd, address) === 0 && stat.type !== Mode.S_IFDIR;
   const isTemporary = name.startsWith(`${temporaryPrefix}${token}-`);
   // "creating": killed before or just after the call. A file with content cannot be the dead worker's then.
-  const isUnfinished = stat.type === Mode.S_IFREG && stat.linkCount === 1 && (state === InFlightState.created || stat.size === 0);
+  const isSameInode = stat.inodeLow === recorded.fileLow && stat.inodeHigh === recorded.fileHigh;
+  const isUnfinished =
+    stat.type === Mode.S_IFREG && stat.linkCount === 1 && (state === InFlightState.created ? isSameInode : stat.size === 0);
   const removed = isThere && (isTemporary || isUnfinished) && libc.unlinkat(directoryFd, address, 0) === 0;
   libc.close(directoryFd);
   if (removed) record.clear();

@@ -52,7 +52,9 @@ function record(lane: number, name: string, state: "creating" | "created", where
   const inFlight = new InFlight(address, lane);
   expect(inFlight.enter(where, stat)).toBe(true);
   inFlight.creating(Buffer.from(`${name}\0`, "latin1"), 0);
-  if (state === "created") inFlight.created();
+  if (state === "creating") return;
+  const known = stat.ofName(At.AT_FDCWD, arena.cstring(`${where}/${name}`)) === 0;
+  inFlight.created(known ? stat.inodeLow : 0, known ? stat.inodeHigh : 0);
 }
 
 test("an unfinished file is removed, in every lane's record", () => {
@@ -91,6 +93,15 @@ test("a file that got a second name, a directory, a symlink stay", () => {
   for (const [lane, name] of ["linked", "subdirectory", "symlink"].entries()) record(lane, name, "created");
   expect(removeInFlight(fd, "job")).toBe(0);
   expect(existsSync(`${path}/linked`) && existsSync(`${path}/subdirectory`)).toBe(true);
+});
+
+test("a file that somebody put in the place of the unfinished one stays", () => {
+  writeFileSync(`${path}/file`, "half");
+  record(0, "file", "created");
+  writeFileSync(`${path}/new`, "a whole file of another job");
+  renameSync(`${path}/new`, `${path}/file`);
+  expect(removeInFlight(fd, "job")).toBe(0);
+  expect(existsSync(`${path}/file`)).toBe(true);
 });
 
 test("nothing is removed from a directory that came in the place of the recorded one", () => {
@@ -147,7 +158,10 @@ test("a directory whose path is longer than PATH_MAX is found", () => {
   const inFlight = new InFlight(address, 0);
   inFlight.enter(deep, stat);
   inFlight.creating(Buffer.from("file\0"), 0);
-  inFlight.created();
+  const file = libc.openat(at, arena.cstring("file"), 0, 0);
+  expect(stat.ofDescriptor(file, arena.cstring(""))).toBe(0);
+  inFlight.created(stat.inodeLow, stat.inodeHigh);
+  libc.close(file);
   expect(removeInFlight(fd, "job")).toBe(1);
   expect(stat.ofName(at, arena.cstring("file"))).toBeLessThan(0);
   libc.close(at);
