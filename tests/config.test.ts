@@ -1,8 +1,8 @@
 // Settings: where they come from, what wins, and what a wrong one is told.
 
 import { expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
-import { loadConfig } from "../src/config.ts";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { examineConfig, loadConfig } from "../src/config.ts";
 import { CopyError } from "../src/errors.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 
@@ -37,7 +37,7 @@ test("with no file, no variable and no flag the standard values hold, frozen", (
   const config = loadConfig(["--session"], { HOME: "/nonexistent", XDG_RUNTIME_DIR: "/run/user/1" });
   expect(config.calls.maxSources).toBe(16_384);
   expect(config.jobs.lingerMs).toBe(60_000);
-  expect(config.file).toBe(null);
+  expect(config.files).toEqual([]);
   expect(config.bus).toBe("session");
   expect(config.stateDirectory).toBe("/nonexistent/.local/state/copyd");
   expect(config.runtimeDirectory).toBe("/run/user/1/copyd");
@@ -63,13 +63,45 @@ test("an absent file is fine unless it was named", () => {
   expect(() => loadConfig([], { COPYD_CONFIG: "/nonexistent/copyd.toml" })).toThrow("cannot be read (ENOENT)");
 });
 
+test("drop-ins win over the file, in the order of their names; other files beside them are not read", async () => {
+  await using directory = await temporaryDirectory();
+  const path = `${directory.path}/copyd.toml`;
+  mkdirSync(`${path}.d`);
+  writeFileSync(path, "[jobs]\nmax-running = 2\nmax-running-now = 1\n");
+  writeFileSync(`${path}.d/10-first.toml`, "[jobs]\nmax-running = 3\nlinger-ms = 5\n");
+  writeFileSync(`${path}.d/20-second.toml`, "[jobs]\n\nmax-running = 5\n");
+  for (const name of ["30.toml.bak", ".31.toml", "README"]) writeFileSync(`${path}.d/${name}`, "[nonsense");
+  const config = loadConfig([`--config=${path}`], {});
+  expect([config.jobs.maxRunning, config.jobs.maxRunningNow, config.jobs.lingerMs]).toEqual([5, 1, 5]);
+  expect(config.files).toEqual([path, `${path}.d/10-first.toml`, `${path}.d/20-second.toml`]);
+  const { settings, problems } = examineConfig([`--config=${path}`], {});
+  expect(problems).toEqual([]);
+  expect(
+    settings.filter(({ section, origin }) => section === "jobs" && origin !== null).map(({ key, value, origin }) => [key, value, origin]),
+  ).toEqual([
+    ["max-running", 5, `${path}.d/20-second.toml:3`],
+    ["max-running-now", 1, `${path}:3`],
+    ["linger-ms", 5, `${path}.d/10-first.toml:3`],
+  ]);
+  writeFileSync(`${path}.d/20-second.toml`, "[jobs]\n\nmax-running = 0\n");
+  expect(() => loadConfig([`--config=${path}`], {})).toThrow(`${path}.d/20-second.toml:3: jobs.max-running = 0`);
+});
+
+test("an examination names everything that is wrong", async () => {
+  await using directory = await temporaryDirectory();
+  const path = `${directory.path}/copyd.toml`;
+  writeFileSync(path, "[jobs]\nmax-running = 0\n\n[job]\nx = 1\n\n[calls]\nmax-wait = 3\nmax-waits = 3\n");
+  const { problems } = examineConfig([`--config=${path}`], {});
+  expect(problems.map((problem) => problem.slice(path.length).split(" ")[0])).toEqual([":2:", ":4:", ":8:"]);
+});
+
 const refused: [string, string, string[], Record<string, string>, string][] = [
   [
     "a value out of range",
     "[jobs]\nmax-running = 0",
     [],
     {},
-    "bad-config: FILE: jobs.max-running = 0: Too small: expected number to be >=1; correct it, or leave it out for 4",
+    "bad-config: FILE:2: jobs.max-running = 0: Too small: expected number to be >=1; correct it, or leave it out for 4",
   ],
   [
     "a value of another type",
@@ -78,10 +110,20 @@ const refused: [string, string, string[], Record<string, string>, string][] = [
     {},
     'jobs.max-running = "many": Invalid input: expected number, received string',
   ],
-  ["a key that is none", "[jobs]\nmax-runing = 1", [], {}, "FILE: jobs.max-runing is not a setting; [jobs] has max-running, "],
-  ["a section that is none", "[job]\nx = 1", [], {}, "FILE: there is no section [job]; there are service, calls, jobs, history"],
-  ["a setting outside a section", "max-running = 1", [], {}, 'FILE: "max-running" stands outside a section'],
-  ["a file that is not TOML", "[jobs\n", [], {}, "FILE is not TOML: "],
+  ["a key that is none", "[jobs]\nmax-runing = 1", [], {}, "FILE:2: jobs.max-runing is not a setting; [jobs] has max-running, "],
+  ["a section that is none", "[job]\nx = 1", [], {}, "FILE:1: there is no section [job]; there are service, calls, jobs, history"],
+  ["a setting outside a section", "max-running = 1", [], {}, 'FILE:1: "max-running" stands outside a section'],
+  ["a file that is not TOML", "[jobs\n", [], {}, "FILE:1: not TOML: "],
+  [
+    "a mistake further down",
+    "[jobs]\nmax-running = 2\n\n[calls]\nmax-waits =\nmax-sources = 1\n",
+    [],
+    {},
+    "FILE:5: not TOML: Missing value after '='",
+  ],
+  ["a number beyond all numbers", "[jobs]\nmax-running = 99999999999999999999", [], {}, "FILE:"],
+  ["a date", "[jobs]\n\nmax-running = 2024-01-01", [], {}, "FILE:3: jobs.max-running = 2024-01-01: "],
+  ["a key in the dotted form", "jobs.max-running = 0", [], {}, "FILE:1: jobs.max-running = 0"],
   ["a prototype key", "[__proto__]\nx = 1", [], {}, "there is no section [__proto__]"],
   ["an inherited name", "[jobs]\nto-string = 1", [], {}, "jobs.to-string is not a setting"],
   ["a wrong variable", "", [], { COPYD_JOBS_MAX_RUNNING: "x" }, 'environment: jobs.max-running = "x"'],

@@ -16,6 +16,7 @@ const commands: Readonly<Record<string, () => Promise<NamedCommand>>> = {
   resume: async () => (await import("./steer-commands.ts")).resumeCommand,
   forget: async () => (await import("./steer-commands.ts")).forgetCommand,
   errors: async () => (await import("./errors-command.ts")).errorsCommand,
+  config: async () => (await import("./config-command.ts")).configCommand,
   doctor: async () => (await import("./doctor-command.ts")).doctorCommand,
 };
 

@@ -15,6 +15,7 @@ Copies files fast and without losing any. The commands:
   pause, resume, cancel, forget
            steer a job
   errors   list what a job could not copy, with advice
+  config   check the service's settings, or show those in force
   doctor   find out what this machine can do for copies, and what is missing
   daemon   the service; systemd or D-Bus start it
 

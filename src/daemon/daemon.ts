@@ -15,6 +15,7 @@ import { type JobStore, openStore } from "../jobs/store.ts";
 import { log } from "../log.ts";
 import { version } from "../version.ts";
 import { IdleTimer } from "./idle-timer.ts";
+import { Reload } from "./reload.ts";
 import { StopRequest } from "./stop-request.ts";
 import { startWatchdog } from "./watchdog.ts";
 
@@ -28,9 +29,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   try {
-    const config = loadConfig(argv, process.env);
+    const load = (): Config => loadConfig(argv, process.env);
+    const config = load();
     log.setLevel(config.service.logLevel);
-    return await serve(config);
+    using reload = new Reload(load);
+    return await serve(config, reload);
   } catch (error) {
     if (!(error instanceof CopyError)) throw error;
     log.error(error.message, { code: error.code, advice: error.advice });
@@ -38,7 +41,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function serve(config: Config): Promise<number> {
+async function serve(config: Config, reload: Reload): Promise<number> {
   if (config.bus === "system" && process.getuid?.() !== 0) {
     throw new CopyError("usage", "the system's service runs as root: start it through the bus, or use --session for a service of your own");
   }
@@ -51,7 +54,7 @@ async function serve(config: Config): Promise<number> {
     await requireFreeName(connection);
     const store = await openStoreIn(config);
     try {
-      return await run(config, connection, store, stop);
+      return await run(config, connection, store, { stop, reload });
     } finally {
       store.close();
     }
@@ -60,7 +63,12 @@ async function serve(config: Config): Promise<number> {
   }
 }
 
-async function run(config: Config, connection: BusConnection, store: JobStore, stop: StopRequest): Promise<number> {
+interface Signals {
+  readonly stop: StopRequest;
+  readonly reload: Reload;
+}
+
+async function run(config: Config, connection: BusConnection, store: JobStore, { stop, reload }: Signals): Promise<number> {
   const { bus: kind, stateDirectory } = config;
   const jobs = createJobs({
     mode: kind,
@@ -79,7 +87,13 @@ async function run(config: Config, connection: BusConnection, store: JobStore, s
   });
   void connection.closed.then((reason) => stop.request("bus-gone", reason));
   using idle = new IdleTimer(config.service.idleExitSeconds * 1000, () => service.releaseIfIdle());
-  idle.onReleased = () => stop.request("idle", `nothing to do for ${config.service.idleExitSeconds} s`);
+  idle.onReleased = () => stop.request("idle", `nothing to do for ${idle.timeoutMs / 1000} s`);
+  // What callers were told (calls) and what the store was opened with (history) holds until the next start.
+  reload.onLoaded = (changed) => {
+    log.setLevel(changed.service.logLevel);
+    idle.timeoutMs = changed.service.idleExitSeconds * 1000;
+    jobs.setLimits(changed.jobs);
+  };
   service.onActivity = () => idle.restart();
   await service.start();
   // Last: who calls is served at once.

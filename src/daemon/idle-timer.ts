@@ -1,7 +1,7 @@
 // Ends the service when nobody has needed it for a while: asks, when the time has come, whether it may, and else waits anew.
 
 export class IdleTimer implements Disposable {
-  private readonly timeoutMs: number;
+  private currentTimeoutMs: number;
   /** Gives the name up if nobody needs the service; false: somebody does. */
   private readonly release: () => Promise<boolean>;
   private timer: Timer | undefined;
@@ -10,8 +10,20 @@ export class IdleTimer implements Disposable {
 
   /** 0 ms: never. The first period begins at once: a service that nobody calls after its start ends too. */
   constructor(timeoutMs: number, release: () => Promise<boolean>) {
-    this.timeoutMs = timeoutMs;
+    this.currentTimeoutMs = timeoutMs;
     this.release = release;
+    this.restart();
+  }
+
+  get timeoutMs(): number {
+    return this.currentTimeoutMs;
+  }
+
+  /** Counts anew from now on. */
+  set timeoutMs(timeoutMs: number) {
+    this.currentTimeoutMs = timeoutMs;
+    clearTimeout(this.timer);
+    this.timer = undefined;
     this.restart();
   }
 

@@ -44,8 +44,13 @@ export interface JobsDependencies {
   readonly self?: readonly string[];
 }
 
+/** The jobs, and the limits that may change while they run: what has begun under the former ones goes on. */
+export interface AdjustableJobs extends Jobs {
+  setLimits(limits: Partial<JobLimits>): void;
+}
+
 /** The room, with the jobs of a former run of the service taken up again where there is a store. */
-export function createJobs(dependencies: JobsDependencies): Jobs {
+export function createJobs(dependencies: JobsDependencies): AdjustableJobs {
   return new JobsRoom(dependencies);
 }
 
@@ -56,7 +61,7 @@ interface Entry {
   readonly errors: ErrorList;
 }
 
-class JobsRoom implements Jobs {
+class JobsRoom implements AdjustableJobs {
   private readonly limits: JobLimits;
   private readonly settings: RunSettings;
   private readonly store: JobStore | null;
@@ -189,6 +194,12 @@ class JobsRoom implements Jobs {
 
   counts(): { readonly active: number; readonly queued: number } {
     return { active: this.started.size, queued: this.queue.size };
+  }
+
+  setLimits(limits: Partial<JobLimits>): void {
+    // The queue, the loads and the lingering look at this very object.
+    Object.assign(this.limits, limits);
+    this.pump();
   }
 
   async shutdown(): Promise<void> {

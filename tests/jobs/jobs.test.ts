@@ -263,3 +263,17 @@ test("a listener that throws disturbs nobody", async () => {
   expect(end.state).toBe("completed");
   expect(faults).toContain("a listener failed");
 });
+
+test("a raised limit lets a waiting job start at once, a lowered one refuses the next", async () => {
+  const jobs = createJobs({ mode: "session", self: testWorker, limits: { maxRunning: 1 } });
+  const first = jobs.submit(testCaller, null, testRequest("run"));
+  await untilView(jobs, first, ({ state }) => state === "running");
+  const second = jobs.submit(testCaller, null, testRequest("run"));
+  await Bun.sleep(50);
+  expect(jobs.get(second.owner.uid, second.token)?.state).toBe("queued");
+  jobs.setLimits({ maxRunning: 2, maxJobsPerUser: 2 });
+  await untilView(jobs, second, ({ state }) => state === "running");
+  expect(codeOf(() => jobs.submit(testCaller, null, testRequest("well")))).toBe("limits-exceeded");
+  for (const job of [first, second]) jobs.cancel(job);
+  await jobs.shutdown();
+});

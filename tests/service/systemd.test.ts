@@ -1,7 +1,7 @@
 // The service as a distribution would install it, on a real systemd with a real bus and a real polkit.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { chmodSync, chownSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { bootMachine, type Machine, type MachineUser, whyNoMachine } from "../support/machine.ts";
 import { type RunResult, runChecked } from "../support/process.ts";
@@ -180,6 +180,41 @@ describeUnless(whyNoMachine(), "on a real systemd", () => {
     expect(readdirSync(home)).toEqual(before);
     expect(await stateOf(alice, "/org/copyd/Copyd1/jobs/u61001/waiting")).toBe("completed");
     expect(statSync(join(machine.root, "home/copydalice/waited")).uid).toBe(alice.uid);
+  });
+
+  test("systemctl reload takes up changed settings, and keeps those in force when the new ones are wrong", async () => {
+    await configure("Environment=COPYD_SERVICE_IDLE_EXIT_SECONDS=60");
+    const file = join(machine.root, "etc/copyd/copyd.toml");
+    mkdirSync(join(machine.root, "etc/copyd"), { recursive: true });
+    await call(alice, ["/org/copyd/Copyd1", "org.freedesktop.DBus.Peer", "Ping"]);
+    const pid = await servicePid();
+    const journal = async (): Promise<string> =>
+      (await machine.runChecked(["journalctl", "--unit=copyd.service", "--no-pager", `_PID=${pid}`])).stdout;
+    writeFileSync(file, "[jobs]\nmax-jobs-per-user = 1\n");
+    expect(await machine.runChecked(["copyd", "config", "check"])).toMatchObject({ stdout: "/etc/copyd/copyd.toml: no mistakes\n" });
+    await machine.runChecked(["systemctl", "reload", "copyd.service"]);
+    await until(async () => (await journal()).includes("the settings were read anew"));
+    await submit(alice, "/srv/large", "/home/copydalice/slow", "slow", ["bandwidth-limit", "t", "1000000"]);
+    expect((await submit(alice, "/etc/hostname", "/home/copydalice/more", "more")).stderr).toContain("1 are allowed");
+
+    writeFileSync(file, "[jobs]\nmax-jobs-per-user = -1\n");
+    const check = await machine.run(["copyd", "config", "check"]);
+    expect([check.status, check.stderr]).toEqual([78, expect.stringContaining("/etc/copyd/copyd.toml:2: jobs.max-jobs-per-user = -1: ")]);
+    await machine.runChecked(["systemctl", "reload", "copyd.service"]);
+    await until(async () => (await journal()).includes("the settings stay as they are: /etc/copyd/copyd.toml:2: "));
+    expect((await submit(alice, "/etc/hostname", "/home/copydalice/more", "more")).stderr).toContain("1 are allowed");
+    await call(alice, ["/org/copyd/Copyd1/jobs/u61001/slow", "org.copyd.Copyd1.Job", "Cancel", "a{sv}", "0"]);
+    expect(await stateOf(alice, "/org/copyd/Copyd1/jobs/u61001/slow")).toBe("cancelled");
+
+    // At its start, wrong settings are the end: it is not tried again.
+    await machine.runChecked(["systemctl", "stop", "copyd.service"]);
+    const ping = ["org.copyd.Copyd1", "/org/copyd/Copyd1", "org.freedesktop.DBus.Peer", "Ping"];
+    // The bus itself waits 25 s for the name.
+    const refused = await machine.runAs(alice, ["busctl", "--timeout=3", "call", ...ping]);
+    expect(refused.status).not.toBe(0);
+    expect([await unitProperty("ExecMainStatus"), await unitProperty("NRestarts")]).toEqual(["78", "0"]);
+    rmSync(file);
+    expect((await call(alice, ["/org/copyd/Copyd1", "org.freedesktop.DBus.Peer", "Ping"])).status).toBe(0);
   });
 
   test("a hung service is killed by the watchdog and serves again", async () => {

@@ -1,0 +1,134 @@
+// Every setting of the service: its range, its standard value and, in words for its manual page, what it is for and why.
+
+import { z } from "zod";
+import { type LogLevel, logLevels } from "./log.ts";
+
+export interface Setting<Value> {
+  readonly schema: z.ZodType<Value>;
+  readonly standard: Value;
+  /** What may be written, for people. */
+  readonly range: string;
+  /** Sentences for the manual page. */
+  readonly about: string;
+}
+
+/** A whole number with its standard value and the range that makes sense. */
+function whole(standard: number, least: number, most: number, about: string): Setting<number> {
+  return { schema: z.number().int().min(least).max(most), standard, range: `${least} to ${most}`, about };
+}
+
+const mebibyte = 1024 * 1024;
+
+export const sections = {
+  service: {
+    logLevel: {
+      schema: z.enum(logLevels),
+      standard: "info",
+      range: logLevels.join(", "),
+      about: "What goes to the journal: lines of this level and of those before it.",
+    } as Setting<LogLevel>,
+    idleExitSeconds: whole(
+      60,
+      0,
+      86_400,
+      "Without jobs, callers and subscribers for so long the service ends; the next call starts it again. 0: it stays.",
+    ),
+  },
+  calls: {
+    maxSources: whole(
+      16_384,
+      1,
+      100_000,
+      "Paths in one call. A file manager sends one for each selected file; a folder is one path whatever it holds. Decoding and checking so many takes some 20 ms, during which nobody else is served.",
+    ),
+    maxArgumentBytes: whole(4 * mebibyte, 4096, 16 * mebibyte, "Bytes of paths in one call. A command line of the usual ARG_MAX fits."),
+    maxSubscriptions: whole(
+      64,
+      1,
+      4096,
+      "Connections of one user that are sent signals. No desktop runs this many programs that watch copies.",
+    ),
+    maxWaits: whole(256, 1, 4096, "Calls of Wait of one user that are not answered yet. Each is a reply that the service owes."),
+    maxListedJobs: whole(
+      1000,
+      1,
+      10_000,
+      "Jobs in one reply. Replies are built in memory, and the bus ends connections that send messages beyond its own limit.",
+    ),
+    maxListedErrors: whole(1000, 1, 10_000, "Errors in one reply of GetErrors, for the same reason."),
+  },
+  jobs: {
+    maxRunning: whole(4, 1, 64, "Jobs that move data at once. More only make the devices seek."),
+    maxRunningNow: whole(2, 0, 64, "Jobs of priority now that may run beyond max-running, one for each user."),
+    maxRunningPerUser: whole(3, 1, 64, "Of max-running, how many one user may hold: long jobs of one must leave room for another's."),
+    maxWorkersPerUser: whole(
+      8,
+      1,
+      256,
+      "Worker processes of one user, those of paused and asking jobs included. Each is some tens of megabytes.",
+    ),
+    maxJobsPerUser: whole(
+      1000,
+      1,
+      100_000,
+      "Jobs of one user that have not ended: a script that calls in a loop is told before memory is.",
+    ),
+    maxArgumentBytesPerUser: whole(
+      16 * mebibyte,
+      4096,
+      1024 * mebibyte,
+      "Bytes of paths in those jobs' requests, which are held in memory.",
+    ),
+    maxErrorsPerJob: whole(
+      10_000,
+      1,
+      1_000_000,
+      "Errors kept of one job. A medium that fails everywhere gives one for each file; beyond these they are counted only.",
+    ),
+    maxErrorBytesPerJob: whole(4 * mebibyte, 4096, 256 * mebibyte, "Bytes of the errors kept of one job."),
+    lingerMs: whole(
+      60_000,
+      0,
+      86_400_000,
+      "How long an ended job stays an object on the bus, so that a client that was away can read its result.",
+    ),
+    maxEndedPerUser: whole(200, 0, 10_000, "Ended jobs of one user that stay objects: a storm of tiny jobs does not fill the object tree."),
+    cancelTimeoutMs: whole(
+      10_000,
+      100,
+      600_000,
+      "How long a worker that was told to stop may take before it is killed. One that is blocked by a dead device cannot stop sooner than the kernel lets it.",
+    ),
+    recoverTimeoutMs: whole(60_000, 1000, 3_600_000, "How long the removal of what a dead worker left half-made may take."),
+  },
+  history: {
+    retentionDays: whole(30, 0, 3650, "How long ended jobs stay in the store, for those who ask later what became of a copy."),
+    maxJobsPerUser: whole(1000, 0, 100_000, "Ended jobs of one user in the store. Each is some kilobytes."),
+  },
+};
+
+/** What each section is about, and whether a reload takes it up. */
+export const sectionTexts: Readonly<Record<SectionName, { readonly about: string; readonly reloads: boolean }>> = {
+  service: { about: "The service as a whole.", reloads: true },
+  calls: { about: "What one call, or one caller, may ask. The property Limits tells callers.", reloads: false },
+  jobs: { about: "How much is done at once, and for whom.", reloads: true },
+  history: { about: "What is kept of jobs that have ended.", reloads: false },
+};
+
+export type Sections = typeof sections;
+export type SectionName = keyof Sections;
+export type Values<Section> = { readonly [Key in keyof Section]: Section[Key] extends Setting<infer Value> ? Value : never };
+export type Settings = { readonly [Name in SectionName]: Values<Sections[Name]> };
+
+/** What may stand in a section, by key in camelCase; undefined where there is no such section. */
+export function settingsOf(section: string): Readonly<Record<string, Setting<unknown>>> | undefined {
+  return Object.hasOwn(sections, section) ? sections[section as SectionName] : undefined;
+}
+
+export function camelCase(key: string): string {
+  return key.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+export function kebabCase(key: string): string {
+  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}

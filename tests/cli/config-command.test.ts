@@ -1,0 +1,53 @@
+// `copyd config`: what it says of right and wrong settings, and that what it shows is itself a settings file.
+
+import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { examineConfig } from "../../src/config.ts";
+import { type RunResult, run } from "../support/process.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
+
+const main = join(import.meta.dir, "../../src/main.ts");
+
+function copyd(...args: readonly string[]): Promise<RunResult> {
+  return run([process.execPath, main, "config", ...args], { env: { PATH: "/usr/bin:/bin", COPYD_JOBS_MAX_RUNNING: "1" } });
+}
+
+test("check says which files are right, and of wrong ones every mistake with its line, with the status of a wrong configuration", async () => {
+  await using directory = await temporaryDirectory();
+  const file = `${directory.path}/copyd.toml`;
+  writeFileSync(file, "[jobs]\nmax-running = 2\n");
+  expect(await copyd("check", "--config", file)).toMatchObject({ status: 0, stdout: `${file}: no mistakes\n`, stderr: "" });
+  writeFileSync(file, "[jobs]\nmax-running = 0\n[calls]\nmax-weights = 2\n");
+  const wrong = await copyd("check", `--config=${file}`);
+  expect([wrong.status, wrong.stdout]).toEqual([78, ""]);
+  expect(wrong.stderr).toContain(`${file}:2: jobs.max-running = 0: `);
+  expect(wrong.stderr).toContain(`${file}:4: calls.max-weights is not a setting; `);
+  const missing = await copyd("check", "--config", `${directory.path}/none`);
+  expect([missing.status, missing.stderr]).toEqual([78, expect.stringContaining("cannot be read (ENOENT)")]);
+});
+
+test("show prints what is in force, from files and not from the caller's environment, as a file that says the same", async () => {
+  await using directory = await temporaryDirectory();
+  const file = `${directory.path}/copyd.toml`;
+  writeFileSync(file, "[jobs]\nmax-running = 9\n");
+  const shown = await copyd("show", "--config", file);
+  expect(shown.stdout).toMatch(new RegExp(`^max-running = 9 +# ${file}:2$`, "m"));
+  expect(shown.stdout).toMatch(/^log-level = "info" +# standard$/m);
+  const again = `${directory.path}/again.toml`;
+  writeFileSync(again, shown.stdout);
+  const values = (path: string): unknown[] =>
+    examineConfig([`--config=${path}`], {}).settings.map(({ section, key, value }) => [section, key, value]);
+  expect(values(again)).toEqual(values(file));
+  const json = (await copyd("show", "--json", "--config", file)).stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(json).toContainEqual({ type: "setting", section: "jobs", key: "max-running", value: 9, origin: `${file}:2` });
+});
+
+test("anything else than check and show is a mistake", async () => {
+  const result = await copyd("chek");
+  expect([result.status, result.stdout]).toEqual([1, ""]);
+  expect(result.stderr).toContain("copyd config check");
+});
