@@ -12,8 +12,8 @@ import type { Subscriptions } from "./subscriptions.ts";
 import type { WireValue } from "./values.ts";
 
 interface Track {
-  /** What subscribers were last told. */
-  told: JobView;
+  /** What subscribers were last told; null for a job of a former run of the service, of which nobody was told that it is there. */
+  told: JobView | null;
   latest: JobView;
   /** performance.now() of the last PropertiesChanged. */
   toldAtMs: number;
@@ -37,7 +37,7 @@ export class Announcer {
   }
 
   added(job: JobView): void {
-    this.track(job);
+    this.track(job).told = job;
     const interfaces = (): WireValue => new Map([[jobInterface, jobProperties(job)]]);
     this.signal(job, rootPath, objectManagerInterface, "InterfacesAdded", "oa{sa{sv}}", () => [pathOf(job), interfaces()]);
   }
@@ -83,7 +83,7 @@ export class Announcer {
     const path = pathOf(job);
     let track = this.tracks.get(path);
     if (track === undefined) {
-      track = { told: job, latest: job, toldAtMs: Number.NEGATIVE_INFINITY, timer: undefined };
+      track = { told: null, latest: job, toldAtMs: Number.NEGATIVE_INFINITY, timer: undefined };
       this.tracks.set(path, track);
     }
     return track;
@@ -94,7 +94,7 @@ export class Announcer {
     clearTimeout(track.timer);
     track.timer = undefined;
     if (!this.isHeard(track.latest)) return;
-    const changed = changedProperties(track.told, track.latest);
+    const changed = track.told === null ? jobProperties(track.latest) : changedProperties(track.told, track.latest);
     track.told = track.latest;
     track.toldAtMs = performance.now();
     if (changed.size === 0) return;
