@@ -117,7 +117,7 @@ function choices(): [string, Tool][] {
   ] as const) {
     tools.push([`io-uring, ${depth} x ${block} KiB`, direct(new IoUring({ blockBytes: block * kibibyte, depth }))]);
   }
-  for (const reads of ["inline", "async"] as const) tools.push([`io-uring, ${reads} reads`, direct(new IoUring({ reads }))]);
+  for (const reads of ["inline", "mixed", "async"] as const) tools.push([`io-uring, ${reads} reads`, direct(new IoUring({ reads }))]);
   tools.push(["io-uring, registered buffers", direct(new IoUring({ buffers: "registered" }))]);
   tools.push(["write from mapped memory, 64 MiB populated", fromMapped(64 * mebibyte, Mmap.MAP_POPULATE)]);
   tools.push(["write from mapped memory, 8 MiB", fromMapped(8 * mebibyte, 0)]);

@@ -13,15 +13,18 @@ export interface IoUringOptions {
   readonly depth: number;
   /** "registered" buffers are pinned once; where the kernel refuses (ENOMEM: RLIMIT_MEMLOCK) they are plain all the same. */
   readonly buffers: "registered" | "plain";
-  /** Who copies from the page cache: this thread while it submits, kernel threads, or both in turn. */
-  readonly reads: "inline" | "async" | "mixed";
+  /** Who copies from the page cache: this thread while it submits, kernel threads, both in turn, or whoever has time. */
+  readonly reads: "inline" | "async" | "mixed" | "adaptive";
 }
 
 /**
- * Measured in bench/engines.md. Reading is the longer half on xfs, so that half of it goes to a kernel thread too ("mixed");
- * registered buffers, which save nothing where the data is copied anyway, were slower everywhere.
+ * Measured in bench/engines.md. Where reading is the longer half of a copy (xfs), a kernel thread takes part in it; where writing
+ * is (ext4, btrfs, tmpfs), a second reader would only take the processor from the writer: hence "adaptive". Registered buffers
+ * save nothing where the data is copied anyway, and were slower everywhere.
  */
-const defaults: IoUringOptions = { blockBytes: 512 * 1024, depth: 4, buffers: "plain", reads: "mixed" };
+const defaults: IoUringOptions = { blockBytes: 512 * 1024, depth: 4, buffers: "plain", reads: "adaptive" };
+/** How many observations make up the mind of "adaptive", and how many it takes to change it. */
+const maxBalance = 8;
 /** One writes (the kernel lets one write to a file at a time), the others read. */
 const maxWorkers = { bounded: 3, unbounded: 1 };
 
@@ -52,6 +55,9 @@ export class IoUring implements Engine {
   /** Exclusive end of what there is to copy: the range's end, or the lowest offset at which a read gave nothing. */
   private end = 0;
   private error = 0;
+  /** Writes in flight; and what they say: above 0 the writer waits for blocks to be read, below it the blocks wait for the writer. */
+  private writes = 0;
+  private balance = 0;
 
   constructor(options: Partial<IoUringOptions> = {}) {
     this.options = { ...defaults, ...options };
@@ -69,6 +75,7 @@ export class IoUring implements Engine {
     if (ring === undefined) return this.failed(copy, -this.setupErrno, "destination", "io_uring_setup");
     this.begin(copy);
     while (this.error === 0) {
+      this.observe();
       this.startReads(ring, copy);
       if (ring.outstanding === 0) break;
       const waited = ring.submitAndWait(1);
@@ -116,6 +123,13 @@ export class IoUring implements Engine {
     this.readAt = copy.offset;
     this.end = copy.end;
     this.error = 0;
+    this.writes = 0;
+  }
+
+  /** A writer with at most one block to write is about to be idle; one with all blocks but one is the slower half. */
+  private observe(): void {
+    if (this.writes <= 1 && this.balance < maxBalance) this.balance++;
+    else if (this.writes >= this.options.depth - 1 && this.balance > -maxBalance) this.balance--;
   }
 
   private startReads(ring: Ring, copy: DataCopy): void {
@@ -136,7 +150,8 @@ export class IoUring implements Engine {
   /** Without IOSQE_ASYNC a read of cached data is done by this thread within the submission. */
   private read(ring: Ring, copy: DataCopy, slot: number): void {
     const { reads } = this.options;
-    const flags = reads === "async" || (reads === "mixed" && slot % 2 === 1) ? Submit.async : 0;
+    const isShared = reads === "mixed" || (reads === "adaptive" && this.balance > 0);
+    const flags = reads === "async" || (isShared && slot % 2 === 1) ? Submit.async : 0;
     const filled = this.filled[slot] ?? 0;
     const address = this.address(slot) + filled;
     const length = (this.wanted[slot] ?? 0) - filled;
@@ -158,9 +173,11 @@ export class IoUring implements Engine {
       ? ring.prepareWriteFixed(copy.destinationFd, address, length, offset, slot, tag, Submit.async)
       : ring.prepareWrite(copy.destinationFd, address, length, offset, tag, Submit.async);
     if (prepared < 0) this.fail(copy, prepared, "destination", "io_uring_enter");
+    this.writes++;
   }
 
   private completed(ring: Ring, copy: DataCopy, slot: number, isWrite: number, result: number): void {
+    if (isWrite === 1) this.writes--;
     const again = result === -Errno.EINTR || result === -Errno.EAGAIN;
     if (this.error !== 0) return;
     if (isWrite === 0) {

@@ -27,7 +27,7 @@ function copyRange(engine: IoUring, directory: string, start: number, end: numbe
 }
 
 for (const buffers of ["plain", "registered"] as const) {
-  for (const reads of ["inline", "async", "mixed"] as const) {
+  for (const reads of ["inline", "async", "mixed", "adaptive"] as const) {
     test(`${buffers} buffers and ${reads} reads copy a range and what a file has of one beyond its end`, async () => {
       await using directory = await temporaryDirectory();
       writeFileSync(`${directory.path}/source`, bytes);
