@@ -66,6 +66,9 @@ export async function bootMachine(users: readonly MachineUser[], install: (root:
     "-i",
     "-n",
     "-p",
+    // Where this test itself runs in a chroot, the mount namespace's root is not the machine's.
+    "--root",
+    "--wd",
     ...words,
   ];
   const end = async (leader: number | undefined): Promise<void> => {
