@@ -6,7 +6,10 @@ import { NativeMemory } from "../ffi/memory.ts";
 import { type EngineName, engineNames, type JobOptions } from "../request.ts";
 import { isWholePairErrno } from "./unsupported.ts";
 
-export type EngineOptions = Pick<JobOptions, "engine" | "reflink" | "sparse" | "cache">;
+export interface EngineOptions extends Pick<JobOptions, "engine" | "reflink" | "sparse" | "cache"> {
+  /** The data is hashed on its way: engines that never see it are left out, unless one is forced. */
+  readonly hashes?: boolean;
+}
 
 /** Up to here a file is read and written by its lane alone: other lanes use the other processors, and a ring's hand-overs cost. */
 export const smallFileBytes = 4 * 1024 * 1024;
@@ -160,6 +163,8 @@ function excludedByOptions(options: EngineOptions): Map<EngineName, string> {
     // Only read-write looks at what it writes.
     if (options.sparse === "always") for (const name of ["io-uring", "splice"] as const) excluded.set(name, why);
   }
+  if (options.hashes === true && options.reflink !== "always" && options.engine === "auto")
+    for (const name of ["reflink", "copy-file-range", "splice"] as const) excluded.set(name, "verify");
   // RWF_DONTCACHE is read-write's; a clone brings nothing into the cache. Forced, the others' pages are dropped behind them.
   if (options.cache === "drop" && options.engine === "auto")
     for (const name of ["copy-file-range", "io-uring", "splice"] as const) excluded.set(name, "cache=drop");

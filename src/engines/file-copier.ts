@@ -9,6 +9,7 @@ import { Chooser, type EngineOptions, type Pair } from "./chooser.ts";
 import { CopyFileRange } from "./copy-file-range.ts";
 import { DropBehind } from "./drop-behind.ts";
 import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.ts";
+import type { FileHasher } from "./file-hasher.ts";
 import { IoUring } from "./io-uring.ts";
 import { Preallocation } from "./preallocation.ts";
 import { ReadWrite } from "./read-write.ts";
@@ -36,6 +37,9 @@ export class FileCopier {
   length = 0;
 
   private hasBlocksInFlight = false;
+  /** True when an engine moved data that the hasher did not see. */
+  private isUnseen = false;
+  private readonly hasher: FileHasher | null;
   private readonly preallocation = new Preallocation();
   private readonly options: EngineOptions;
   private readonly control: CopyControl;
@@ -46,8 +50,10 @@ export class FileCopier {
   /** Stands between the engines and the lane: counts, and drops what lies behind from the page cache. */
   private readonly counting: CopyControl;
 
-  constructor(options: EngineOptions, control: CopyControl) {
+  /** `hasher` gets the data of each file; it stays the caller's. */
+  constructor(options: EngineOptions, control: CopyControl, hasher: FileHasher | null = null) {
     this.options = options;
+    this.hasher = hasher;
     this.control = control;
     this.chooser = new Chooser(options);
     this.dropBehind = options.cache === "drop" ? new DropBehind() : undefined;
@@ -64,10 +70,11 @@ export class FileCopier {
   copyFile(sourceFd: number, destinationFd: number, source: Stat, destinationDevice: number): number {
     this.begin(sourceFd, destinationFd);
     const size = source.size;
+    if (this.hasher !== null) this.hasher.begin(size);
     const pair = this.chooser.pairOf(source.device, destinationDevice, sourceFd, destinationFd);
     const isSparse = this.options.sparse !== "never" && source.type === Mode.S_IFREG && source.blocks * 512 < size;
     const result = this.copyData(pair, size, isSparse);
-    if (result === 0) return this.finish();
+    if (result === 0) return this.hasher === null ? this.finish() : this.finishHashed(this.hasher, size);
     const error = result === stopped && this.dropBehind !== undefined && this.dropBehind.error < 0 ? this.dropFailed() : result;
     if (error !== stopped) this.describeFailure(pair, error);
     return error;
@@ -145,6 +152,7 @@ export class FileCopier {
     if (this.dropBehind !== undefined) this.dropBehind.engine = engine instanceof ReadWrite ? engine : undefined;
     const moved = this.copied + this.cloned;
     if (name === "io-uring") this.hasBlocksInFlight = true;
+    else if (name !== "read-write") this.isUnseen = true;
     const result = engine.copy(this.data, this.counting);
     if (result === 0) pair.worked(name);
     else if (result !== stopped && isUnsupported(engine, result)) {
@@ -229,6 +237,18 @@ export class FileCopier {
     return dropped < 0 ? this.described(this.dropFailed()) : 0;
   }
 
+  /** What a clone or the kernel's own copy moved is hashed by reading the source once more. */
+  private finishHashed(hasher: FileHasher, size: number): number {
+    const result = this.finish();
+    if (result !== 0) return result;
+    if (this.isUnseen) {
+      hasher.begin(size);
+      const read = hasher.takeFrom(this.data.sourceFd, this.length);
+      if (read < 0) return this.described(this.failed("source", "read", read));
+    }
+    return hasher.finish(this.length) ? 0 : stopped;
+  }
+
   private advanced(bytes: number, how: "copied" | "cloned"): boolean {
     if (how === "cloned") this.cloned += bytes;
     else this.copied += bytes;
@@ -280,9 +300,13 @@ export class FileCopier {
       case "splice":
         return new Splice();
       case "io-uring":
-        return new IoUring();
+        return new IoUring({}, this.hasher);
       case "read-write":
-        return new ReadWrite({ zeros: this.options.sparse === "always" ? "holes" : "write", cache: this.options.cache });
+        return new ReadWrite({
+          zeros: this.options.sparse === "always" ? "holes" : "write",
+          cache: this.options.cache,
+          hasher: this.hasher,
+        });
       default:
         return unreachable(name);
     }

@@ -6,6 +6,7 @@ import { NativeMemory } from "../ffi/memory.ts";
 import { Ring } from "../ffi/ring.ts";
 import { Submit } from "../ffi/submission.ts";
 import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.ts";
+import type { FileHasher } from "./file-hasher.ts";
 import { isUnsupportedErrno } from "./unsupported.ts";
 
 export interface IoUringOptions {
@@ -37,6 +38,8 @@ export class IoUring implements Engine {
   /** Why there is no ring; "" where there is one or nobody asked yet. */
   unavailable = "";
   private readonly options: IoUringOptions;
+  /** Gets every byte that was copied, in order. */
+  private readonly hasher: FileHasher | null;
   private ring: Ring | undefined;
   private memory: NativeMemory | undefined;
   private isRegistered = false;
@@ -59,8 +62,9 @@ export class IoUring implements Engine {
   private writes = 0;
   private balance = 0;
 
-  constructor(options: Partial<IoUringOptions> = {}) {
+  constructor(options: Partial<IoUringOptions> = {}, hasher: FileHasher | null = null) {
     this.options = { ...defaults, ...options };
+    this.hasher = hasher;
     const { depth } = this.options;
     this.state = new Int32Array(depth);
     this.start = new Float64Array(depth);
@@ -214,12 +218,18 @@ export class IoUring implements Engine {
       const start = this.start[slot] ?? 0;
       // A block read before the source shrank below it is no longer part of the source.
       const length = Math.max(0, Math.min(this.written[slot] ?? 0, this.end - start));
+      // In order, and before the slot is used again; kernel threads write the others meanwhile.
+      if (this.hasher !== null && length > 0) this.take(this.hasher, slot, length, start);
       this.head = (this.head + 1) % this.options.depth;
       this.used--;
       if (length > 0) copy.offset = start + length;
       if (length > 0 && !control.advanced(length, "copied")) return false;
     }
     return true;
+  }
+
+  private take(hasher: FileHasher, slot: number, length: number, offset: number): void {
+    if (this.memory !== undefined) hasher.take(this.memory.bytes, slot * this.options.blockBytes, length, offset);
   }
 
   /** The buffers and descriptors belong to the kernel until nothing is in flight. */

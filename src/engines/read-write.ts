@@ -4,6 +4,7 @@ import { Errno } from "../errno.ts";
 import { libc } from "../ffi/libc.ts";
 import { NativeMemory } from "../ffi/memory.ts";
 import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.ts";
+import type { FileHasher } from "./file-hasher.ts";
 
 /** The buffer of one lane: measured in bench/engines.md; beyond the second-level cache a block is copied at memory's speed. */
 export const blockBytes = 256 * 1024;
@@ -16,6 +17,8 @@ export interface ReadWriteOptions {
   readonly zeros: "write" | "holes";
   /** "drop": what the copy brings into the page cache leaves it again (RWF_DONTCACHE), where the filesystems can. */
   readonly cache: "keep" | "drop";
+  /** Gets every byte that is read, before it is written. */
+  readonly hasher?: FileHasher | null;
 }
 
 export class ReadWrite implements Engine {
@@ -28,9 +31,11 @@ export class ReadWrite implements Engine {
   private writesAtOffset = true;
   private readFlags = 0;
   private writeFlags = 0;
+  private readonly hasher: FileHasher | null;
 
   constructor(options: ReadWriteOptions = { zeros: "write", cache: "keep" }) {
     this.options = options;
+    this.hasher = options.hasher ?? null;
   }
 
   // hot: bench/engines.ts; two calls a block, nothing allocated.
@@ -51,6 +56,7 @@ export class ReadWrite implements Engine {
         copy.failedSyscall = "read";
         return length;
       }
+      if (this.hasher !== null) this.hasher.take(memory.bytes, 0, length, copy.offset);
       const result =
         this.options.zeros === "holes" ? this.writeUnlessZero(copy, memory.address, length) : this.write(copy, memory.address, length);
       if (result < 0) {

@@ -57,6 +57,7 @@ const { symbols: c } = dlopen("libc.so.6", {
   getdents64: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
   mmap: { args: ["u64", "u64", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
   munmap: { args: ["u64", "u64"], returns: "i32" },
+  mincore: { args: ["u64", "u64", "ptr"], returns: "i32" },
   prctl: { args: ["i32", "u64", "u64", "u64", "u64"], returns: "i32" },
   umask: { args: ["u32"], returns: "u32" },
   getuid: { args: [], returns: "u32" },
@@ -152,6 +153,8 @@ export const libc = {
   mmap: (address: number, length: number, protection: number, flags: number, fd: number, offset: number): number =>
     result(Number(c.mmap(address, length, protection, flags, fd, offset))),
   munmap: (address: number, length: number): number => result(c.munmap(address, length)),
+  /** `residency` is the address of one byte for each page. */
+  mincore: (address: number, length: number, residency: number): number => result(c.mincore(address, length, at(residency))),
   prctl: (option: number, a = 0, b = 0, d = 0, e = 0): number => result(c.prctl(option, a, b, d, e)),
   /** Always succeeds; returns the mask before. */
   umask: (mask: number): number => c.umask(mask),

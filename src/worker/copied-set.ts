@@ -15,6 +15,8 @@ const listBytes = 256 * 1024 * 1024;
 const copiedSeed = 0x2545f491;
 const leftSeed = 0x6c62272e;
 const highSeed = 0x9e3779b1;
+/** Turns the key of a copied state into that of one whose copy proved wrong. */
+const revokedMask = 0x3c6ef372;
 
 /** A lane's list. */
 export class CopiedList {
@@ -41,12 +43,28 @@ export class CopiedList {
     this.append(stat, leftSeed);
   }
 
+  /** What `revoke` knows a source by. */
+  static keyOf(stat: Stat): readonly [low: number, high: number] {
+    return [stat.stateKey(copiedSeed), stat.stateKey(highSeed)];
+  }
+
+  /** Takes an `add` back: the copy proved wrong, so the source stays. */
+  revoke([low, high]: readonly [low: number, high: number]): void {
+    // Without room to say so, nothing of this lane's is deleted.
+    if (!this.appendKey((low ^ revokedMask) >>> 0, high)) this.floats[this.countIndex] = 0;
+  }
+
   private append(stat: Stat, seed: number): void {
+    this.appendKey(stat.stateKey(seed), stat.stateKey(highSeed));
+  }
+
+  private appendKey(low: number, high: number): boolean {
     const count = this.floats[this.countIndex] ?? 0;
-    if (count * 2 + 2 > this.words.length) return;
-    this.words[count * 2] = stat.stateKey(seed);
-    this.words[count * 2 + 1] = stat.stateKey(highSeed);
+    if (count * 2 + 2 > this.words.length) return false;
+    this.words[count * 2] = low;
+    this.words[count * 2 + 1] = high;
     this.floats[this.countIndex] = count + 1;
+    return true;
   }
 }
 
@@ -72,12 +90,14 @@ export class CopiedSet {
   }
 
   has(stat: Stat): boolean {
-    return this.keys.has(stat.stateKey(copiedSeed), stat.stateKey(highSeed));
+    const [low, high] = CopiedList.keyOf(stat);
+    return this.keys.has(low, high) && !this.keys.has((low ^ revokedMask) >>> 0, high);
   }
 
-  /** True for one that was skipped or failed in this very state. */
+  /** True for one that was skipped or failed in this very state, or whose copy proved wrong. */
   isLeft(stat: Stat): boolean {
-    return this.keys.has(stat.stateKey(leftSeed), stat.stateKey(highSeed));
+    const [low, high] = CopiedList.keyOf(stat);
+    return this.keys.has(stat.stateKey(leftSeed), high) || this.keys.has((low ^ revokedMask) >>> 0, high);
   }
 
   [Symbol.dispose](): void {

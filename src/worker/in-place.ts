@@ -55,6 +55,7 @@ export class InPlaceWriter {
   }
 
   private closed(entry: Entry, fd: number, outcome: "done" | "failed"): "done" | "failed" {
+    if (this.context.published !== null && outcome === "done") this.context.published.note(entry, fd, "in-place");
     const closed = libc.close(fd);
     if (outcome !== "done") return outcome;
     if (closed < 0 && closed !== -Errno.EINTR) return this.maker.fail(entry, "destination", closed, "close", "failed to close %d");

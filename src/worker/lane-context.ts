@@ -1,6 +1,8 @@
 // What every step of one lane needs: its request, memory, engines and counters, made once per thread.
 
 import { FileCopier } from "../engines/file-copier.ts";
+import { FileHasher } from "../engines/file-hasher.ts";
+import { isHashMethod, type StreamHash } from "../engines/hash.ts";
 import { InFlight } from "../engines/in-flight.ts";
 import { MetadataCopier } from "../engines/metadata.ts";
 import { Publisher } from "../engines/publish.ts";
@@ -24,12 +26,19 @@ import { Counter, type Shared, Word } from "./shared.ts";
 /** F_DUPFD_CLOEXEC of fcntl(2). */
 const dupCloseOnExec = 1030;
 
+/** Who wants to know of each regular file that was published, by its descriptor, before that is closed. */
+export interface PublishedFiles {
+  note(entry: Entry, fd: number, how: "new" | "in-place"): void;
+}
+
 export interface LaneSetup {
   readonly lane: number;
   readonly shared: Shared;
   readonly request: JobRequest;
   readonly token: string;
   readonly post: (message: LaneMessage) => void;
+  /** What files are hashed with where the method asked for needs more than FileHasher has by itself. */
+  readonly hash?: StreamHash | null;
 }
 
 export class LaneContext {
@@ -41,6 +50,10 @@ export class LaneContext {
   readonly reporter: Reporter;
   readonly control: LaneControl;
   readonly copier: FileCopier;
+  /** Hashes what the copier copies; null where nobody asked. */
+  readonly hasher: FileHasher | null;
+  /** The verifier, or null where nothing is verified. */
+  published: PublishedFiles | null = null;
   readonly metadata: MetadataCopier;
   readonly publisher: Publisher;
   readonly directories: DirectoryTable;
@@ -78,7 +91,8 @@ export class LaneContext {
     this.counters = this.shared.counters(setup.lane);
     this.reporter = new Reporter(this.shared, setup.lane, setup.request, setup.post);
     this.control = new LaneControl(this.shared, setup.lane, () => this.reporter.current(this.place));
-    this.copier = new FileCopier(this.options, this.control);
+    this.hasher = isHashMethod(this.options.verify) ? new FileHasher(setup.hash ?? null, () => this.control.mayGoOn()) : null;
+    this.copier = new FileCopier({ ...this.options, hashes: this.hasher !== null }, this.control, this.hasher);
     this.metadata = new MetadataCopier(this.options.preserve, (attribute, errno, syscall) => this.lost(attribute, errno, syscall));
     this.publisher = new Publisher({
       token: setup.token,
@@ -113,7 +127,8 @@ export class LaneContext {
 
   /** A destination directory on another filesystem than the job's (a mount point inside it) is flushed by whoever entered it. */
   noteDevice(device: number, fd: number): void {
-    if (this.options.durability !== "job" || this.otherDevices.has(device)) return;
+    const isFlushed = this.options.durability === "job" || this.options.verify !== "none";
+    if (!isFlushed || this.otherDevices.has(device)) return;
     const kept = libc.fcntl(fd, dupCloseOnExec, 0);
     if (kept >= 0) this.otherDevices.set(device, kept);
   }

@@ -35,6 +35,12 @@ export class LaneControl implements CopyControl {
     return this.mayGoOn();
   };
 
+  /** For bytes read without being copied: waits and answers as `advanced`, and counts nothing. */
+  mayRead(bytes: number): boolean {
+    if ((this.floats[Float.bandwidthLimit] ?? 0) > 0) this.limit(bytes);
+    return this.mayGoOn();
+  }
+
   /** Takes back what a failed file had counted, so that the counters match what lies on disk. */
   takeBack(bytes: number, cloned: number): void {
     this.floats[this.bytesDone] = (this.floats[this.bytesDone] ?? 0) - bytes;

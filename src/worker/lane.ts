@@ -1,5 +1,6 @@
 // The entry point of a lane's thread: builds its context and leads the job (lane 0) or helps until it is done.
 
+import type { StreamHash } from "../engines/hash.ts";
 import type { JobRequest } from "../request.ts";
 import { LaneContext } from "./lane-context.ts";
 import { Leader } from "./leader.ts";
@@ -7,6 +8,7 @@ import type { LaneMessage } from "./reporter.ts";
 import { Scanner } from "./scan.ts";
 import { Shared, type SharedMemory } from "./shared.ts";
 import { TreeCopier } from "./tree-copier.ts";
+import type { Verifier } from "./verifier.ts";
 
 /** What a thread is told when it starts. */
 export interface LaneStart {
@@ -26,22 +28,44 @@ declare const self: {
 
 self.onmessage = (event) => {
   try {
-    run(event.data);
+    if (event.data.role === "scan") new Scanner(new Shared(event.data.memory), event.data.request).run();
+    else if (event.data.request.options.verify === "none") run(event.data, null);
+    else runVerified(event.data).catch(crash);
   } catch (cause) {
-    const message = cause instanceof Error ? `${cause.message}\n${cause.stack ?? ""}` : String(cause);
-    self.postMessage({ type: "crashed", message });
+    crash(cause);
   }
 };
 
-function run({ role, lane, memory, lanes, request, token }: LaneStart): void {
-  if (role === "scan") {
-    new Scanner(new Shared(memory), request).run();
-    return;
-  }
-  const context = new LaneContext({ lane, shared: new Shared(memory), request, token, post: (message) => self.postMessage(message) });
+function crash(cause: unknown): void {
+  const message = cause instanceof Error ? `${cause.message}\n${cause.stack ?? ""}` : String(cause);
+  self.postMessage({ type: "crashed", message });
+}
+
+/** Loads what only verification needs. */
+async function runVerified(start: LaneStart): Promise<void> {
+  const { verify } = start.request.options;
+  const { isHashMethod, loadHash } = await import("../engines/hash.ts");
+  // XXH3 of each stretch is the proof by itself.
+  const hash = isHashMethod(verify) && verify !== "xxh3" ? await loadHash(verify) : null;
+  run(start, { ...(await import("./verifier.ts")), hash });
+}
+
+interface Verification {
+  readonly Verifier: typeof Verifier;
+  readonly hash: StreamHash | null;
+}
+
+function run({ lane, memory, lanes, request, token }: LaneStart, verification: Verification | null): void {
+  const post = (message: LaneMessage): void => self.postMessage(message);
+  const context = new LaneContext({ lane, shared: new Shared(memory), request, token, post, hash: verification?.hash ?? null });
+  const verifier = verification === null ? null : new verification.Verifier(context);
+  context.published = verifier;
   const tree = new TreeCopier(context, lanes);
-  if (lane === 0) new Leader(context, tree).run();
-  else tree.helpUntilDone();
-  context.syncOtherDevices();
-  context.reporter.done(context.copier.reasons());
+  if (lane === 0) new Leader(context, tree, verifier).run();
+  else {
+    tree.helpUntilDone();
+    context.syncOtherDevices();
+    verifier?.finish();
+  }
+  context.reporter.done([...context.copier.reasons(), ...(verifier?.reasons() ?? [])]);
 }

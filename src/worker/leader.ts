@@ -7,14 +7,17 @@ import { phases } from "./protocol.ts";
 import { SourceRemover } from "./remove-sources.ts";
 import { Counter, Word } from "./shared.ts";
 import type { TreeCopier } from "./tree-copier.ts";
+import type { Verifier } from "./verifier.ts";
 
 export class Leader {
   private readonly context: LaneContext;
   private readonly tree: TreeCopier;
+  private readonly verifier: Verifier | null;
 
-  constructor(context: LaneContext, tree: TreeCopier) {
+  constructor(context: LaneContext, tree: TreeCopier, verifier: Verifier | null) {
     this.context = context;
     this.tree = tree;
+    this.verifier = verifier;
   }
 
   run(): void {
@@ -26,11 +29,32 @@ export class Leader {
     Atomics.sub(words, Word.active, 1);
     this.tree.helpUntilQuiet();
     const removes = argumentCopier.toRemove.length > 0;
-    const isFlushed = (options.durability === "job" || removes) && !control.isCancelled && this.flush(argumentCopier.intoDirectory);
+    const flushes = options.durability === "job" || removes || this.verifier !== null;
+    const isFlushed = flushes && !control.isCancelled && this.flush(argumentCopier.intoDirectory);
+    if (this.verifier !== null) this.verify(this.verifier);
     if (removes && isFlushed) this.removeSources(argumentCopier);
+    this.context.syncOtherDevices();
+    this.announceDone();
+  }
+
+  /** The other lanes stop looking for work, and verify what they copied. */
+  private announceDone(): void {
+    const { words } = this.context.shared;
     Atomics.store(words, Word.done, 1);
     Atomics.add(words, Word.work, 1);
     Atomics.notify(words, Word.work);
+  }
+
+  // Every lane verifies what it copied; what a move deletes afterwards has been proved by all of them.
+  private verify(verifier: Verifier): void {
+    const { words } = this.context.shared;
+    this.context.syncOtherDevices();
+    Atomics.store(words, Word.phase, phases.indexOf("verifying"));
+    this.announceDone();
+    verifier.finish();
+    for (let left = Atomics.load(words, Word.verifying); left > 0; left = Atomics.load(words, Word.verifying)) {
+      Atomics.wait(words, Word.verifying, left);
+    }
   }
 
   // One flush of the destination's filesystem: done means on the device (rule 1).

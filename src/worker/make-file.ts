@@ -34,6 +34,7 @@ export class FileMaker implements Maker {
     let outcome: "done" | "failed" | "exists" = this.fill(entry, fd, mode);
     if (outcome === "done") outcome = this.publish(entry, how);
     else publisher.abandon();
+    if (this.context.published !== null && outcome === "done") this.context.published.note(entry, fd, "new");
     const closed = libc.close(fd);
     if (outcome !== "done") return outcome;
     if (closed < 0 && closed !== -Errno.EINTR) return this.fail(entry, "destination", closed, "close", "failed to close %d");

@@ -42,6 +42,8 @@ export const Word = {
   phase: 17,
   /** 1: bytesTotal and filesTotal are final. */
   totalsKnown: 18,
+  /** Lanes with files that are not verified yet; the leader waits for zero. */
+  verifying: 19,
   words: 32,
 } as const;
 
@@ -73,6 +75,8 @@ export const Counter = {
   filesTotal: 8,
   /** Files by engine, in the order of engineNames. */
   engineFiles: 9,
+  /** Bytes read back and compared. */
+  bytesVerified: 14,
   /** Index of the engine that moved the latest bytes, plus 1. */
   engine: 15,
   count: 16,

@@ -22,6 +22,8 @@ export interface TestFilesystem extends AsyncDisposable {
   readonly kind: FilesystemKind;
   /** Where it is mounted: an empty directory of mode 0755 (ext4: with lost+found removed). */
   readonly path: string;
+  /** The medium, for tests that change it behind the filesystem's back; a tmpfs has none. */
+  readonly image: string;
   /** Unmounts and mounts again: the page cache of this filesystem starts empty. */
   remount(options?: readonly string[]): Promise<void>;
 }
@@ -64,6 +66,7 @@ export async function mountFilesystem(kind: FilesystemKind, options: FilesystemO
     return {
       kind,
       path,
+      image,
       remount: async (extra = options.mountOptions ?? []) => {
         if (kind === "tmpfs") throw new Error("a tmpfs would lose its files when mounted again");
         await runChecked(["umount", path]);
