@@ -28,7 +28,7 @@ export class FileCopier {
   failedOffset = 0;
   /** True when the failure means "the forced engine (or reflink=always) cannot serve here": engine-unavailable. */
   isEngineUnavailable = false;
-  /** The engine that moved the latest bytes. */
+  /** The engine that moved the latest bytes; where isEngineUnavailable, the one that was to. */
   engine: EngineName = "read-write";
   /** Bytes moved, and bytes shared with the source. Holes are not moved; of a clone they are part. */
   copied = 0;
@@ -280,6 +280,7 @@ export class FileCopier {
     const name = this.options.reflink === "always" ? "reflink" : this.options.engine;
     if (name === "auto" || name === "read-write") return;
     this.isEngineUnavailable = this.engineOf(name).isUnsupported(-result) && this.copied === 0 && this.cloned === 0;
+    if (this.isEngineUnavailable) this.engine = name;
   }
 
   private engineOf(name: EngineName): Engine {
