@@ -73,10 +73,11 @@ export function jobFacts(job: JobView): (readonly [string, string])[] {
   return facts.filter(([, value]) => value !== "");
 }
 
-function amountText({ bytesDone, bytesTotal, bytesCloned, totalsValid, state }: JobView): string {
+function amountText({ bytesDone, bytesTotal, bytesCloned, bytesVerified, totalsValid, state }: JobView): string {
   const total = bytesTotal > 0 && !hasEnded(state) ? ` of ${formatBytes(bytesTotal)}${totalsValid ? "" : " or more"}` : "";
   const cloned = bytesCloned > 0 ? `, ${formatBytes(bytesCloned)} of them cloned` : "";
-  return `${formatBytes(bytesDone)}${total}${cloned}`;
+  const verified = bytesVerified > 0 ? `, ${formatBytes(bytesVerified)} verified` : "";
+  return `${formatBytes(bytesDone)}${total}${cloned}${verified}`;
 }
 
 function filesText({ filesDone, filesTotal, filesSkipped, totalsValid, state }: JobView): string {

@@ -73,6 +73,8 @@ function progressFields(job: JobView): Readonly<Record<string, unknown>> {
     bytesDone: job.bytesDone,
     bytesTotal: job.bytesTotal,
     bytesCloned: job.bytesCloned,
+    bytesVerified: job.bytesVerified,
+    bytesToVerify: job.bytesToVerify,
     filesDone: job.filesDone,
     filesTotal: job.filesTotal,
     filesSkipped: job.filesSkipped,

@@ -12,6 +12,8 @@ export type ProgressView = Pick<
   | "totalsValid"
   | "bytesTotal"
   | "bytesDone"
+  | "bytesVerified"
+  | "bytesToVerify"
   | "filesTotal"
   | "filesDone"
   | "filesSkipped"
@@ -95,8 +97,8 @@ export function progressSentence(view: ProgressView, nowUs: number): string {
 /** From 0 to 1, or null while the totals are not known. Never 1 while there is something left to do. */
 export function fractionOf(view: ProgressView): number | null {
   if (!view.totalsValid) return null;
-  const all = view.bytesTotal > 0 ? view.bytesTotal : view.filesTotal;
-  const done = view.bytesTotal > 0 ? view.bytesDone : view.filesDone + view.filesSkipped;
+  const all = view.bytesTotal > 0 ? view.bytesTotal + view.bytesToVerify : view.filesTotal;
+  const done = view.bytesTotal > 0 ? view.bytesDone + view.bytesVerified : view.filesDone + view.filesSkipped;
   if (all <= 0) return null;
   const most = view.state === "completed" ? 1 : 0.999;
   return Math.min(most, done / all);
@@ -129,14 +131,16 @@ function stateText({ state, phase }: ProgressView): string {
 }
 
 /** The total is provisional, marked by a plus, until the walk has ended. */
-function amountText({ bytesDone, bytesTotal, totalsValid }: ProgressView): string {
+function amountText({ phase, bytesDone, bytesTotal, bytesVerified, bytesToVerify, totalsValid }: ProgressView): string {
+  if (phase === "verifying" && bytesToVerify > 0) return `${formatBytes(bytesVerified)} of ${formatBytes(bytesToVerify)}`;
   if (bytesTotal <= 0) return bytesDone > 0 ? formatBytes(bytesDone) : "";
   if (totalsValid) return `${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}`;
   return bytesTotal > bytesDone ? `${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}+` : formatBytes(bytesDone);
 }
 
-function timeLeftText({ expectedEndTimeUs, totalsValid, state }: ProgressView, nowUs: number): string {
-  if (!totalsValid || expectedEndTimeUs <= nowUs || state !== "running") return "";
+function timeLeftText({ expectedEndTimeUs, totalsValid, state, phase }: ProgressView, nowUs: number): string {
+  const isMoving = state === "running" || (state === "finishing" && phase === "verifying");
+  if (!totalsValid || expectedEndTimeUs <= nowUs || !isMoving) return "";
   return `${formatDuration((expectedEndTimeUs - nowUs) / 1e6)} left`;
 }
 

@@ -32,6 +32,8 @@ export function viewFromProperties({ uid, token }: JobAddress, properties: Varia
     bytesTotal: number("BytesTotal"),
     bytesDone: number("BytesDone"),
     bytesCloned: number("BytesCloned"),
+    bytesVerified: number("BytesVerified"),
+    bytesToVerify: number("BytesToVerify"),
     filesTotal: number("FilesTotal"),
     filesDone: number("FilesDone"),
     filesSkipped: number("FilesSkipped"),

@@ -132,6 +132,8 @@ export const contract = {
       FilesDone: { type: "t", emits: "true" },
       FilesSkipped: { type: "t", emits: "true" },
       BytesCloned: { type: "t", emits: "true" },
+      BytesVerified: { type: "t", emits: "true" },
+      BytesToVerify: { type: "t", emits: "true" },
       ErrorCount: { type: "u", emits: "true" },
       WarningCount: { type: "u", emits: "true" },
       Rate: { type: "t", emits: "true" },

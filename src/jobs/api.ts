@@ -66,6 +66,9 @@ export interface JobView {
   readonly bytesTotal: number;
   readonly bytesDone: number;
   readonly bytesCloned: number;
+  /** Read back off the medium and compared, of what is to be: bytesTotal where the job verifies hashes, else 0. */
+  readonly bytesVerified: number;
+  readonly bytesToVerify: number;
   readonly filesTotal: number;
   readonly filesDone: number;
   readonly filesSkipped: number;

@@ -156,6 +156,8 @@ export function viewOf(job: Job): JobView {
     bytesTotal: snapshot.bytesTotal,
     bytesDone: snapshot.bytesDone,
     bytesCloned: snapshot.bytesCloned,
+    bytesVerified: snapshot.bytesVerified,
+    bytesToVerify: snapshot.bytesToVerify,
     filesTotal: snapshot.filesTotal,
     filesDone: snapshot.filesDone,
     filesSkipped: snapshot.filesSkipped,
@@ -183,7 +185,9 @@ function isWorking(job: Job): boolean {
 }
 
 function isPausable(job: Job): boolean {
-  return !hasEnded(job.state) && job.state !== "finishing" && !job.cancelRequested;
+  // A flush cannot be stopped; reading back, which may take as long as copying did, can.
+  const isVerifying = isWorking(job) && job.progress.snapshot.phase === "verifying";
+  return !hasEnded(job.state) && (job.state !== "finishing" || isVerifying) && !job.cancelRequested;
 }
 
 /** The record with the state its facts amount to. */

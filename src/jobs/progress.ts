@@ -32,6 +32,8 @@ export const emptySnapshot: Snapshot = Object.freeze({
   bytesTotal: 0,
   bytesDone: 0,
   bytesCloned: 0,
+  bytesVerified: 0,
+  bytesToVerify: 0,
   filesTotal: 0,
   filesDone: 0,
   filesSkipped: 0,
@@ -64,8 +66,8 @@ export function advanceProgress(previous: Progress, claimed: Snapshot, nowUs: nu
     const rate = snapshot.paused ? 0 : previous.rate;
     return { ...previous, snapshot, rate, expectedEndTimeUs: 0, sampledTimeUs: nowUs };
   }
-  const bytes = snapshot.bytesDone - previous.snapshot.bytesDone;
-  const work = workOf(snapshot.bytesDone, handled(snapshot)) - workOf(previous.snapshot.bytesDone, handled(previous.snapshot));
+  const bytes = bytesMoved(snapshot) - bytesMoved(previous.snapshot);
+  const work = workOf(bytesMoved(snapshot), handled(snapshot)) - workOf(bytesMoved(previous.snapshot), handled(previous.snapshot));
   const kept = Math.exp(-elapsedUs / smoothingUs);
   const smoothedBytes = previous.smoothedBytes * kept + ((bytes * 1e6) / elapsedUs) * (1 - kept);
   const smoothedWork = previous.smoothedWork * kept + ((work * 1e6) / elapsedUs) * (1 - kept);
@@ -95,6 +97,7 @@ export function endProgress(previous: Progress, claimed: Snapshot, nowUs: number
 /** The later of two snapshots, with what may not shrink kept: a worker that lies cannot make a bar run backwards. */
 function mergeSnapshots(previous: Snapshot, claimed: Snapshot): Snapshot {
   const bytesDone = Math.max(previous.bytesDone, claimed.bytesDone);
+  const bytesVerified = Math.max(previous.bytesVerified, claimed.bytesVerified);
   const filesDone = Math.max(previous.filesDone, claimed.filesDone);
   const filesSkipped = Math.max(previous.filesSkipped, claimed.filesSkipped);
   // Valid totals stand: only what was really done beyond them (a source that grew) moves them.
@@ -106,6 +109,8 @@ function mergeSnapshots(previous: Snapshot, claimed: Snapshot): Snapshot {
     bytesTotal: Math.max(totals.bytesTotal, bytesDone),
     bytesDone,
     bytesCloned: Math.max(previous.bytesCloned, claimed.bytesCloned),
+    bytesVerified,
+    bytesToVerify: Math.max(totals.bytesToVerify, bytesVerified),
     filesTotal: Math.max(totals.filesTotal, Math.min(filesDone + filesSkipped, Number.MAX_SAFE_INTEGER)),
     filesDone,
     filesSkipped,
@@ -122,6 +127,11 @@ function laterPhase(one: Phase, other: Phase): Phase {
   return phases.indexOf(one) > phases.indexOf(other) ? one : other;
 }
 
+/** Read back counts as much as copied: both are the device's time. */
+function bytesMoved(snapshot: Snapshot): number {
+  return snapshot.bytesDone + snapshot.bytesVerified;
+}
+
 function handled(snapshot: Snapshot): number {
   return snapshot.filesDone + snapshot.filesSkipped;
 }
@@ -131,9 +141,8 @@ function workOf(bytes: number, files: number): number {
 }
 
 function expectedEnd(snapshot: Snapshot, workRate: number, nowUs: number): number {
-  const copying = snapshot.phase === "scanning" || snapshot.phase === "copying";
-  if (!copying || !snapshot.totalsValid || workRate <= 0) return 0;
-  const bytesLeft = snapshot.bytesTotal - snapshot.bytesDone;
+  if (snapshot.phase === "flushing" || !snapshot.totalsValid || workRate <= 0) return 0;
+  const bytesLeft = snapshot.bytesTotal - snapshot.bytesDone + Math.max(0, snapshot.bytesToVerify - snapshot.bytesVerified);
   const filesLeft = Math.max(0, snapshot.filesTotal - handled(snapshot));
   const end = nowUs + (workOf(bytesLeft, filesLeft) / workRate) * 1e6;
   return end > Number.MAX_SAFE_INTEGER ? 0 : Math.round(end);

@@ -73,6 +73,9 @@ export const snapshotSchema = z
     bytesDone: count,
     /** Bytes shared with the source by cloning: on the same medium, so they prove nothing about it. */
     bytesCloned: count,
+    /** Bytes read back and compared, of those that are to be: as many as bytesTotal where the job verifies, else 0. */
+    bytesVerified: count,
+    bytesToVerify: count,
     /** Files, symlinks and special files; directories are counted apart. */
     filesTotal: count,
     filesDone: count,

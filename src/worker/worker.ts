@@ -92,6 +92,7 @@ class RunningJob {
   private readonly timers: ReturnType<typeof setInterval>[] = [];
   private readonly reasons = new Set<string>();
   private readonly laneCount: LaneCount;
+  private readonly verifies: boolean;
   private measured = { now: performance.now(), busy: 0, entries: 0, bytes: 0 };
   private currentFile = "";
   private lanesDone = 0;
@@ -104,6 +105,7 @@ class RunningJob {
     this.resolve = resolve;
     const { options } = start.request;
     const { gnu, onConflict, symlinks } = options;
+    this.verifies = options.verify !== "none" && options.verify !== "size";
     const isOrdered = gnu.verbose || gnu.debug || onConflict === "ask" || symlinks === "follow" || options.renameMatch !== "";
     this.laneCount = new LaneCount(start.lanes, isOrdered, availableParallelism());
     // Preserved modes are set exactly; otherwise the kernel applies the caller's umask, and default ACLs, by itself.
@@ -272,6 +274,8 @@ class RunningJob {
       bytesTotal: Math.max(total(Counter.bytesTotal), bytesDone),
       bytesDone,
       bytesCloned: total(Counter.bytesCloned),
+      bytesVerified: total(Counter.bytesVerified),
+      bytesToVerify: this.verifies ? Math.max(total(Counter.bytesTotal), bytesDone) : 0,
       filesTotal: Math.max(total(Counter.filesTotal), filesDone),
       filesDone,
       filesSkipped: total(Counter.filesSkipped),
@@ -313,6 +317,8 @@ const emptySnapshot: Snapshot = {
   bytesTotal: 0,
   bytesDone: 0,
   bytesCloned: 0,
+  bytesVerified: 0,
+  bytesToVerify: 0,
   filesTotal: 0,
   filesDone: 0,
   filesSkipped: 0,

@@ -13,6 +13,8 @@ const halfway: ProgressView = {
   totalsValid: true,
   bytesTotal: 3_400_000_000,
   bytesDone: 1_428_000_000,
+  bytesVerified: 0,
+  bytesToVerify: 0,
   filesTotal: 30_000,
   filesDone: 12_345,
   filesSkipped: 0,
@@ -191,4 +193,14 @@ test("progress is drawn on a terminal that can, said in a pipe only when asked, 
   expect(style("always", false, xterm).mode).toBe("sentences");
   expect(style("never", true, xterm).mode).toBe("off");
   expect(style("auto", true, { ...xterm, NO_COLOR: "1" }).color).toBe(false);
+});
+
+test("with verification, copying is the first half of the bar and reading back the second", () => {
+  const verified: ProgressView = { ...halfway, bytesDone: 3_400_000_000, bytesToVerify: 3_400_000_000 };
+  expect(fractionOf(verified)).toBe(0.5);
+  const reading: ProgressView = { ...verified, state: "finishing", phase: "verifying", bytesVerified: 1_700_000_000 };
+  expect(fractionOf(reading)).toBe(0.75);
+  const line = progressLine(reading, { ...plain, columns: 120 });
+  expect(line).toStartWith(" 75% ");
+  expect(line).toContain("verifying  1.7 GB of 3.4 GB  0:07 left");
 });

@@ -51,6 +51,8 @@ test("the worker's phases are the job's states", () => {
   expect(job(started, snapshot({ phase: "copying", paused: true })).state).toBe("paused");
   expect(job(started, snapshot({ phase: "flushing" })).state).toBe("finishing");
   expect(job(started, snapshot({ phase: "verifying" })).state).toBe("finishing");
+  expect(viewOf(job(started, snapshot({ phase: "flushing" }))).pausable).toBe(false);
+  expect(viewOf(job(started, snapshot({ phase: "verifying" }))).pausable).toBe(true);
   expect(job(started, { type: "question", question }).state).toBe("question");
   expect(job(started, result("completed")).state).toBe("finishing");
   expect(job(started, result("completed"), workerEnded).state).toBe("completed");

@@ -70,3 +70,17 @@ test("a clock that is set back or stands still gives no nonsense", () => {
   const still = advanceProgress(back, { ...back.snapshot, bytesDone: back.snapshot.bytesDone + 1 }, 5);
   expect(Number.isFinite(still.rate)).toBe(true);
 });
+
+test("reading back is half of the way: the end is foretold with it, and goes on being foretold while it lasts", () => {
+  const toVerify = { bytesToVerify: total };
+  const copying = steady(startProgress(1e15), 100e6, 10, toVerify);
+  near(copying.expectedEndTimeUs - copying.sampledTimeUs, ((2 * total - 1e9) / 100e6) * 1e6, 0.02);
+  let progress = copying;
+  for (let step = 1; step <= 100; step++) {
+    const snapshot = { ...copying.snapshot, phase: "verifying" as const, bytesDone: total, bytesVerified: step * 20e6 };
+    progress = advanceProgress(progress, snapshot, progress.sampledTimeUs + 100_000);
+  }
+  expect(progress.snapshot.bytesVerified).toBe(2e9);
+  expect(progress.rate).toBeGreaterThan(100e6);
+  expect(progress.expectedEndTimeUs).toBeGreaterThan(progress.sampledTimeUs);
+});

@@ -152,6 +152,8 @@ function newView(token: string, owner: Caller, request: JobRequest, asAdmin: boo
     bytesTotal: 0,
     bytesDone: 0,
     bytesCloned: 0,
+    bytesVerified: 0,
+    bytesToVerify: 0,
     filesTotal: 0,
     filesDone: 0,
     filesSkipped: 0,

@@ -15,6 +15,8 @@ const base: Snapshot = {
   bytesTotal: 1000,
   bytesDone: 0,
   bytesCloned: 0,
+  bytesVerified: 0,
+  bytesToVerify: 0,
   filesTotal: 10,
   filesDone: 0,
   filesSkipped: 0,
