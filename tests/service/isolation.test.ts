@@ -19,6 +19,7 @@ import { connectService } from "../../src/dbus/client.ts";
 import { jobInterface, managerInterface, rootPath } from "../../src/dbus/contract.ts";
 import { landlockAbi } from "../../src/ffi/landlock.ts";
 import { requestSchema } from "../../src/request-schema.ts";
+import { workerEnvironment } from "../../src/worker/spawn.ts";
 import { type PrivateBus, privateBus, whyNoBus } from "../support/bus.ts";
 import { busctlAs } from "../support/bus-client.ts";
 import { type DaemonProcess, startDaemon, whyNoOtherWorkers } from "../support/daemon.ts";
@@ -95,7 +96,8 @@ describeUnless(firstReason(unlessRoot(), whyNoBus(), whyNoOtherWorkers(probe)), 
       // chown, dac_override, dac_read_search, fowner, fsetid, mknod, setfcap: no others, whatever the machine has.
       else expect(held.map((set) => BigInt(`0x${set}`) & ~0x8800001fn)).toEqual([0n, 0n, 0n]);
       const environment = readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").filter(Boolean).sort();
-      expect(environment).toEqual(["LANG=C.UTF-8", "PATH=/usr/bin:/bin"]);
+      const cleared = Object.entries(workerEnvironment).map(([name, value]) => `${name}=${value}`);
+      expect(environment).toEqual(cleared.sort());
       for (const thread of readdirSync(`/proc/${pid}/task`)) {
         const status = readFileSync(`/proc/${pid}/task/${thread}/status`, "latin1");
         expect(status).toContain(`Uid:\t${four(caller.uid)}`);

@@ -1,6 +1,7 @@
 // A job of low priority runs in the idle class, on every thread that is started after.
 
 import { expect, test } from "bun:test";
+import os from "node:os";
 import { join } from "node:path";
 
 const child = `
@@ -14,14 +15,17 @@ const child = `
 
 const classAndNiceness = (priority: string): string => Bun.spawnSync([process.execPath, "-e", child, priority]).stdout.toString().trim();
 
+/** The test run itself may have been made to give way. */
+const ownNiceness = os.getPriority();
+
 test("low is the idle class and a high niceness", () => {
   expect(classAndNiceness("low")).toBe("3 15");
 });
 
 test("normal changes nothing", () => {
-  expect(classAndNiceness("normal")).toMatch(/^[02] 0$/);
+  expect(classAndNiceness("normal")).toMatch(new RegExp(`^[0-3] ${ownNiceness}$`));
 });
 
 test("high is the best-effort class's first level", () => {
-  expect(classAndNiceness("high")).toBe("2 0");
+  expect(classAndNiceness("high")).toBe(`2 ${ownNiceness}`);
 });
