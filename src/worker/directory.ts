@@ -21,6 +21,8 @@ const word = {
   rootDevice: 10,
   rootInodeLow: 11,
   rootInodeHigh: 12,
+  /** Counts the directories that the slot has held: a thief sees whether what it knows of the slot still holds. */
+  generation: 13,
 } as const;
 const statStart = 64;
 const pathStart = 512;
@@ -116,10 +118,22 @@ export class Directory {
   }
 }
 
+/** A slot as one lane sees it. */
+interface SlotView {
+  readonly words: Int32Array;
+  readonly bytes: Buffer;
+  readonly stat: Stat;
+  /** As which `open` gave it last, and the generation that it was then. */
+  directory: Directory | null;
+  generation: number;
+}
+
 /** A lane's slots: records it may hand out to thieves. */
 export class DirectoryTable {
   private readonly shared: Shared;
   private readonly firstSlot: number;
+  // One view of each slot and one Directory of what it holds: a lane that steals a million files of one directory makes no garbage.
+  private readonly views: (SlotView | undefined)[] = [];
 
   constructor(shared: Shared, lane: number) {
     this.shared = shared;
@@ -130,8 +144,8 @@ export class DirectoryTable {
   register(fields: DirectoryFields, stat: Stat): Directory {
     const slot = fields.path.length + fields.destinationRoot.length > maxPathBytes ? -1 : this.freeSlot();
     if (slot < 0) return new Directory(fields, -1, copyOf(stat));
-    const address = this.shared.slotAddress(slot);
-    const words = new Int32Array(viewOf(address, slotBytes));
+    const { words, bytes, stat: slotStat } = this.view(slot);
+    words[word.generation] = ((words[word.generation] ?? 0) + 1) | 0;
     words[word.sourceFd] = fields.sourceFd;
     words[word.destinationFd] = fields.destinationFd;
     words[word.flags] = fields.flags;
@@ -145,21 +159,28 @@ export class DirectoryTable {
     words[word.rootInodeHigh] = fields.rootInodeHigh;
     words[word.pathLength] = fields.path.length;
     words[word.rootLength] = fields.destinationRoot.length;
-    const bytes = new Uint8Array(words.buffer);
     bytes.set(stat.bytes, statStart);
-    Buffer.from(words.buffer as ArrayBuffer, pathStart).write(fields.path + fields.destinationRoot, "latin1");
+    bytes.write(fields.path + fields.destinationRoot, pathStart, "latin1");
     const index = this.shared.slotWords(slot);
     Atomics.store(this.shared.words, index, 1);
     Atomics.store(this.shared.words, index + 1, 1);
-    return new Directory(fields, slot, new Stat(address + statStart));
+    return new Directory(fields, slot, slotStat);
   }
 
-  /** A thief's view; it holds a reference already, taken under the victim's lock. */
+  /** A thief's view; it holds a reference already, taken under the victim's lock. hot: once a stolen entry */
   open(slot: number): Directory {
-    const address = this.shared.slotAddress(slot);
-    const words = new Int32Array(viewOf(address, slotBytes));
+    const view = this.view(slot);
+    const generation = view.words[word.generation] ?? 0;
+    if (view.directory === null || view.generation !== generation) {
+      view.directory = this.read(slot, view);
+      view.generation = generation;
+    }
+    return view.directory;
+  }
+
+  private read(slot: number, { words, bytes, stat }: SlotView): Directory {
     const pathLength = words[word.pathLength] ?? 0;
-    const paths = Buffer.from(words.buffer as ArrayBuffer, pathStart, pathLength + (words[word.rootLength] ?? 0)).toString("latin1");
+    const paths = bytes.toString("latin1", pathStart, pathStart + pathLength + (words[word.rootLength] ?? 0));
     const fields: DirectoryFields = {
       sourceFd: words[word.sourceFd] ?? -1,
       destinationFd: words[word.destinationFd] ?? -1,
@@ -175,7 +196,18 @@ export class DirectoryTable {
       path: paths.slice(0, pathLength),
       destinationRoot: paths.slice(pathLength),
     };
-    return new Directory(fields, slot, new Stat(address + statStart));
+    return new Directory(fields, slot, stat);
+  }
+
+  private view(slot: number): SlotView {
+    let view = this.views[slot];
+    if (view === undefined) {
+      const buffer = viewOf(this.shared.slotAddress(slot), slotBytes);
+      const stat = new Stat(this.shared.slotAddress(slot) + statStart);
+      view = { words: new Int32Array(buffer), bytes: Buffer.from(buffer), stat, directory: null, generation: 0 };
+      this.views[slot] = view;
+    }
+    return view;
   }
 
   /** Drops a reference. True: it was the last one, and the caller finishes the directory and then frees it. */

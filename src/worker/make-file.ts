@@ -87,8 +87,7 @@ export class FileMaker implements Maker {
     if (result === stopped) return "failed";
     const { copier, reporter, options } = this.context;
     const unavailable = copier.isEngineUnavailable;
-    const clones = options.reflink === "always" || options.engine === "reflink";
-    const couldNot = clones ? "failed to clone %d from %s" : `cannot copy %s to %d by ${options.engine}`;
+    const couldNot = options.reflink === "always" ? "failed to clone %d from %s" : `cannot copy %s to %d by ${copier.engine}`;
     reporter.fail({
       place: entry.place,
       side: copier.failedSide,

@@ -36,8 +36,7 @@ export class TreeCopier {
     this.files = new EntryCopier(context);
     this.directories = new DirectoryCopier(context);
     this.work = new WorkList(context.shared, lanesAddress, context.lane);
-    const start = this.stolenName - context.arena.memory.address;
-    this.thief = new Thief(context.shared, lanesAddress, context.lane, context.arena.memory.bytes.subarray(start, start + 512));
+    this.thief = new Thief(context.shared, lanesAddress, context.lane, this.stolenName);
     this.selection = new Selection(context);
     this.follow = context.options.symlinks === "follow";
     this.isOrdered = context.options.gnu.verbose || context.options.onConflict === "ask";
@@ -103,8 +102,13 @@ export class TreeCopier {
 
   // hot:
   private copyFile(entry: Entry, follow: boolean, type: number): FileOutcome {
-    if (this.selection.renames) return this.selection.copyRenamed(entry, () => this.files.copy(entry, follow, type));
+    if (this.selection.renames) return this.copyRenamed(entry, follow, type);
     return this.files.copy(entry, follow, type);
+  }
+
+  // Apart: a function with a closure in it allocates for it at every call, also where it is not made.
+  private copyRenamed(entry: Entry, follow: boolean, type: number): FileOutcome {
+    return this.selection.copyRenamed(entry, () => this.files.copy(entry, follow, type));
   }
 
   private copyDirectory(entry: Entry, follow: boolean): void {

@@ -3,6 +3,7 @@
 // The owner works depth first, which bounds the list by the depth of the tree and not by its size. A thief takes the oldest
 // subdirectory it finds (the largest piece of work), else one entry of the open batch (so that one flat directory feeds all lanes).
 
+import { libc } from "../ffi/libc.ts";
 import { viewOf } from "../ffi/memory.ts";
 import { isDotOrDotDot, nameLength, recordLength, recordName, recordType } from "../tree/dirents.ts";
 import type { Directory } from "./directory.ts";
@@ -10,6 +11,12 @@ import { batchBytes, LaneWord, maxLanes, namesBytes, type Shared, sharedLevels, 
 
 /** Bytes of native memory per lane: its getdents buffer, then its arena of names. */
 export const laneBytes = batchBytes + namesBytes;
+
+/**
+ * How much of the arena JavaScript sees at first. The collector counts a view as memory that is used: with the whole arena in sight
+ * of every lane it believed in gigabytes, and let garbage grow to as much before it looked.
+ */
+const firstNamesView = 64 * 1024;
 
 /** What a thief got. `type` is a DirentType; the name is at `nameAddress`, NUL-terminated, until the next steal. */
 export interface Stolen {
@@ -24,8 +31,7 @@ export class WorkList {
   readonly namesAddress: number;
   private readonly shared: Shared;
   private readonly words: number;
-  /** The arena of names, for callers that read one at an address this list gave. */
-  readonly names: Uint8Array;
+  private namesView: Uint8Array;
   private namesUsed = 0;
   private depth = 0;
   // One triple a level: slot (-1: private), cursor and end in `names`. Shared levels have theirs in the shared words.
@@ -42,7 +48,12 @@ export class WorkList {
     this.batchAddress = lanesAddress + lane * laneBytes;
     this.namesAddress = this.batchAddress + batchBytes;
     this.batch = new Uint8Array(viewOf(this.batchAddress, batchBytes));
-    this.names = new Uint8Array(viewOf(this.namesAddress, namesBytes));
+    this.namesView = new Uint8Array(viewOf(this.namesAddress, firstNamesView));
+  }
+
+  /** The arena of names as far as it is used, for callers that read one at an address this list gave. */
+  get names(): Uint8Array {
+    return this.namesView;
   }
 
   get level(): number {
@@ -113,6 +124,7 @@ export class WorkList {
   /** As addSubdirectory, for a name with its NUL. */
   addName(name: Uint8Array): boolean {
     if (this.namesUsed + name.length > namesBytes) return false;
+    if (this.namesUsed + name.length > this.namesView.length) this.lookFurther(this.namesUsed + name.length);
     this.names.set(name, this.namesUsed);
     this.namesUsed += name.length;
     const level = this.depth - 1;
@@ -145,6 +157,12 @@ export class WorkList {
     return more ? this.namesAddress + cursor : 0;
   }
 
+  private lookFurther(needed: number): void {
+    let length = this.namesView.length;
+    while (length < needed) length *= 2;
+    this.namesView = new Uint8Array(viewOf(this.namesAddress, Math.min(length, namesBytes)));
+  }
+
   private levelWords(level: number): number {
     return this.words + LaneWord.levels + level * LaneWord.levelWords;
   }
@@ -164,11 +182,11 @@ export class Thief {
   private readonly shared: Shared;
   private readonly lanesAddress: number;
   private readonly lane: number;
-  private readonly target: Uint8Array;
-  private readonly victims: (Uint8Array | undefined)[] = [];
+  private readonly target: number;
+  private readonly batches: (Uint8Array | undefined)[] = [];
 
-  /** `target`: 256 bytes and more of native memory for the stolen name. */
-  constructor(shared: Shared, lanesAddress: number, lane: number, target: Uint8Array) {
+  /** `target`: address of 256 bytes and more of native memory for the stolen name. */
+  constructor(shared: Shared, lanesAddress: number, lane: number, target: number) {
     this.shared = shared;
     this.lanesAddress = lanesAddress;
     this.lane = lane;
@@ -217,7 +235,7 @@ export class Thief {
   private stealEntry(victim: number, base: number, stolen: Stolen): boolean {
     const words = this.shared.words;
     const end = words[base + LaneWord.batchEnd] ?? 0;
-    const batch = this.memoryOf(victim);
+    const batch = this.batchOf(victim);
     let cursor = words[base + LaneWord.batchCursor] ?? 0;
     while (cursor < end && isDotOrDotDot(batch, recordName(cursor))) cursor += recordLength(batch, cursor);
     if (cursor >= end) return false;
@@ -228,19 +246,17 @@ export class Thief {
     return true;
   }
 
+  /** Copies the name at an offset of the victim's memory without making it visible to JavaScript. Returns its length. */
   private copyName(victim: number, start: number): number {
-    const memory = this.memoryOf(victim);
-    const length = nameLength(memory, start);
-    this.target.set(memory.subarray(start, start + length + 1));
-    return length;
+    return libc.stpcpy(this.target, this.lanesAddress + victim * laneBytes + start) - this.target;
   }
 
-  private memoryOf(victim: number): Uint8Array {
-    let memory = this.victims[victim];
-    if (memory === undefined) {
-      memory = new Uint8Array(viewOf(this.lanesAddress + victim * laneBytes, laneBytes));
-      this.victims[victim] = memory;
+  private batchOf(victim: number): Uint8Array {
+    let batch = this.batches[victim];
+    if (batch === undefined) {
+      batch = new Uint8Array(viewOf(this.lanesAddress + victim * laneBytes, batchBytes));
+      this.batches[victim] = batch;
     }
-    return memory;
+    return batch;
   }
 }

@@ -77,7 +77,7 @@ function claimAll(shared: Shared, lane: number, inodes: number, failEvery: numbe
 
 function stealAll(shared: Shared, lane: number, lanes: number): ThreadAnswer {
   using memory = new NativeMemory(4096);
-  const thief = new Thief(shared, lanes, lane, memory.bytes);
+  const thief = new Thief(shared, lanes, lane, memory.address);
   const stolen = { slot: -1, type: 0 };
   const names: string[] = [];
   while (Atomics.load(shared.words, Word.done) === 0) {

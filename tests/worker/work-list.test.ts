@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { layout } from "../../src/ffi/layout.ts";
 import { DirentType } from "../../src/ffi/libc.ts";
+import { NativeMemory } from "../../src/ffi/memory.ts";
 import { nameString, recordName, recordType } from "../../src/tree/dirents.ts";
 import { Directory, type DirectoryFields } from "../../src/worker/directory.ts";
 import { batchBytes, sharedLevels, Word } from "../../src/worker/shared.ts";
@@ -48,10 +49,10 @@ function fillBatch(list: WorkList, entries: readonly (readonly [name: string, ty
 }
 
 function thiefOf(lanes: LaneMemory, lane: number): { steal: () => string | null } {
-  const target = new Uint8Array(512);
-  const thief = new Thief(lanes.shared, lanes.lanes, lane, target);
+  const target = new NativeMemory(512);
+  const thief = new Thief(lanes.shared, lanes.lanes, lane, target.address);
   const stolen = { slot: -1, type: 0 };
-  return { steal: () => (thief.steal(stolen) ? `${stolen.slot}:${stolen.type}:${nameString(target, 0)}` : null) };
+  return { steal: () => (thief.steal(stolen) ? `${stolen.slot}:${stolen.type}:${nameString(target.bytes, 0)}` : null) };
 }
 
 test("a thief takes the oldest subdirectory first, then entries, and holds a reference", () => {
@@ -152,6 +153,29 @@ test("names survive any depth, and levels beyond the shared ones stay with their
     else expect(nameString(list.names, name - list.namesAddress)).toBe(`next-${level}`);
     list.pop();
   }
+});
+
+test("the arena of names grows in sight with what is in it", () => {
+  using lanes = laneMemory();
+  const list = new WorkList(lanes.shared, lanes.lanes, 0);
+  list.push(directory(0));
+  const names = Array.from({ length: 2000 }, (_, index) => `${index}`.padEnd(200, "n"));
+  for (let at = 0; at < names.length; at += 100) {
+    list.openBatch(
+      directory(0),
+      fillBatch(
+        list,
+        names.slice(at, at + 100).map((name) => [name, DirentType.DIR]),
+      ),
+    );
+    for (let offset = list.takeEntry(); offset >= 0; offset = list.takeEntry()) expect(list.addSubdirectory(offset)).toBe(true);
+  }
+  expect(list.names.length).toBeGreaterThan(2000 * 201);
+  for (const name of names) {
+    const address = list.takeSubdirectory();
+    expect(nameString(list.names, address - list.namesAddress)).toBe(name);
+  }
+  expect(list.takeSubdirectory()).toBe(0);
 });
 
 test("several threads steal while the owner works: every entry is taken exactly once", async () => {
