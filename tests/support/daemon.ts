@@ -29,10 +29,10 @@ export interface DaemonProcess extends AsyncDisposable {
   log(): Promise<string>;
 }
 
-/** Starts the daemon and resolves when it owns the name, or has ended without. */
-export async function startDaemon(bus: PrivateBus, args: readonly string[] = []): Promise<DaemonProcess> {
+/** Starts the daemon and resolves when it owns the name, or has ended without. `command`: another build of it. */
+export async function startDaemon(bus: PrivateBus, args: readonly string[] = [], command = daemonCommand): Promise<DaemonProcess> {
   const logFile = `${bus.directory}/daemon-${performance.now()}.log`;
-  const child = Bun.spawn([...daemonCommand, ...args], {
+  const child = Bun.spawn([...command, ...args], {
     env: daemonEnvironment(bus),
     stdin: "ignore",
     stdout: "ignore",
