@@ -68,6 +68,8 @@ export type Operation =
 export interface PlanOptions {
   readonly onConflict: ConflictPolicy;
   readonly inPlace: boolean;
+  /** mv: renames, and takes whatever stands there away by renaming over it or, for a backup, aside. */
+  readonly isMv: boolean;
   readonly force: boolean;
   readonly onlyOlder: boolean;
   readonly removeDestination: boolean;
@@ -89,6 +91,7 @@ const upToDate: Operation = { kind: "skip", isUpToDate: true };
 
 /** Decides for one entry whose destination exists. Pure: no file is touched, no clock is read. */
 export function planEntry(facts: PlanFacts, options: PlanOptions): Operation {
+  if (options.isMv) return planForMv(facts, options);
   return options.inPlace ? planForCp(facts, options) : planByName(facts, options);
 }
 
@@ -98,7 +101,28 @@ export function writesThroughLinks(source: EntryFacts, options: PlanOptions): bo
   return options.inPlace && copiesData && options.make === "copy" && !options.removeDestination && options.backup === "none";
 }
 
-/** The service and mv: what counts is the name itself, and nothing is written into. */
+// In the order in which coreutils decides. Prompts and -n hold for directories too, and a backup makes room for anything.
+function planForMv(facts: PlanFacts, options: PlanOptions): Operation {
+  const { source, destination } = facts;
+  const policy = options.onConflict;
+  if (policy !== "skip" && policy !== "fail" && facts.kinship !== undefined) {
+    const { target } = facts;
+    const verdict = sameFileVerdict({ ...facts.kinship, source, seen: destination, destination, target }, options);
+    if (verdict === "refuse") return fail("same-file");
+  }
+  const isAskedOnly = source.type === "directory" && policy === "newer";
+  const settled = isAskedOnly ? null : settledByPolicy(source, destination, options);
+  if (settled !== null) return settled;
+  const isDirectory = destination.type === "directory";
+  const backsUp = options.backup !== "none";
+  if (!isDirectory && facts.isJustMade && options.backup !== "numbered") return fail("just-made");
+  if (!isDirectory && source.type === "directory" && !backsUp) return fail("directory-over-other");
+  if (isDirectory && source.type !== "directory" && !backsUp) return fail("other-over-directory");
+  if (!backsUp) return isDirectory ? merge : replace;
+  return facts.isBackupOfDestination && options.backup !== "numbered" ? fail("backup-onto-source") : { kind: "back-up" };
+}
+
+/** The service: what counts is the name itself, and nothing is written into. */
 function planByName({ source, destination, isBackupOfDestination }: PlanFacts, options: PlanOptions): Operation {
   if (source.identity === destination.identity) return fail("same-file");
   if (source.type === "directory") {
@@ -155,7 +179,7 @@ function settledByPolicy(source: EntryFacts, destination: EntryFacts, options: P
   if (options.onlyOlder && !isNewer(source, destination)) return upToDate;
   switch (options.onConflict) {
     case "fail":
-      return fail(options.inPlace ? "not-replacing" : destination.type === "directory" ? "other-over-directory" : "exists");
+      return fail(options.inPlace || options.isMv ? "not-replacing" : destination.type === "directory" ? "other-over-directory" : "exists");
     case "skip":
       return skip;
     case "rename":

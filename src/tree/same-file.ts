@@ -44,7 +44,9 @@ export function sameFileVerdict(facts: SameFileFacts, options: PlanOptions): Sam
 function betweenLinks({ source, seen, isOneName }: SameFileFacts, options: PlanOptions): SameFileVerdict {
   if (isOneName) return "refuse";
   if (options.backup !== "none") return "differ";
-  return source.identity === seen.identity ? "done" : "differ";
+  if (source.identity !== seen.identity) return "differ";
+  // rename(2) does nothing with two names of one inode.
+  return options.isMv ? "refuse" : "done";
 }
 
 /** `from` and `to`: the two directory entries themselves. */
@@ -56,9 +58,9 @@ function among(facts: SameFileFacts, from: EntryFacts, to: EntryFacts, isSameIno
     if (!isSameInode) return losesSource ? "refuse" : "differ";
     return isOneName ? "refuse" : "differ";
   }
-  if (options.removeDestination) {
+  if (options.removeDestination || options.isMv) {
     if (to.type === "symlink") return "differ";
-    if (isSameInode && to.linkCount > 1 && !isOneName) return "differ";
+    if (isSameInode && to.linkCount > 1 && !isOneName) return options.isMv ? "refuse" : "differ";
   }
   if (from.type !== "symlink" && to.type !== "symlink" && !isSameInode) return "differ";
   if (options.make === "symbolic-link" && to.type === "symlink") return "differ";

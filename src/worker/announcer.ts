@@ -7,17 +7,38 @@ import type { EntryPlace, Reporter } from "./reporter.ts";
 export class Announcer {
   private readonly reporter: Reporter;
   private readonly isDebug: boolean;
+  /** mv says of each step what it is: copied, created, removed, renamed. */
+  private readonly isMove: boolean;
 
-  constructor(reporter: Reporter, options: { readonly debug: boolean }) {
+  constructor(reporter: Reporter, options: { readonly debug: boolean }, operation: "copy" | "move") {
     this.reporter = reporter;
     this.isDebug = options.debug;
+    this.isMove = operation === "move";
   }
 
   /** `'a' -> 'b'`, before it is done; `backup` is the name, without its directory, that the old file will have. */
   copying(place: EntryPlace, backup: string | null): void {
+    this.pair(this.isMove ? "copied " : "", place, backup);
+  }
+
+  renamed(place: EntryPlace, backup: string | null): void {
+    this.pair("renamed ", place, backup);
+  }
+
+  madeDirectory(place: EntryPlace): void {
+    if (this.isMove) this.reporter.line(`created directory ${this.reporter.quote(this.reporter.destinationDisplay(place))}`);
+    else this.pair("", place, null);
+  }
+
+  /** A source that a move has copied and deleted. */
+  removedSource(place: EntryPlace, kind: "directory" | "other"): void {
+    this.reporter.line(`removed ${kind === "directory" ? "directory " : ""}${this.reporter.quote(this.reporter.sourceDisplay(place))}`);
+  }
+
+  private pair(verb: string, place: EntryPlace, backup: string | null): void {
     const { reporter } = this;
     const destination = reporter.destinationDisplay(place);
-    const line = `${reporter.quote(reporter.sourceDisplay(place))} -> ${reporter.quote(destination)}`;
+    const line = `${verb}${reporter.quote(reporter.sourceDisplay(place))} -> ${reporter.quote(destination)}`;
     if (backup === null) {
       reporter.line(line);
       return;

@@ -158,11 +158,11 @@ export class ArgumentCopier {
     if (this.mover !== null && !isDirectory) return this.mayMoveFile(argument, root, isOneName);
     // What is not a directory is looked at when it is placed: before anything is opened for writing, but after -n and -u.
     if (!isDirectory) return true;
-    if (isOneName && this.mover === null) {
+    if (isOneName) {
       this.fail(argument, root, "source", 0, "", "%s and %d are the same file", "same-file");
       return false;
     }
-    if (!isOneName && !this.isInside(root)) return true;
+    if (!this.isInside(root)) return true;
     const what = this.mover === null ? "cannot copy a directory, %s, into itself, %d" : "cannot move %s to a subdirectory of itself, %d";
     this.fail(argument, root, "source", 0, "", what, "into-itself");
     return false;
@@ -170,13 +170,15 @@ export class ArgumentCopier {
 
   private mayMoveFile(argument: number, root: string, isOneName: boolean): boolean {
     const { options } = this.context;
-    this.isSecondName = isOneName && options.onConflict === "overwrite" && !this.isSameName(argument, root);
-    if (isOneName && !this.isSecondName && options.gnu.backup === "none" && options.onConflict !== "rename") {
+    // mv looks when it finds the name taken; and of one file's two names it removes neither.
+    const isMv = options.gnu.names !== null;
+    this.isSecondName = !isMv && isOneName && options.onConflict === "overwrite" && !this.isSameName(argument, root);
+    if (!isMv && isOneName && !this.isSecondName && options.onConflict !== "rename") {
       this.fail(argument, root, "source", 0, "", "%s and %d are the same file", "same-file");
       return false;
     }
     const key = `made ${root}`;
-    if (this.seen.has(key) && options.onConflict === "overwrite") {
+    if (this.seen.has(key) && options.onConflict === "overwrite" && options.gnu.backup !== "numbered") {
       this.fail(argument, root, "destination", 0, "", "will not overwrite just-created %d with %s", "destination-exists");
       return false;
     }
@@ -213,7 +215,8 @@ export class ArgumentCopier {
   private failSlash(argument: number, root: string): void {
     const errno = this.destination.slashErrno;
     if (errno === Errno.ENOENT) {
-      const what = this.context.options.gnu.names === null ? "the destination %d" : "cannot create regular file %d";
+      const cannot = this.mover === null ? "cannot create regular file %d" : "cannot move %s to %d";
+      const what = this.context.options.gnu.names === null ? "the destination %d" : cannot;
       this.fail(argument, root, "destination", Errno.ENOTDIR, "openat", what, "destination-not-directory");
     } else this.fail(argument, root, "destination", errno, "statx", "cannot stat %d", "destination-not-directory");
   }

@@ -33,9 +33,10 @@ export class ConflictResolver {
 
   constructor(context: LaneContext) {
     this.context = context;
-    const { options, preserve } = context;
+    const { options, preserve, request } = context;
     this.options = {
       ...options.gnu,
+      isMv: request.operation === "move" && options.gnu.names !== null,
       onConflict: options.onConflict,
       keepsSymlinks: options.symlinks === "copy",
       keepsHardLinks: preserve.has("hardlinks"),
@@ -68,7 +69,8 @@ export class ConflictResolver {
 
   private plan(entry: Entry, follow: boolean, source: EntryFacts, destination: EntryFacts, target: EntryFacts | null): Operation {
     const { gnu } = this.context.options;
-    const kinship = this.options.inPlace ? this.kinshipOf(entry, follow, source, destination, target) : undefined;
+    const hasKin = this.options.inPlace || this.options.isMv;
+    const kinship = hasKin ? this.kinshipOf(entry, follow, source, destination, target) : undefined;
     const facts: PlanFacts = {
       source,
       destination,

@@ -93,7 +93,7 @@ export class DirectoryCopier {
     if (made < 0 && made !== -Errno.EEXIST) return this.fail(entry, "destination", made, "mkdirat", "cannot create directory %d");
     if (made < 0 && !this.mayJoin(entry)) return null;
     const ownMode = made === 0 ? this.lend(entry) : -1;
-    if (made === 0) this.context.announcer?.copying(entry.place, null);
+    if (made === 0) this.context.announcer?.madeDirectory(entry.place);
     const follows = made < 0 && options.gnu.keepDirectorySymlink;
     const destinationFd = libc.openat(parentFd, entry.name, follows ? openFlags : openFlags | Open.O_NOFOLLOW, 0);
     if (destinationFd < 0) return this.fail(entry, "destination", destinationFd, "openat", "cannot access %d");

@@ -102,7 +102,7 @@ export class LaneContext {
     this.directories = new DirectoryTable(this.shared, setup.lane);
     this.copied = setup.request.operation === "move" ? new CopiedList(this.shared, setup.lane) : null;
     this.hardLinks = new HardLinks(this.shared);
-    this.announcer = this.options.gnu.verbose ? new Announcer(this.reporter, this.options.gnu) : null;
+    this.announcer = this.options.gnu.verbose ? new Announcer(this.reporter, this.options.gnu, this.request.operation) : null;
     this.backups = new BackupKeeper(this);
     this.empty = this.arena.cstring("");
     this.sourceStat = new Stat(this.arena.allocate(layout.statx.size));

@@ -1,7 +1,7 @@
 // A move of one argument: a rename where the filesystem can, else left to the tree copier and the removal afterwards.
 
 import { Errno } from "../errno.ts";
-import { At, libc, Rename } from "../ffi/libc.ts";
+import { At, libc, Mode, Rename } from "../ffi/libc.ts";
 import { serialName } from "../tree/plan.ts";
 import { ConflictResolver, entryType } from "./conflict.ts";
 import type { Entry } from "./entry.ts";
@@ -47,9 +47,24 @@ export class Mover {
         return this.renameSerially(entry);
       case "merge":
         return this.merge(entry);
+      case "back-up":
+        return this.backUp(entry);
       default:
         return this.ended(entry, this.renameTo(entry, entry.name, 0));
     }
+  }
+
+  private backUp(entry: Entry): MoveOutcome {
+    const { backups, reporter } = this.context;
+    backups.prepare(entry);
+    const aside = backups.moveAside(entry);
+    if (aside < 0) {
+      reporter.fail({ place: entry.place, side: "destination", errno: -aside, syscall: "renameat2", what: "cannot backup %d" });
+      return "ended";
+    }
+    const result = this.renameTo(entry, entry.name, Rename.NOREPLACE);
+    if (result < 0) backups.putBack(entry);
+    return this.ended(entry, result, backups.name);
   }
 
   /** mv of one name of a file onto another name of it: rename(2) would do nothing, and the source's name has to go. */
@@ -92,19 +107,27 @@ export class Mover {
     return libc.renameat2(At.AT_FDCWD, entry.sourceName, entry.directory.fields.destinationFd, name, flags);
   }
 
-  private ended(entry: Entry, result: number): MoveOutcome {
+  private ended(entry: Entry, result: number, backup: string | null = null): MoveOutcome {
     const { options, reporter } = this.context;
     if (result === 0) {
       this.context.count(Counter.filesDone, 1);
-      const place = entry.place;
-      if (options.gnu.verbose) {
-        reporter.line(`renamed ${reporter.quote(reporter.sourceDisplay(place))} -> ${reporter.quote(reporter.destinationDisplay(place))}`);
-      }
+      this.context.announcer?.renamed(entry.place, backup);
       return "ended";
     }
-    if (result === -Errno.EXDEV && !options.gnu.noCopy && !options.gnu.exchange) return "copy";
+    if (result === -Errno.EXDEV && !options.gnu.noCopy && !options.gnu.exchange) return this.acrossFilesystems(entry);
     const side = result === -Errno.ENOENT ? "source" : "destination";
     reporter.fail({ place: entry.place, side, errno: -result, syscall: "renameat2", what: "cannot move %s to %d" });
+    return "ended";
+  }
+
+  // rename(2) would replace an empty directory, and so does mv where it has to copy; a full one stays.
+  private acrossFilesystems(entry: Entry): MoveOutcome {
+    const { options, sourceStat, reporter } = this.context;
+    if (options.gnu.names === null || sourceStat.type !== Mode.S_IFDIR || options.onConflict !== "overwrite") return "copy";
+    const removed = libc.unlinkat(entry.directory.fields.destinationFd, entry.name, At.AT_REMOVEDIR);
+    if (removed !== -Errno.ENOTEMPTY && removed !== -Errno.EEXIST) return "copy";
+    const what = "inter-device move failed: %s to %d; unable to remove target";
+    reporter.fail({ place: entry.place, side: "destination", errno: Errno.ENOTEMPTY, syscall: "unlinkat", what });
     return "ended";
   }
 }

@@ -131,11 +131,14 @@ export class SourceRemover {
       if (removed === 0 && this.after.ofDescriptor(fd, this.context.empty) === 0) this.copied.add(this.after);
       libc.close(fd);
     }
-    return removed === 0 ? "removed" : this.left(place, removed, "unlinkat", "cannot remove %s");
+    if (removed < 0) return this.left(place, removed, "unlinkat", "cannot remove %s");
+    this.context.announcer?.removedSource(place, "other");
+    return "removed";
   }
 
   private removeDirectory(parentFd: number, directory: OpenDirectory, top: EntryPlace): void {
     const removed = this.withName(directory.name, (address) => libc.unlinkat(parentFd, address, At.AT_REMOVEDIR));
+    if (removed === 0) this.context.announcer?.removedSource({ ...top, path: directory.path }, "directory");
     if (removed === 0 || removed === -Errno.ENOENT) return;
     // What keeps it was reported by its own name.
     if (removed === -Errno.ENOTEMPTY || removed === -Errno.EEXIST) return;

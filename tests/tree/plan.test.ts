@@ -22,6 +22,7 @@ function facts(type: EntryType, more: Partial<EntryFacts> = {}): EntryFacts {
 const service: PlanOptions = {
   onConflict: "overwrite",
   inPlace: false,
+  isMv: false,
   force: false,
   onlyOlder: false,
   removeDestination: false,
@@ -149,6 +150,35 @@ describe("of cp", () => {
     const through = { target: facts("directory") };
     expect(plan(facts("directory"), facts("symlink"), cpP, through)).toBe("directory-over-other");
     expect(plan(facts("directory"), facts("symlink"), { ...cpP, keepDirectorySymlink: true }, through)).toBe("merge");
+  });
+});
+
+describe("of mv", () => {
+  const mv: PlanOptions = { ...service, isMv: true, keepsSymlinks: true, keepsHardLinks: true };
+  const rows: readonly (readonly [string, EntryType, EntryType, PlanOptions, string])[] = [
+    ["a file over a file", "file", "file", mv, "replace"],
+    ["a link over a link", "symlink", "symlink", mv, "replace"],
+    ["a file over a directory", "file", "directory", mv, "other-over-directory"],
+    ["a directory over a file", "directory", "file", mv, "directory-over-other"],
+    ["a directory over a directory", "directory", "directory", mv, "merge"],
+    ["a directory over a directory with -i", "directory", "directory", { ...mv, onConflict: "ask" }, "ask"],
+    ["a directory over a directory with -u", "directory", "directory", { ...mv, onConflict: "newer" }, "merge"],
+    ["-n", "file", "file", { ...mv, onConflict: "skip" }, "skip"],
+    ["-b", "file", "file", { ...mv, backup: "simple" }, "back-up"],
+    ["-b, a directory over a file", "directory", "file", { ...mv, backup: "simple" }, "back-up"],
+    ["-b, a file over a directory", "file", "directory", { ...mv, backup: "simple" }, "back-up"],
+  ];
+  for (const [name, source, destination, options, wanted] of rows) {
+    test(name, () => expect(plan(facts(source), facts(destination), options)).toBe(wanted));
+  }
+
+  test("two names of one file, and a link and what it leads to, stay", () => {
+    const file = facts("file", { linkCount: 2 });
+    const link = facts("symlink");
+    const one = { kinship: { sourceName: file, sourceTarget: null, isOneName: false } };
+    expect(plan(file, file, mv, one)).toBe("same-file");
+    expect(plan(file, file, { ...mv, backup: "simple" }, one)).toBe("back-up");
+    expect(plan(link, file, mv, { kinship: { sourceName: link, sourceTarget: file, isOneName: false } })).toBe("same-file");
   });
 });
 
