@@ -12,6 +12,8 @@ PREFIX := /usr/local
 DESTDIR :=
 # dbus-daemon reads policies from /usr/share and from /etc, and from nowhere else; polkit reads actions from /usr/share only.
 POLICYDIR := $(if $(filter /usr,$(PREFIX)),/usr/share/dbus-1/system.d,/etc/dbus-1/system.d)
+# zsh keeps a distribution's functions apart from those of programs installed by hand.
+ZSHDIR := $(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -90,10 +92,16 @@ FILES := dist/copyd:$(PREFIX)/bin/copyd:755 \
 	README.md:$(PREFIX)/share/doc/copyd/README.md:644 \
 	CHANGELOG.md:$(PREFIX)/share/doc/copyd/CHANGELOG.md:644 \
 	LICENSE:$(PREFIX)/share/doc/copyd/LICENSE:644 \
-	$(foreach page,$(wildcard man/*.1 man/*.5 man/*.8),$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)):644) \
-	$(foreach file,$(wildcard completions/copyd.bash),$(file):$(PREFIX)/share/bash-completion/completions/copyd:644) \
-	$(foreach file,$(wildcard completions/_copyd),$(file):$(PREFIX)/share/zsh/site-functions/_copyd:644) \
-	$(foreach file,$(wildcard completions/copyd.fish),$(file):$(PREFIX)/share/fish/vendor_completions.d/copyd.fish:644)
+	SECURITY.md:$(PREFIX)/share/doc/copyd/SECURITY.md:644 \
+	docs/org.copyd.Copyd1.md:$(PREFIX)/share/doc/copyd/org.copyd.Copyd1.md:644 \
+	docs/copyd.toml:$(PREFIX)/share/doc/copyd/copyd.toml:644 \
+	man/copyd.1:$(PREFIX)/share/man/man1/copyd.1:644 \
+	man/copyd.conf.5:$(PREFIX)/share/man/man5/copyd.conf.5:644 \
+	man/org.copyd.Copyd1.5:$(PREFIX)/share/man/man5/org.copyd.Copyd1.5:644 \
+	man/copyd.8:$(PREFIX)/share/man/man8/copyd.8:644 \
+	completions/copyd.bash:$(PREFIX)/share/bash-completion/completions/copyd:644 \
+	completions/_copyd:$(PREFIX)/share/zsh/$(ZSHDIR)/_copyd:644 \
+	completions/copyd.fish:$(PREFIX)/share/fish/vendor_completions.d/copyd.fish:644
 
 .PHONY: install
 install: dist/copyd ## Install the binary, the bus's files, the units and the documents

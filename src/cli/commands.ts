@@ -20,6 +20,11 @@ const commands: Readonly<Record<string, () => Promise<NamedCommand>>> = {
   doctor: async () => (await import("./doctor-command.ts")).doctorCommand,
 };
 
+/** All of them, in the order in which people look for them. */
+export function namedCommands(): Promise<readonly NamedCommand[]> {
+  return Promise.all(Object.values(commands).map((load) => load()));
+}
+
 /** Runs a command by its name; the exit status. */
 export async function runNamedCommand(name: string, rawArgs: readonly string[]): Promise<number> {
   const load = Object.hasOwn(commands, name) ? commands[name] : undefined;

@@ -15,7 +15,12 @@ ${table(ownOptions)}
 ${program === "cp" ? cpNotes : ""}${notes(program)}`;
 }
 
-type Rows = readonly (readonly [option: string, meaning: string])[];
+/** Its options and what they mean, for the manual page and the completions: the program's own, then those that only copyd has. */
+export function copyHelpRows(program: Program): { readonly options: Rows; readonly own: Rows } {
+  return { options: program === "cp" ? cpOptions : mvOptions, own: ownOptions };
+}
+
+export type Rows = readonly (readonly [option: string, meaning: string])[];
 
 /** Options in one column, meanings wrapped by hand in the other. */
 function table(rows: Rows): string {

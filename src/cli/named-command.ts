@@ -4,6 +4,10 @@ import { stripVTControlCharacters } from "node:util";
 import { type ArgsDef, defineCommand, type ParsedArgs, renderUsage, runCommand } from "citty";
 
 export interface NamedCommand {
+  readonly name: string;
+  readonly description: string;
+  /** As citty takes them; the manual page and the completions are made from these. */
+  readonly args: ArgsDef;
   /** As they are typed: "--all", "-a". */
   readonly options: ReadonlySet<string>;
   readonly usage: () => Promise<string>;
@@ -19,6 +23,9 @@ export function named<const Args extends ArgsDef>(
 ): NamedCommand {
   const command = defineCommand({ meta: { name, description }, args, run: (context) => run(context.args) });
   return {
+    name,
+    description,
+    args,
     options: optionsOf(args),
     // citty colours it whoever reads it.
     usage: async () => {

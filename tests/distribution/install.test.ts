@@ -24,6 +24,7 @@ test("with PREFIX=/usr, as for a package, everything lies where the system looks
     "usr/bin/copyd",
     "usr/lib/systemd/system/copyd.service",
     "usr/lib/systemd/user/copyd.service",
+    "usr/share/bash-completion/completions/copyd",
     "usr/share/dbus-1/interfaces/org.copyd.Copyd1.xml",
     "usr/share/dbus-1/services/org.copyd.Copyd1.service",
     "usr/share/dbus-1/system-services/org.copyd.Copyd1.service",
@@ -31,7 +32,16 @@ test("with PREFIX=/usr, as for a package, everything lies where the system looks
     "usr/share/doc/copyd/CHANGELOG.md",
     "usr/share/doc/copyd/LICENSE",
     "usr/share/doc/copyd/README.md",
+    "usr/share/doc/copyd/SECURITY.md",
+    "usr/share/doc/copyd/copyd.toml",
+    "usr/share/doc/copyd/org.copyd.Copyd1.md",
+    "usr/share/fish/vendor_completions.d/copyd.fish",
+    "usr/share/man/man1/copyd.1",
+    "usr/share/man/man5/copyd.conf.5",
+    "usr/share/man/man5/org.copyd.Copyd1.5",
+    "usr/share/man/man8/copyd.8",
     "usr/share/polkit-1/actions/org.copyd.policy",
+    "usr/share/zsh/vendor-completions/_copyd",
   ]);
   expect((statSync(join(root, "usr/bin/copyd")).mode & 0o7777).toString(8)).toBe("755");
   expect((await runChecked([join(root, "usr/bin/copyd"), "--version"])).stdout).toStartWith("copyd ");

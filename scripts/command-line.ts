@@ -1,0 +1,120 @@
+// The command line as data, from the tables that parse it: what the manual page and the completions are made from.
+
+import { namedCommands } from "../src/cli/commands.ts";
+import { copyHelpRows } from "../src/cli/copy-help.ts";
+import * as tables from "../src/cli/copy-tables.ts";
+import type { ArgumentKind } from "../src/cli/getopt.ts";
+import type { NamedCommand } from "../src/cli/named-command.ts";
+import { logLevels } from "../src/log.ts";
+
+export interface CommandOption {
+  /** As typed, without arguments: "-a", "--archive"; at least one. */
+  readonly spellings: readonly string[];
+  readonly argument: ArgumentKind;
+  /** What stands for the argument in texts; "" where there is none. */
+  readonly placeholder: string;
+  /** What the argument can be: words, or where to look for it. */
+  readonly values: readonly string[] | "file" | "directory" | "anything";
+  readonly about: string;
+}
+
+export interface Command {
+  readonly name: string;
+  readonly about: string;
+  readonly options: readonly CommandOption[];
+  /** What its operands are. */
+  readonly operands: "files" | "jobs" | "nothing" | readonly string[];
+  /** As in a synopsis. */
+  readonly usage: string;
+}
+
+const words: Readonly<Record<string, readonly string[]>> = {
+  "--backup": tables.backupWords.map(([word]) => word),
+  "--update": tables.updateWords.map(([word]) => word),
+  "--sparse": tables.sparseWords.map(([word]) => word),
+  "--reflink": tables.reflinkWords.map(([word]) => word),
+  "--preserve": tables.preserveWords.map(([word]) => word),
+  "--no-preserve": tables.preserveWords.map(([word]) => word),
+  "--progress": tables.progressWords.map(([word]) => word),
+  "--verify": tables.verifyWords.map(([word]) => word),
+  "--durability": tables.durabilityWords.map(([word]) => word),
+  "--cache": tables.cacheWords.map(([word]) => word),
+  "--engine": tables.engineWords.map(([word]) => word),
+};
+
+/** Every command, cp and mv first. */
+export async function commandLine(): Promise<readonly Command[]> {
+  return [
+    copyCommand("cp", "Copy, with everything that GNU cp takes"),
+    copyCommand("mv", "Move, with everything that GNU mv takes"),
+    ...(await namedCommands()).map(fromCitty),
+    daemon,
+  ];
+}
+
+/** What the rows of the help say; a test compares it with the table that parses. */
+function copyCommand(name: "cp" | "mv", about: string): Command {
+  const { options, own } = copyHelpRows(name);
+  return {
+    name,
+    about,
+    operands: "files",
+    usage: `[OPTION]... SOURCE... DESTINATION`,
+    options: [...options, ...own].flatMap(([typed, meaning]) => fromRow(typed, meaning)),
+  };
+}
+
+function fromRow(typed: string, meaning: string): CommandOption[] {
+  const about = meaning.replaceAll("\n", " ");
+  // Two options that share a row, not two spellings of one.
+  if (typed === "--help, --version")
+    return ["--help", "--version"].map((spelling) =>
+      option([spelling], "none", "", spelling === "--help" ? "say what it takes" : "say the version"),
+    );
+  const argument = /(\[?)=([^\],]+)\]?$/.exec(typed);
+  const kind = argument === null ? "none" : argument[1] === "[" ? "optional" : "required";
+  const spellings = typed.replace(/\[?=.*$/, "").split(", ");
+  return [option(spellings, kind, argument?.[2] ?? "", about)];
+}
+
+function option(spellings: readonly string[], argument: ArgumentKind, placeholder: string, about: string): CommandOption {
+  const listed = spellings.map((spelling) => words[spelling]).find((list) => list !== undefined);
+  const values =
+    listed ?? (placeholder === "DIR" || placeholder === "DIRECTORY" ? "directory" : placeholder === "FILE" ? "file" : "anything");
+  return { spellings, argument, placeholder, values, about };
+}
+
+function fromCitty({ name, description, args }: NamedCommand): Command {
+  const options: CommandOption[] = [];
+  let operands: Command["operands"] = "nothing";
+  let usage = "[OPTION]...";
+  for (const [key, definition] of Object.entries(args)) {
+    const about = definition.description ?? "";
+    const hint = "valueHint" in definition ? (definition.valueHint ?? "") : "";
+    if (definition.type === "positional") {
+      usage += definition.required === false ? ` [${hint}]` : ` ${hint}`;
+      operands = hint.startsWith("JOB") ? "jobs" : hint.startsWith("PATH") ? "files" : hint.split("|");
+      continue;
+    }
+    const alias = "alias" in definition ? definition.alias : undefined;
+    const letters = (typeof alias === "string" ? [alias] : [...(alias ?? [])]).map((letter) => `-${letter}`);
+    options.push(option([...letters, `--${key}`], definition.type === "boolean" ? "none" : "required", hint, about));
+  }
+  options.push(option(["--help"], "none", "", "Say what it takes"));
+  return { name, about: description, options, operands, usage };
+}
+
+/** src/config.ts parses these; a test compares. */
+const daemon: Command = {
+  name: "daemon",
+  about: "The service; systemd or D-Bus start it",
+  operands: "nothing",
+  usage: "[OPTION]...",
+  options: [
+    option(["--session"], "none", "", "Serve the user's session bus, with the user's own rights"),
+    option(["--config"], "required", "FILE", "Settings in TOML instead of /etc/copyd/copyd.toml"),
+    { ...option(["--log-level"], "required", "LEVEL", "What is logged: this level and those before it"), values: [...logLevels] },
+    option(["--set"], "required", "SECTION.KEY=VALUE", "One setting, as jobs.max-running=2"),
+    option(["--help"], "none", "", "Say what it takes"),
+  ],
+};
