@@ -1,12 +1,15 @@
 // How many lanes a job gets: two where there is more than one core, and more while the lanes wait for the medium instead of working.
 //
 // A pure function of measurements, ten times a second. Creating files is the kernel's work, so lanes beyond the cores only contend,
-// unless they sleep: behind a slow or cold source each sleeping lane is one more request in flight.
+// unless they sleep: behind a slow or cold source each sleeping lane is one more request in flight. A lane that waits for a
+// processor which somebody else uses sleeps not: the kernel's count of preemptions tells the two apart.
 
 /** One lane costs about 5 MB; with eight the whole job stays under 100 MB. */
 const mostLanes = 8;
 /** Lanes that use less than this share of their time wait rather than work. */
 const waitingShare = 0.5;
+/** Involuntary context switches a second and lane beyond which the processors are busy with others, and a lane waits for those. */
+const crowdedSwitches = 25;
 /** Measurements before another decision: half a second. */
 const settleTicks = 5;
 /** A doubling that brings less than this was not worth it, and is the last. */
@@ -17,6 +20,8 @@ export interface LaneMeasurement {
   readonly seconds: number;
   /** Processor seconds that the whole worker used in that time. */
   readonly busySeconds: number;
+  /** How often a thread of the worker was made to leave its processor (getrusage(2), ru_nivcsw) in that time. */
+  readonly preemptions: number;
   /** Files and directories finished in that time. */
   readonly entries: number;
   readonly bytes: number;
@@ -30,6 +35,7 @@ export class LaneCount {
   private ticks = 0;
   private seconds = 0;
   private busySeconds = 0;
+  private preemptions = 0;
   private work = 0;
   private workRateBefore = 0;
   private isSettled = false;
@@ -58,13 +64,16 @@ export class LaneCount {
     this.ticks++;
     this.seconds += measured.seconds;
     this.busySeconds += measured.busySeconds;
+    this.preemptions += measured.preemptions;
     // An entry is worth about what 64 KiB are.
     this.work += measured.entries + measured.bytes / 65536;
     if (this.ticks < settleTicks || this.seconds <= 0) return lanes;
     const share = this.busySeconds / (this.seconds * lanes);
     const rate = this.work / this.seconds;
+    const isCrowded = this.preemptions / (this.seconds * lanes) > crowdedSwitches;
     const grew = this.workRateBefore === 0 || rate > this.workRateBefore * worthwhileGain;
     this.reset();
+    if (isCrowded) return lanes;
     if (!grew || lanes >= mostLanes) this.isSettled = true;
     if (this.isSettled || share > waitingShare || rate === 0) return lanes;
     this.workRateBefore = rate;
@@ -77,6 +86,7 @@ export class LaneCount {
     this.ticks = 0;
     this.seconds = 0;
     this.busySeconds = 0;
+    this.preemptions = 0;
     this.work = 0;
   }
 }

@@ -93,7 +93,7 @@ class RunningJob {
   private readonly reasons = new Set<string>();
   private readonly laneCount: LaneCount;
   private readonly verifies: boolean;
-  private measured = { now: performance.now(), busy: 0, entries: 0, bytes: 0 };
+  private measured = { now: performance.now(), busy: 0, preemptions: 0, entries: 0, bytes: 0 };
   private currentFile = "";
   private lanesDone = 0;
   private turn = 0;
@@ -166,16 +166,18 @@ class RunningJob {
   private adaptLanes(): void {
     const { shared } = this.lanes;
     const now = performance.now();
-    const usage = process.cpuUsage();
-    const busy = (usage.user + usage.system) / 1e6;
+    const usage = process.resourceUsage();
+    const busy = (usage.userCPUTime + usage.systemCPUTime) / 1e6;
+    const preemptions = usage.involuntaryContextSwitches;
     const entries = shared.total(Counter.filesDone) + shared.total(Counter.directoriesDone);
     const bytes = shared.total(Counter.bytesDone);
     const before = this.measured;
-    this.measured = { now, busy, entries, bytes };
+    this.measured = { now, busy, preemptions, entries, bytes };
     if (this.lanesDone > 0 || Atomics.load(shared.words, Word.phase) !== phases.indexOf("copying")) return;
     const measurement = {
       seconds: (now - before.now) / 1000,
       busySeconds: busy - before.busy,
+      preemptions: preemptions - before.preemptions,
       entries: entries - before.entries,
       bytes: bytes - before.bytes,
     };

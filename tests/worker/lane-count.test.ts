@@ -7,7 +7,7 @@ import { LaneCount } from "../../src/worker/lane-count.ts";
 function second(count: LaneCount, lanes: number, busyShare: number, entries: number): number {
   let now = lanes;
   for (let tick = 0; tick < 10; tick++) {
-    now = count.next(now, { seconds: 0.1, busySeconds: 0.1 * busyShare * now, entries: entries / 10, bytes: 0 });
+    now = count.next(now, { seconds: 0.1, busySeconds: 0.1 * busyShare * now, preemptions: 0, entries: entries / 10, bytes: 0 });
   }
   return now;
 }
@@ -21,10 +21,12 @@ test("lanes that work all the time stay as many as they are", () => {
 test("lanes that wait for a slow source become more, while that helps", () => {
   const count = new LaneCount(0, false, 2);
   let lanes = count.first();
-  lanes = count.next(lanes, { seconds: 0.5, busySeconds: 0.02, entries: 100, bytes: 0 });
-  for (let tick = 0; tick < 4; tick++) lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, entries: 20, bytes: 0 });
+  lanes = count.next(lanes, { seconds: 0.5, busySeconds: 0.02, preemptions: 0, entries: 100, bytes: 0 });
+  for (let tick = 0; tick < 4; tick++)
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, preemptions: 0, entries: 20, bytes: 0 });
   expect(lanes).toBe(4);
-  for (let tick = 0; tick < 5; tick++) lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.02, entries: 45, bytes: 0 });
+  for (let tick = 0; tick < 5; tick++)
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.02, preemptions: 0, entries: 45, bytes: 0 });
   expect(lanes).toBe(8);
   expect(count.reason).toContain("8 lanes");
   expect(second(count, lanes, 0.1, 900)).toBe(8);
@@ -33,9 +35,19 @@ test("lanes that wait for a slow source become more, while that helps", () => {
 test("a doubling that brings nothing is the last", () => {
   const count = new LaneCount(0, false, 2);
   let lanes = count.first();
-  for (let tick = 0; tick < 5; tick++) lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, entries: 20, bytes: 0 });
+  for (let tick = 0; tick < 5; tick++)
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, preemptions: 0, entries: 20, bytes: 0 });
   expect(lanes).toBe(4);
   expect(second(count, lanes, 0.1, 200)).toBe(4);
+});
+
+test("lanes that wait for a processor that others use stay as many as they are", () => {
+  const count = new LaneCount(0, false, 2);
+  let lanes = count.first();
+  for (let tick = 0; tick < 20; tick++) {
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.05, preemptions: 30, entries: 500, bytes: 0 });
+  }
+  expect(lanes).toBe(2);
 });
 
 test("nothing done is no reason for more lanes: a paused job, a dead device", () => {
