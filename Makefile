@@ -73,11 +73,13 @@ generate: ## Write the generated files anew
 	@for script in scripts/generate-*.ts; do $(BUN) "$$script" || exit 1; done
 
 .PHONY: bench
-bench: build ## Side by side with cp and whatever else is installed
-	@$(BUN) bench/run.ts
+bench: build ## Side by side with cp and whatever else is installed; QUICK=1: three minutes; ARGS=...: see bench/README.md
+	@sh scripts/bootstrap.sh test
+	@$(BUN) bench/run.ts $(if $(QUICK),--quick,$(if $(ARGS),,--service)) $(ARGS)
 
 .PHONY: bench-check
-bench-check: build ## Fail where copyd became slower than its stored ratio to cp
+bench-check: ## Fail where the newest result misses a floor by more than the noise
+	@sh scripts/bootstrap.sh start
 	@$(BUN) bench/run.ts --check
 
 # What is installed where, as source:destination:mode. uninstall removes exactly these.

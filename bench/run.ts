@@ -1,161 +1,140 @@
-// Side by side with cp and rsync on fresh filesystems: copyd's time against theirs, as medians of ratios within each round.
+// The benchmarks: copyd beside cp and whoever else there is, cell by cell of the matrix, on fresh filesystems.
 //
-//   bun bench/run.ts [--filesystems=ext4,xfs,btrfs,tmpfs] [--files=20000] [--megabytes=512] [--rounds=3] [--save] [--check]
+//   make bench [QUICK=1] [ARGS='--only ext4/small,tmpfs/flat --runs 3 --rival "cpz=cpz -r {src} {dst}"']
 //
-// Needs root, for the filesystems, and dist/copyd (make bench builds it). --save writes bench/results/DATE.json and makes it the
-// baseline; --check fails where copyd's ratio to cp fell below 0.85 of the baseline's.
+// Needs root, for the filesystems, and a machine with nothing else to do. bench/README.md says how to read it.
 
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, totalmem } from "node:os";
-import { join } from "node:path";
-import { parseArgs } from "node:util";
-import { type FilesystemKind, filesystemKinds, mountFilesystem, whyNoFilesystem } from "../tests/support/filesystems.ts";
-import { havePrograms, runChecked } from "../tests/support/process.ts";
-import { contentOf } from "../tests/support/tree.ts";
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { unlessRoot } from "../tests/support/skip.ts";
+import { temporaryDirectory } from "../tests/support/temporary.ts";
+import { runCell } from "./cell-run.ts";
+import { type Cell, toolsOf } from "./cells.ts";
+import { checkResult } from "./check.ts";
+import { loadNow, machineFacts, versionFacts } from "./machine.ts";
+import { type BenchOptions, parseOptions, usage } from "./options.ts";
+import { type Ground, imageBytesFor, openPlace, whyNotHere } from "./places.ts";
+import { floorLines, markdownReport, textTable } from "./report.ts";
+import { type BenchResult, newestResult, writeResult } from "./result-file.ts";
+import { type BenchService, startBenchService } from "./service.ts";
+import { whyNotBuilt } from "./unbuilt.ts";
 
-const root = join(import.meta.dir, "..");
-const copyd = join(root, "dist/copyd");
-const baselinePath = join(import.meta.dir, "baseline.json");
-/** A ratio this much below the baseline's is a regression; less is the machine's noise. */
-const tolerance = 0.85;
-
-const { values } = parseArgs({
-  options: {
-    filesystems: { type: "string", default: filesystemKinds.join(",") },
-    files: { type: "string", default: "20000" },
-    megabytes: { type: "string", default: "512" },
-    rounds: { type: "string", default: "3" },
-    save: { type: "boolean", default: false },
-    check: { type: "boolean", default: false },
-  },
-});
-
-interface Tool {
-  readonly name: string;
-  readonly command: (source: string, destination: string) => readonly string[];
-}
-
-const tools: readonly Tool[] = [
-  { name: "copyd", command: (source, destination) => [copyd, "cp", "-a", "--local", source, destination] },
-  { name: "cp", command: (source, destination) => ["cp", "-a", source, destination] },
-  ...(havePrograms("rsync") ? [{ name: "rsync", command: (from: string, to: string) => ["rsync", "-aHAX", `${from}/`, to] }] : []),
-];
-
-interface Workload {
-  readonly name: string;
-  readonly make: (path: string) => void;
-}
-
-const fileCount = Number(values.files);
-const bigBytes = Number(values.megabytes) * 1024 * 1024;
-const workloads: readonly Workload[] = [
-  { name: `${fileCount} files of 0.5 to 60 kB`, make: makeTree },
-  { name: `one file of ${values.megabytes} MiB`, make: (path) => writeFileSync(`${path}/big`, contentOf(1, bigBytes)) },
-];
-
-function makeTree(path: string): void {
-  for (let index = 0; index < fileCount; index++) {
-    const directory = `${path}/${index % 10}/${Math.floor(index / 10) % 20}`;
-    if (index < 200) mkdirSync(directory, { recursive: true });
-    // Sizes as in source trees: most small, the mean about 12 kB.
-    const sizeBytes = 500 + Math.floor(59_500 * ((index * 7919) % 1000) ** 3 * 1e-9);
-    writeFileSync(`${directory}/file-${index}`, contentOf(index, sizeBytes));
+async function main(argv: readonly string[]): Promise<number> {
+  let options: BenchOptions;
+  try {
+    options = parseOptions(argv);
+  } catch (error) {
+    process.stderr.write(`bench: ${error instanceof Error ? error.message : error}\n${usage}`);
+    return 2;
   }
+  if (options.help) process.stdout.write(usage);
+  else if (options.list) for (const { id, workload } of options.cells) console.log(`${id.padEnd(18)} ${workload.title}`);
+  else if (options.check) return check(options.results);
+  else if (unlessRoot() === null && process.env[namespaceVariable] === undefined) return await inOwnNamespace(argv);
+  else return await bench({ ...options, copyd: resolve(options.copyd) });
+  return 0;
 }
 
-interface Result {
-  readonly filesystem: FilesystemKind;
-  readonly workload: string;
-  /** Median seconds by tool. */
-  readonly seconds: Readonly<Record<string, number>>;
-  /** Median over the rounds of (that tool's seconds / copyd's): above 1, copyd is faster. */
-  readonly ratios: Readonly<Record<string, number>>;
+const namespaceVariable = "COPYD_BENCH_NAMESPACE";
+
+/**
+ * Runs us again where nobody sees our mounts: a container that somebody starts meanwhile would take a copy of each along and keep
+ * the filesystem in use that is to be made anew. They also go when we do, whatever ends us.
+ */
+async function inOwnNamespace(argv: readonly string[]): Promise<number> {
+  const command = ["unshare", "--mount", "--propagation", "private", process.execPath, import.meta.filename, ...argv];
+  const child = Bun.spawn(command, { stdio: ["inherit", "inherit", "inherit"], env: { ...process.env, [namespaceVariable]: "1" } });
+  const pass = (signal: NodeJS.Signals): void => void process.on(signal, () => child.kill(signal));
+  pass("SIGINT");
+  pass("SIGTERM");
+  return await child.exited;
 }
 
-async function measure(kind: FilesystemKind, workload: Workload, rounds: number): Promise<Result> {
-  const times = new Map(tools.map(({ name }) => [name, [] as number[]]));
-  for (let round = 0; round < rounds; round++) {
-    // Fresh each round, and the order rotates: ext4 searches for inodes freed a moment ago, and the first to run warms the memory.
-    await using filesystem = await mountFilesystem(kind, { sizeBytes: Math.max(4 * 1024 ** 3, 6 * bigBytes) });
-    const source = `${filesystem.path}/source`;
-    mkdirSync(source);
-    workload.make(source);
-    await runChecked(["sync", "-f", filesystem.path]);
-    await runChecked(["sh", "-c", `find ${source} -type f -exec cat {} + | wc -c`]);
-    for (let turn = 0; turn < tools.length; turn++) {
-      const tool = tools[(turn + round) % tools.length];
-      if (tool === undefined) continue;
-      const start = performance.now();
-      await runChecked(tool.command(source, `${filesystem.path}/${tool.name}`), { timeoutMs: 600_000 });
-      times.get(tool.name)?.push((performance.now() - start) / 1000);
-      await runChecked(["sync", "-f", filesystem.path]);
-    }
+async function bench(options: BenchOptions): Promise<number> {
+  const reason = unlessRoot() ?? (existsSync(options.copyd) ? null : `${options.copyd} is not there: make build`);
+  if (reason !== null) {
+    process.stderr.write(`bench: ${reason}\n`);
+    return 2;
   }
-  const own = times.get("copyd") ?? [];
-  const seconds: Record<string, number> = {};
-  const ratios: Record<string, number> = {};
-  for (const [name, list] of times) {
-    seconds[name] = rounded(median(list));
-    if (name !== "copyd") ratios[name] = rounded(median(list.map((time, round) => time / (own[round] ?? Number.NaN))));
-  }
-  return { filesystem: kind, workload: workload.name, seconds, ratios };
-}
-
-function median(list: readonly number[]): number {
-  const sorted = [...list].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
-}
-
-function rounded(value: number): number {
-  return Math.round(value * 1000) / 1000;
-}
-
-/** The results that fell behind the baseline, as sentences. */
-function regressions(results: readonly Result[]): string[] {
-  if (!existsSync(baselinePath)) return [`there is no baseline: run \`bun bench/run.ts --save\` first (${baselinePath})`];
-  const baseline: readonly Result[] = JSON.parse(readFileSync(baselinePath, "utf8")).results;
-  return results.flatMap(({ filesystem, workload, ratios }) => {
-    const before = baseline.find((result) => result.filesystem === filesystem && result.workload === workload)?.ratios.cp;
-    const now = ratios.cp ?? 0;
-    if (before === undefined || now >= before * tolerance) return [];
-    return [`${filesystem}, ${workload}: ${now} times cp, it was ${before}`];
-  });
-}
-
-function save(results: readonly Result[]): void {
-  const date = new Date().toISOString().slice(0, 10);
-  const machine = { processors: cpus().length, model: cpus()[0]?.model ?? "", memoryBytes: totalmem() };
-  const report = {
-    date,
-    machine,
-    kernel: readFileSync("/proc/version", "utf8").split(" ")[2] ?? "",
-    rounds: Number(values.rounds),
-    results,
+  const start = performance.now();
+  const before = loadNow();
+  if (before > 0.5) console.log(`The load is ${before.toFixed(1)}: somebody else is at work here, and the numbers will show it.`);
+  await using directory = await temporaryDirectory(existsSync("/dev/shm") ? "/dev/shm" : undefined);
+  await using service = options.service ? await startBenchService(options.copyd) : null;
+  const ground: Ground = { directory: directory.path, disk: options.disk, imageBytes: imageBytesFor(options.cells) };
+  const measured = await runCells(options, ground, service, start);
+  const result: BenchResult = {
+    format: 1,
+    date: new Date().toISOString(),
+    label: options.label,
+    ...machineFacts(),
+    versions: await versionFacts(
+      options.copyd,
+      options.cells.flatMap((cell) => toolsOf(cell, options)),
+    ),
+    runs: options.runs,
+    load: { before, after: loadNow() },
+    ...measured,
   };
-  const text = `${JSON.stringify(report, null, 2)}\n`;
-  mkdirSync(join(import.meta.dir, "results"), { recursive: true });
-  writeFileSync(join(import.meta.dir, "results", `${date}.json`), text);
-  writeFileSync(baselinePath, text);
+  const path = writeResult(options.results, result, markdownReport(result));
+  console.log(`\n${textTable(result)}\n\n${floorLines(result).join("\n")}`);
+  for (const { cell, reason: why } of result.skipped) console.log(`not measured: ${cell}: ${why}`);
+  console.log(`\n${Math.round((performance.now() - start) / 1000)} s; written to ${path}.md and .json`);
+  return result.cells.some(({ failures }) => failures.length > 0) ? 1 : 0;
 }
 
-const results: Result[] = [];
-for (const name of values.filesystems.split(",")) {
-  const kind = filesystemKinds.find((known) => known === name);
-  const reason = kind === undefined ? `there is no filesystem ${name} here: ${filesystemKinds.join(", ")}` : whyNoFilesystem(kind);
-  if (kind === undefined || reason !== null) {
-    console.log(`${name}: left out: ${reason}`);
-    continue;
+async function runCells(
+  options: BenchOptions,
+  ground: Ground,
+  service: BenchService | null,
+  startMs: number,
+): Promise<Pick<BenchResult, "cells" | "skipped">> {
+  const cells: BenchResult["cells"] = [];
+  const skipped: BenchResult["skipped"] = [];
+  const endMs = options.deadlineSeconds === null ? Number.POSITIVE_INFINITY : startMs + options.deadlineSeconds * 1000;
+  for (const [index, cell] of options.cells.entries()) {
+    const reason = performance.now() > endMs ? "no time was left" : (whyNotHere(cell, ground) ?? (await whyNotBuilt(cell, options.copyd)));
+    if (reason !== null) {
+      console.log(`${cell.id}: left out: ${reason}`);
+      skipped.push({ cell: cell.id, reason });
+      continue;
+    }
+    // What time is left is shared out evenly; a cell that needs less leaves it to the rest.
+    const deadlineMs = performance.now() + (endMs - performance.now()) / (options.cells.length - index);
+    cells.push(await measureCell(options, cell, ground, service, deadlineMs));
   }
-  for (const workload of workloads) {
-    const result = await measure(kind, workload, Number(values.rounds));
-    results.push(result);
-    const others = Object.entries(result.ratios).map(([tool, ratio]) => `${ratio.toFixed(2)} times ${tool} (${result.seconds[tool]} s)`);
-    console.log(`${kind}, ${workload.name}: copyd ${result.seconds.copyd} s, ${others.join(", ")}`);
+  return { cells, skipped };
+}
+
+async function measureCell(
+  options: BenchOptions,
+  cell: Cell,
+  ground: Ground,
+  service: BenchService | null,
+  deadlineMs: number,
+): Promise<BenchResult["cells"][number]> {
+  const { runs, copyd } = options;
+  await using place = await openPlace(cell.place, ground);
+  return await runCell({ cell, place, tools: toolsOf(cell, options), runs, copyd, service, deadlineMs, say: (line) => console.log(line) });
+}
+
+/** `make bench-check`: 0 where no floor is missed by more than the noise. */
+function check(directory: string): number {
+  const newest = newestResult(directory);
+  if (newest === null) {
+    process.stderr.write(`bench: there is no result in ${directory}: make bench\n`);
+    return 1;
   }
+  const { name, result } = newest;
+  const checks = checkResult(result);
+  console.log(`${name}, commit ${result.versions.commit ?? "unknown"}:`);
+  for (const line of floorLines(result)) console.log(`  ${line}`);
+  const absent = checks.filter(({ verdict }) => verdict === "not-measured");
+  for (const { cell, words } of absent) console.log(`  not measured: ${cell}: ${words}`);
+  const missed = checks.filter(({ verdict }) => verdict === "missed").length;
+  const measured = checks.length - absent.length - missed;
+  console.log(`${measured} reached, ${missed} missed, ${absent.length} not measured`);
+  return missed > 0 || measured === 0 ? 1 : 0;
 }
-if (values.save) save(results);
-if (values.check) {
-  const problems = regressions(results);
-  for (const problem of problems) console.error(`slower: ${problem}`);
-  if (problems.length > 0) process.exitCode = 1;
-}
+
+process.exitCode = await main(process.argv.slice(2));

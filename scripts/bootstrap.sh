@@ -84,7 +84,8 @@ start_packages="liburing2:/usr/lib*/*/liburing.so.2 dbus:dbus-daemon"
 test_packages="systemd-container:systemd-nspawn e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs acl:setfacl
   attr:setfattr libcap2-bin:setcap rsync:rsync strace:strace liburing-dev:/usr/include/liburing.h gcc:gcc
   libc6-dev:/usr/include/stdio.h libglib2.0-bin:gdbus python3-dbus:/usr/lib/python3/dist-packages/dbus/__init__.py
-  python3-gi:/usr/lib/python3/dist-packages/gi/__init__.py polkitd:pkaction libxml2-utils:xmllint groff-base:groff man-db:man"
+  python3-gi:/usr/lib/python3/dist-packages/gi/__init__.py polkitd:pkaction libxml2-utils:xmllint groff-base:groff man-db:man
+  fuse3:fusermount3 libfuse3-dev:/usr/include/fuse3/fuse.h"
 
 is_there() {
   case $1 in

@@ -2,7 +2,9 @@
 
 import { existsSync } from "node:fs";
 import { CopyError } from "../errors.ts";
+import type { JobRequest } from "../request.ts";
 import type { Settings } from "./copy-settings.ts";
+import { writeText } from "./output.ts";
 import type { Runner } from "./runner.ts";
 
 /** The service may have to be started first; a user who could have copied a file meanwhile should not wait longer for it. */
@@ -34,9 +36,17 @@ const systemOrEmbedded: Runner = async (request, listener, options) => {
     // Not installed, not allowed, another mount namespace, too many sources for one call: whatever keeps the service from
     // taking the job does not keep us from doing it. Only where it may have taken it, we must not do it a second time.
     if (!(error instanceof CopyError) || error.code === "timed-out" || error.code === "internal") throw error;
+    if (error.code === "sandboxed-caller") writeText("stderr", `${programOf(request)}: ${sandboxNote}\n`);
     return (await embedded())(request, listener, options);
   }
 };
+
+/** Who set up a sandbox with a way to the service should learn that it leads nowhere. */
+const sandboxNote = "note: the service sees other files than this sandbox does; copying without it";
+
+function programOf({ operation, options }: JobRequest): string {
+  return options.gnu.names?.program ?? (operation === "move" ? "mv" : "cp");
+}
 
 function hasSystemBus(): boolean {
   return process.env.DBUS_SYSTEM_BUS_ADDRESS !== undefined || existsSync(systemSocket);

@@ -3,6 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { CopyError } from "../errors.ts";
 import type { Caller } from "../jobs/api.ts";
+import { requireSameView } from "./caller-view.ts";
 import { type Message, MessageFlag, type MessageHeader, MessageType } from "./codec.ts";
 import { type BusConnection, wantsReply } from "./connection.ts";
 import { errorReply, type ReportInternal } from "./error-reply.ts";
@@ -24,6 +25,8 @@ export interface DispatcherDependencies {
   readonly identify: (sender: string) => Promise<Caller>;
   /** Throws access-denied when a unique name that was identified has left the bus. */
   readonly requirePresent: (sender: string) => void;
+  /** The process behind a unique name, if the bus knows it. Throws access-denied. */
+  readonly processOf: (sender: string) => Promise<number | null>;
   readonly findObject: FindObject;
   readonly reportInternal: ReportInternal;
 }
@@ -106,6 +109,10 @@ export class Dispatcher {
       caller,
       interactive: (message.flags & MessageFlag.allowInteractiveAuthorization) !== 0,
       stillThere: () => this.dependencies.requirePresent(message.sender),
+      requireSameView: async (request) => {
+        await requireSameView(await this.dependencies.processOf(message.sender), caller.uid, request);
+        this.dependencies.requirePresent(message.sender);
+      },
     };
     return { values: await handler(message.body, context), signature: signatureOf(method.out) };
   }

@@ -37,8 +37,9 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
   const asking = new Map<number, number>();
 
   const submit = (operation: "copy" | "move"): MethodHandler => {
-    return (args, context) => {
+    return async (args, context) => {
       const { token, request } = decodeCopyArguments(operation, args, limits);
+      await context.requireSameView(request);
       return [started(jobs.submit(context.caller, token, request), context)];
     };
   };
@@ -82,11 +83,12 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
         // Decoded and frozen first: what polkit is asked about is what will be done.
         const { token, request } = decodeCopyArguments("copy", args, limits);
         if (authorize === null) throw new CopyError("not-supported", "a session's service has no administrator's rights to lend");
+        await context.requireSameView(request);
         await requireAuthorized("org.copyd.copy-as-admin", context, authorize);
         return [started(jobs.submit(context.caller, token, request, { asAdmin: true }), context)];
       },
-      Preview: (args) => {
-        decodeCopyArguments("copy", args, limits);
+      Preview: async (args, context) => {
+        await context.requireSameView(decodeCopyArguments("copy", args, limits).request);
         throw new CopyError("not-supported", "this service has no preview; its Features say so");
       },
       ListJobs: async ([filter], context) => {

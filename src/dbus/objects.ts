@@ -1,6 +1,7 @@
 // What an object on the bus is to the dispatcher: interfaces with handlers, properties to read, children. And who is calling.
 
 import type { Caller } from "../jobs/api.ts";
+import type { JobRequest } from "../request.ts";
 import type { InterfaceDescription } from "./interface-description.ts";
 import type { Variant, WireValue } from "./values.ts";
 
@@ -13,6 +14,8 @@ export interface CallContext {
   readonly interactive: boolean;
   /** Throws access-denied if the caller has left the bus meanwhile: to be asked again after every await. */
   readonly stillThere: () => void;
+  /** Throws sandboxed-caller when the caller is known to mean other files by these paths than the service does. */
+  readonly requireSameView: (request: JobRequest) => Promise<void>;
 }
 
 /** The decoded arguments, of the signature that the description says; the values of the reply, of its signature. */

@@ -77,6 +77,7 @@ export class Service {
       connection,
       identify: (sender) => this.credentials.identify(sender),
       requirePresent: (sender) => this.credentials.requirePresent(sender),
+      processOf: (sender) => this.credentials.processOf(sender),
       findObject: (path, caller) => this.findObject(path, caller),
       reportInternal: dependencies.reportInternal,
     });

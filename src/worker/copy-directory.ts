@@ -151,7 +151,12 @@ export class DirectoryCopier {
   private mayJoin(entry: Entry): boolean {
     const { destinationStat, options } = this.context;
     const parentFd = entry.directory.fields.destinationFd;
-    if (destinationStat.ofName(parentFd, entry.name) === 0 && destinationStat.type === Mode.S_IFDIR) return true;
+    const status = destinationStat.ofName(parentFd, entry.name);
+    if (status < 0) {
+      this.fail(entry, "destination", status, "statx", "cannot stat %d");
+      return false;
+    }
+    if (destinationStat.type === Mode.S_IFDIR) return true;
     const leadsToDirectory = destinationStat.ofTarget(parentFd, entry.name) === 0 && entryType(destinationStat.type) === "directory";
     if (leadsToDirectory && options.gnu.keepDirectorySymlink) return true;
     this.fail(entry, "destination", 0, "mkdirat", "cannot overwrite non-directory %d with directory %s", "destination-exists");

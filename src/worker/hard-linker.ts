@@ -36,6 +36,12 @@ export class HardLinker {
     }
   }
 
+  /** Notes an existing file as the copy of an inode (context.sourceStat) that was not copied yet. */
+  note(path: string): void {
+    const { hardLinks, sourceStat } = this.context;
+    if (hardLinks.claim(sourceStat).kind === "first") hardLinks.finished(sourceStat, path);
+  }
+
   /** Ends the claim that `link` answered with "first". */
   finished(path: string | null): void {
     this.context.hardLinks.finished(this.context.sourceStat, path);

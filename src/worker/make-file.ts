@@ -87,7 +87,8 @@ export class FileMaker implements Maker {
     if (result === stopped) return "failed";
     const { copier, reporter, options } = this.context;
     const unavailable = copier.isEngineUnavailable;
-    const couldNot = options.reflink === "always" ? "failed to clone %d from %s" : `cannot copy %s to %d by ${copier.engine}`;
+    const clones = options.reflink === "always" || options.engine === "reflink";
+    const couldNot = clones ? "failed to clone %d from %s" : `cannot copy %s to %d by ${options.engine}`;
     reporter.fail({
       place: entry.place,
       side: copier.failedSide,

@@ -101,17 +101,12 @@ export class Placement {
   }
 
   private overwriteOrLink(entry: Entry, maker: Maker, follow: boolean): FileOutcome | "exists" {
-    const linked = this.mayLink(follow) ? this.linkInPlace(entry) : "none";
+    const linked = this.mayLink(follow) ? this.hardLinker.link(entry, "replace") : "none";
+    if (linked === "linked" && this.hardLinker.hasReplaced) this.context.announcer?.removed(entry.place);
     if (linked !== "first" && linked !== "none") return this.ended(linked);
     const outcome = maker.overwrite?.(entry, "none") ?? "failed";
     if (linked === "first") this.hardLinker.finished(outcome === "done" ? this.pathOf(entry) : null);
     return this.ended(outcome);
-  }
-
-  private linkInPlace(entry: Entry): "first" | "linked" | "exists" | "failed" {
-    const linked = this.hardLinker.link(entry, "replace");
-    if (this.hardLinker.hasReplaced) this.context.announcer?.removed(entry.place);
-    return linked;
   }
 
   private attempt(entry: Entry, maker: Maker): FileOutcome {
@@ -120,12 +115,10 @@ export class Placement {
     return outcome === "exists" ? "failed" : (this.ended(outcome) as FileOutcome);
   }
 
-  // What is new enough already is still what later names of the same inode are links to.
+  // What is new enough already is still what later names of the same inode are links to. coreutils also makes it a link itself
+  // when an earlier name of that inode was copied, and so replaces the newer file that -u was to protect: copyd leaves it.
   private skipped(entry: Entry, follow: boolean, isUpToDate: boolean): FileOutcome {
-    if (isUpToDate && this.context.options.gnu.inPlace && this.mayLink(follow)) {
-      const linked = this.linkInPlace(entry);
-      if (linked === "first") this.hardLinker.finished(this.pathOf(entry));
-    }
+    if (isUpToDate && this.context.options.gnu.inPlace && this.mayLink(follow)) this.hardLinker.note(this.pathOf(entry));
     this.context.announcer?.skipped(entry.place);
     this.context.count(Counter.filesSkipped, 1);
     return "skipped";

@@ -21,11 +21,17 @@ export interface Bench {
   readonly places: Readonly<Partial<Record<NonNullable<Case["on"]>, string>>>;
 }
 
-/** The lines in which ours differs from GNU's: "-" GNU's, "+" ours. None for equal outcomes. */
-export async function differencesOf(test: Case, who: Who, bench: Bench, number: number): Promise<string[]> {
+/** The lines in which ours differs from GNU's, "-" GNU's, "+" ours, as `reading` reads both. None for equal outcomes. */
+export async function differencesOf(
+  test: Case,
+  who: Who,
+  bench: Bench,
+  number: number,
+  reading: (line: string) => string = (line) => line,
+): Promise<string[]> {
   const gnu = await outcomeOf(test, who, bench, number, "gnu");
   const ours = await outcomeOf(test, who, bench, number, "copyd");
-  return difference(gnu, ours);
+  return difference(gnu.map(reading), ours.map(reading));
 }
 
 async function outcomeOf(test: Case, who: Who, bench: Bench, number: number, which: "gnu" | "copyd"): Promise<string[]> {

@@ -9,12 +9,14 @@ const because = {
   safer: "the old file stays until the new one is complete (copy-rules.md, rule 4)",
   backup: "newer coreutils' words",
   status: "since coreutils 9.2 a declined prompt ends in status 1",
+  update: "-u protects newer files: coreutils replaces them by hard links (its source says so), copyd does not",
   mode: "the manual gives new directories the default mode; coreutils 9.1 leaves the sticky bit, since it sets the mode as an ACL",
   setuid: "setuid and setgid bits do not pass to another owner (copy-rules.md, rule 20)",
   setgid: "-a gives the source's mode; coreutils 9.1 leaves the inherited setgid bit, since it sets the mode as an ACL, later ones do not",
   acl: "a directory's default ACL decides about its new files; coreutils drops what it gave",
   half: "a file that could not be copied leaves nothing under its final name (copy-rules.md, rule 3)",
   mount: "a mount is no hard link, and the words say what happens",
+  dot: "coreutils asks mkdir for a name that ends in a dot",
 } as const;
 
 export const cpDifferences = new Differences({
@@ -144,6 +146,25 @@ export const cpDifferences = new Differences({
       "+err: cp: overwrite 'd/a'? cp: cannot overwrite directory 'd/a' with non-directory 'a'",
     ],
   },
+  "-u keeps hard links over skipped files": {
+    because: because.update,
+    lines: [
+      '-d/s/a file 0644 me:me mtime=978307200000000000 new size=2 "1\\n" links=2',
+      '-d/s/b file 0644 me:me mtime=978307200000000000 new size=2 "1\\n" same-as=d/s/a',
+      '+d/s/a file 0644 me:me mtime=981173106250000000 was=d/s/a size=6 "newer\\n"',
+      '+d/s/b file 0644 me:me mtime=978307200000000000 new size=2 "1\\n"',
+    ],
+  },
+  "-u with hard links leaves newer files": {
+    because: because.update,
+    lines: [
+      "-out: removed 'd/s/a'",
+      '-d/s/a file 0644 me:me mtime=981173106250000000 was=d/s/b size=10 "newer too\\n" links=2',
+      '-d/s/b file 0644 me:me mtime=981173106250000000 was=d/s/b size=10 "newer too\\n" same-as=d/s/a',
+      '+d/s/a file 0644 me:me mtime=981173106250000000 was=d/s/a size=6 "newer\\n"',
+      '+d/s/b file 0644 me:me mtime=981173106250000000 was=d/s/b size=10 "newer too\\n"',
+    ],
+  },
   "a file over a link to a directory with -T": {
     because: because.names,
     lines: [
@@ -211,6 +232,17 @@ export const cpDifferences = new Differences({
   "a directory bound into itself": {
     because: because.mount,
     lines: ["-err: cp: will not create hard link 'e/m' to directory 'e'", "+err: cp: cannot copy 'd/m' into a copy of itself, 'e/m'"],
+  },
+  "--parents with a slash and a dot at the end": {
+    because: because.dot,
+    lines: [
+      "-status: 1",
+      "-err: cp: cannot create directory 'x/a/b/.': File exists",
+      "+status: 0",
+      "+x/a/b/c dir 0755 me:me now new",
+      '+x/a/b/c/f file 0644 me:me now new size=2 "1\\n"',
+      '+x/a/b/g file 0644 me:me now new size=2 "2\\n"',
+    ],
   },
   "-v with errors": {
     because: because.names,

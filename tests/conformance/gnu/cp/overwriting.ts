@@ -98,6 +98,12 @@ export const overwriting: readonly Case[] = [
     "mkdir -p s d/s; echo 1 >s/a; ln s/a s/b; touch -d 2001-01-01 s/a; echo newer >d/s/a; touch -d 2002-01-01 d/s/a",
     "cp -au s d",
   ),
+  row(
+    "-u with hard links leaves newer files",
+    "mkdir s d; echo 1 >s/a; ln s/a s/b; mkdir d/s; echo newer >d/s/a; echo newer too >d/s/b; touch -d 2001-01-01 s/a; touch -d 2002-01-01 d/s/a d/s/b",
+    "cp -auv s d",
+    { ordered: true },
+  ),
   row("the same file", "echo x >a", "cp a a"),
   row("the same file by another spelling", "echo x >a", "cp a ./a"),
   row("the same file into its directory", "mkdir d; echo x >d/a", "cp d/a d"),

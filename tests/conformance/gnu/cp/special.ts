@@ -76,6 +76,7 @@ export const special: readonly Case[] = [
   row("--parents to no directory", "echo x >f", "cp --parents f g"),
   row("--parents with a file alone", "echo x >f; mkdir x", "cp --parents f x"),
   row("--parents with dots", `${tree}; mkdir x`, "cp --parents a/./b/../b/g x"),
+  row("--parents with a slash and a dot at the end", `${tree}; mkdir x`, "cp -r --parents a/b/. x"),
   row("--parents with -T", `${tree}; mkdir x`, "cp -T --parents a/b/g x"),
   row("--parents with -t", `${tree}; mkdir x`, "cp -t x --parents a/b/g a/b/c/f"),
   row(

@@ -1,0 +1,75 @@
+// The benchmarks' matrix and command line: the right commands in the right cells, the same workload every time.
+
+import { expect, test } from "bun:test";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { cells, parseRival, shownCommand, toolsOf } from "../../bench/cells.ts";
+import { parseOptions, selectCells } from "../../bench/options.ts";
+import { watchMemory } from "../../bench/process-memory.ts";
+import { randomNumbers, workloads } from "../../bench/workloads.ts";
+import { runChecked } from "../support/process.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
+
+function commandsOf(id: string): Record<string, string> {
+  const [cell] = selectCells([id]);
+  if (cell === undefined) throw new Error(id);
+  return Object.fromEntries(toolsOf(cell, { service: true, rivals: "none" }).map((tool) => [tool.role, shownCommand(tool)]));
+}
+
+test("the commands are those that a user types", () => {
+  expect(commandsOf("ext4/small")).toEqual({
+    baseline: "cp -a {src} {dst}",
+    copyd: "copyd cp -a --local {src} {dst}",
+    service: "copyd cp -a {src} {dst}",
+  });
+  expect(commandsOf("ext4/big").copyd).toBe("copyd cp -a --local {src} {dst}");
+  expect(commandsOf("xfs/big").copyd).toBe("copyd cp -a --reflink=never --local {src} {dst}");
+  expect(commandsOf("btrfs/durable").baseline).toBe("cp -a {src} {dst} && sync -f {dst}");
+});
+
+test("cells are chosen by name and by pattern, and a name that is none is refused", () => {
+  expect(selectCells(["tmpfs/flat", "ext4/small"]).map(({ id }) => id)).toEqual(["tmpfs/flat", "ext4/small"]);
+  expect(selectCells(["*/clone", "xfs/clone"]).map(({ id }) => id)).toEqual(["xfs/clone", "btrfs/clone"]);
+  expect(() => selectCells(["ext4/nothing"])).toThrow("there is no cell ext4/nothing");
+  expect(new Set(cells.map(({ id }) => id)).size).toBe(cells.length);
+});
+
+test("the command line: quick, runs, rivals, and clear words for nonsense", () => {
+  const quick = parseOptions(["--quick"]);
+  expect([quick.label, quick.rivals, quick.deadlineSeconds]).toEqual(["quick", "none", 150]);
+  expect(parseOptions([]).runs).toBe(7);
+  expect(() => parseOptions(["--runs", "0"])).toThrow("--runs takes a whole number");
+  expect(parseOptions(["--rival", "cpz=cpz -r {src} {dst}"]).rivals).toEqual([
+    { name: "cpz", role: "rival", steps: [{ kind: "run", command: ["cpz", "-r", "{src}", "{dst}"] }] },
+  ]);
+  expect(parseRival("tar=tar -C {src} -c . | tar -C {dst} -x").steps[0]).toEqual({
+    kind: "run",
+    command: ["sh", "-c", "tar -C {src} -c . | tar -C {dst} -x"],
+  });
+  expect(() => parseRival("cpz -r {src} {dst}")).toThrow("--rival takes 'NAME=COMMAND'");
+});
+
+test("a workload is the same every time", async () => {
+  await using directory = await temporaryDirectory(existsSync("/dev/shm") ? "/dev/shm" : undefined);
+  const sums: string[] = [];
+  for (const name of ["one", "two"]) {
+    const path = join(directory.path, name);
+    expect(await workloads.few.make(path)).toBeGreaterThan(25e6);
+    const script = `cd "$1" && find . -type f | LC_ALL=C sort | xargs cat | md5sum; find . -type f -printf '%P %s\\n' | LC_ALL=C sort | md5sum`;
+    sums.push((await runChecked(["sh", "-c", script, "sum", path])).stdout);
+  }
+  expect(sums[0]).toBe(sums[1]);
+  expect(readdirSync(join(directory.path, "one")).length).toBe(5);
+  const numbers = randomNumbers(1);
+  expect([numbers(), numbers()].every((value) => value >= 0 && value < 1)).toBe(true);
+});
+
+test("the memory of a process with its children is watched", async () => {
+  const child = Bun.spawn(["sh", "-c", "head -c 40000000 /dev/zero | tail -c 40000000 >/dev/null; sleep 0.3"], { stdout: "ignore" });
+  const watch = watchMemory([child.pid]);
+  await child.exited;
+  const peak = await watch.stop();
+  // tail keeps what it was given.
+  expect(peak.pssBytes).toBeGreaterThan(20e6);
+  expect(peak.rssBytes).toBeGreaterThan(peak.pssBytes / 2);
+});
