@@ -105,12 +105,13 @@ async function timed(command: readonly string[], env: Record<string, string>, wa
     timeout: commandTimeoutMs,
     killSignal: "SIGKILL",
   });
+  const said = new Response(child.stderr).text();
   const watch = watchedPids === null ? null : watchMemory([child.pid, ...watchedPids]);
   const status = await child.exited;
   const seconds = (performance.now() - start) / 1000;
   const memory = watch === null ? null : await watch.stop();
   const usage = child.resourceUsage();
-  const complaint = (await new Response(child.stderr).text()).trim().slice(0, 500);
+  const complaint = (await said).trim().slice(0, 500);
   const failure = status === 0 ? null : `ended with ${child.signalCode ?? status}${complaint === "" ? "" : `: ${complaint}`}`;
   // Of the process and of the children that it has waited for.
   const micros = (value: bigint | undefined): number => Number(value ?? 0n) / 1e6;

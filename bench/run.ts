@@ -9,7 +9,7 @@ import { resolve } from "node:path";
 import { unlessRoot } from "../tests/support/skip.ts";
 import { temporaryDirectory } from "../tests/support/temporary.ts";
 import { runCell } from "./cell-run.ts";
-import { type Cell, toolsOf } from "./cells.ts";
+import { type Cell, type Tool, toolsOf } from "./cells.ts";
 import { checkResult } from "./check.ts";
 import { loadNow, machineFacts, versionFacts } from "./machine.ts";
 import { type BenchOptions, parseOptions, usage } from "./options.ts";
@@ -56,54 +56,82 @@ async function bench(options: BenchOptions): Promise<number> {
     process.stderr.write(`bench: ${reason}\n`);
     return 2;
   }
+  const tools = options.cells.flatMap((cell) => toolsOf(cell, options));
+  const absent = missingPrograms(tools);
+  if (absent.length > 0) {
+    process.stderr.write(`bench: not installed: ${absent.join(", ")}\n`);
+    return 2;
+  }
   const start = performance.now();
   const before = loadNow();
   if (before > 0.5) console.log(`The load is ${before.toFixed(1)}: somebody else is at work here, and the numbers will show it.`);
   await using directory = await temporaryDirectory(existsSync("/dev/shm") ? "/dev/shm" : undefined);
   await using service = options.service ? await startBenchService(options.copyd) : null;
   const ground: Ground = { directory: directory.path, disk: options.disk, imageBytes: imageBytesFor(options.cells) };
-  const measured = await runCells(options, ground, service, start);
   const result: BenchResult = {
     format: 1,
     date: new Date().toISOString(),
     label: options.label,
     ...machineFacts(),
-    versions: await versionFacts(
-      options.copyd,
-      options.cells.flatMap((cell) => toolsOf(cell, options)),
-    ),
+    versions: await versionFacts(options.copyd, tools),
     runs: options.runs,
-    load: { before, after: loadNow() },
-    ...measured,
+    load: { before, after: before },
+    cells: [],
+    skipped: [],
   };
-  const path = writeResult(options.results, result, markdownReport(result));
+  // After every cell: hours of measuring are not lost with the last of them.
+  const save = (): string => {
+    result.load.after = loadNow();
+    return writeResult(options.results, result, markdownReport(result));
+  };
+  const grounded = await runCells({ options, ground, service, startMs: start, result, save });
+  const path = save();
   console.log(`\n${textTable(result)}\n\n${floorLines(result).join("\n")}`);
   for (const { cell, reason: why } of result.skipped) console.log(`not measured: ${cell}: ${why}`);
   console.log(`\n${Math.round((performance.now() - start) / 1000)} s; written to ${path}.md and .json`);
-  return result.cells.some(({ failures }) => failures.length > 0) ? 1 : 0;
+  return grounded && result.cells.every(({ failures }) => failures.length === 0) ? 0 : 1;
 }
 
-async function runCells(
-  options: BenchOptions,
-  ground: Ground,
-  service: BenchService | null,
-  startMs: number,
-): Promise<Pick<BenchResult, "cells" | "skipped">> {
-  const cells: BenchResult["cells"] = [];
-  const skipped: BenchResult["skipped"] = [];
+/** Programs of named rivals that are not there: better known now than in the last cell. */
+function missingPrograms(tools: readonly Tool[]): string[] {
+  const programs = tools.flatMap(({ steps }) => steps.flatMap((step) => (step.kind === "run" ? [step.command[0] ?? ""] : [])));
+  return [...new Set(programs)].filter((program) => program !== "{copyd}" && Bun.which(program) === null);
+}
+
+interface CellsRun {
+  readonly options: BenchOptions;
+  readonly ground: Ground;
+  readonly service: BenchService | null;
+  readonly startMs: number;
+  readonly result: BenchResult;
+  readonly save: () => string;
+}
+
+/** Measures cell after cell into the result. False where the ground of one failed, which is no fault of copyd's but no result either. */
+async function runCells({ options, ground, service, startMs, result, save }: CellsRun): Promise<boolean> {
   const endMs = options.deadlineSeconds === null ? Number.POSITIVE_INFINITY : startMs + options.deadlineSeconds * 1000;
+  let grounded = true;
+  const leaveOut = (cell: string, reason: string): void => {
+    console.log(`${cell}: left out: ${reason}`);
+    result.skipped.push({ cell, reason });
+  };
   for (const [index, cell] of options.cells.entries()) {
     const reason = performance.now() > endMs ? "no time was left" : (whyNotHere(cell, ground) ?? (await whyNotBuilt(cell, options.copyd)));
     if (reason !== null) {
-      console.log(`${cell.id}: left out: ${reason}`);
-      skipped.push({ cell: cell.id, reason });
+      leaveOut(cell.id, reason);
       continue;
     }
     // What time is left is shared out evenly; a cell that needs less leaves it to the rest.
     const deadlineMs = performance.now() + (endMs - performance.now()) / (options.cells.length - index);
-    cells.push(await measureCell(options, cell, ground, service, deadlineMs));
+    try {
+      result.cells.push(await measureCell(options, cell, ground, service, deadlineMs));
+    } catch (error) {
+      grounded = false;
+      leaveOut(cell.id, `it could not be carried through: ${(error instanceof Error ? error.message : String(error)).split("\n")[0]}`);
+    }
+    save();
   }
-  return { cells, skipped };
+  return grounded;
 }
 
 async function measureCell(
