@@ -14,6 +14,7 @@ import { createJobs } from "../jobs/jobs.ts";
 import { type JobStore, openStore } from "../jobs/store.ts";
 import { log } from "../log.ts";
 import { version } from "../version.ts";
+import { callSuccessor, leaveHandover, takeHandover } from "./handover.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import { Reload } from "./reload.ts";
 import { StopRequest } from "./stop-request.ts";
@@ -53,14 +54,24 @@ async function serve(config: Config, reload: Reload): Promise<number> {
   try {
     await requireFreeName(connection);
     const store = await openStoreIn(config);
+    let end: End;
     try {
-      return await run(config, connection, store, { stop, reload });
+      end = await run(config, connection, store, { stop, reload });
     } finally {
       store.close();
     }
+    // Not earlier: the store is one service's at a time.
+    if (end.successor) await callSuccessor(connection);
+    return end.status;
   } finally {
     connection.close();
   }
+}
+
+interface End {
+  readonly status: number;
+  /** Whether calls of the last moment left something for another service to do. */
+  readonly successor: boolean;
 }
 
 interface Signals {
@@ -68,7 +79,7 @@ interface Signals {
   readonly reload: Reload;
 }
 
-async function run(config: Config, connection: BusConnection, store: JobStore, { stop, reload }: Signals): Promise<number> {
+async function run(config: Config, connection: BusConnection, store: JobStore, { stop, reload }: Signals): Promise<End> {
   const { bus: kind, stateDirectory } = config;
   const jobs = createJobs({
     mode: kind,
@@ -77,6 +88,7 @@ async function run(config: Config, connection: BusConnection, store: JobStore, {
     stateDirectory,
     log,
   });
+  jobs.hold();
   const service = new Service({
     connection,
     jobs,
@@ -86,7 +98,7 @@ async function run(config: Config, connection: BusConnection, store: JobStore, {
     reportInternal: (error) => log.error("a call met an internal error", { reason: error instanceof Error ? error.stack : String(error) }),
   });
   void connection.closed.then((reason) => stop.request("bus-gone", reason));
-  using idle = new IdleTimer(config.service.idleExitSeconds * 1000, () => service.releaseIfIdle());
+  using idle = new IdleTimer(config.service.idleExitSeconds * 1000, () => service.releaseIfIdle(() => jobs.hold()));
   idle.onReleased = () => stop.request("idle", `nothing to do for ${idle.timeoutMs / 1000} s`);
   // What callers were told (calls) and what the store was opened with (history) holds until the next start.
   reload.onLoaded = (changed) => {
@@ -96,15 +108,28 @@ async function run(config: Config, connection: BusConnection, store: JobStore, {
   };
   service.onActivity = () => idle.restart();
   await service.start();
+  // What is handed over waits until those who were promised to hear of it do.
+  await service.keep(takeHandover(stateDirectory));
+  jobs.release();
   // Last: who calls is served at once.
   if (!(await service.requestName())) throw nameTaken();
   log.notice("the service is ready", { version, bus: kind, state: stateDirectory });
 
   const { kind: reason, words } = await stop.requested;
+  // systemd's SIGTERM comes as soon as the name has gone: calls of that moment are answered first.
+  await idle.releasing;
   log.notice("the service stops", { reason: words });
+  const successor = idle.hasReleased && leaveWhatIsOwed(service, jobs, stateDirectory);
   await stopServing(service, jobs);
   // systemd starts the service again when the system's bus has come back; a session without its bus is over.
-  return reason === "bus-gone" && kind === "system" ? 1 : 0;
+  return { status: reason === "bus-gone" && kind === "system" ? 1 : 0, successor };
+}
+
+function leaveWhatIsOwed(service: Service, jobs: Jobs, stateDirectory: string): boolean {
+  const promises = service.promises();
+  const owes = promises.subscriptions.length + promises.companions.length > 0;
+  if (owes) leaveHandover(stateDirectory, promises);
+  return owes || jobs.counts().queued > 0;
 }
 
 /** New calls are refused, running jobs are stopped, then those who still wait are told. */

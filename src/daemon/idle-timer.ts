@@ -6,6 +6,10 @@ export class IdleTimer implements Disposable {
   private readonly release: () => Promise<boolean>;
   private timer: Timer | undefined;
   private isReleasing = false;
+  /** Settled while nothing is being given up. An end for another reason waits for it. */
+  releasing: Promise<void> = Promise.resolve();
+  /** True once nobody can come in any more. */
+  hasReleased = false;
   onReleased: () => void = () => {};
 
   /** 0 ms: never. The first period begins at once: a service that nobody calls after its start ends too. */
@@ -31,7 +35,7 @@ export class IdleTimer implements Disposable {
   restart(): void {
     if (this.timeoutMs === 0 || this.isReleasing) return;
     // Thousands of calls a second restart it: refresh() allocates nothing.
-    if (this.timer === undefined) this.timer = setTimeout(() => void this.expire(), this.timeoutMs);
+    if (this.timer === undefined) this.timer = setTimeout(() => this.begin(), this.timeoutMs);
     else this.timer.refresh();
   }
 
@@ -40,11 +44,16 @@ export class IdleTimer implements Disposable {
     this.isReleasing = true;
   }
 
-  private async expire(): Promise<void> {
+  private begin(): void {
     this.isReleasing = true;
+    this.releasing = this.expire();
+  }
+
+  private async expire(): Promise<void> {
     // A bus that has gone meanwhile ends the service in its own way.
     const released = await this.release().catch(() => false);
     if (released) {
+      this.hasReleased = true;
       this.onReleased();
       return;
     }

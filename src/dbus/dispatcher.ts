@@ -68,11 +68,6 @@ export class Dispatcher {
     this.replyError(header, new CopyError(code, text));
   }
 
-  /** Answers a call of a service that has given up its name. */
-  refuseStopping(header: MessageHeader): void {
-    if (wantsReply(header)) this.replyError(header, new CopyError("shutting-down", "the service is stopping"));
-  }
-
   private async answer(message: Message): Promise<void> {
     try {
       const { values, signature } = await this.call(message);

@@ -34,6 +34,20 @@ export interface ServiceDependencies {
   readonly reportInternal: ReportInternal;
 }
 
+/** What a service that has given up its name still owes, for the next one to keep. */
+export interface Promises {
+  /** A token, or null for all jobs. */
+  readonly subscriptions: readonly {
+    readonly sender: string;
+    readonly uid: number;
+    readonly token: string | null;
+    readonly lines: boolean;
+  }[];
+  readonly companions: readonly { readonly sender: string; readonly uid: number; readonly token: string }[];
+}
+
+/** How long calls that came in the last moment may take: those that ask a person, or wait for a job, get no answer any more. */
+const lastAnswersMs = 2_000;
 /** RequestName's flag and answers, as the D-Bus specification numbers them. */
 const doNotQueue = 4;
 const primaryOwner = 1;
@@ -50,7 +64,7 @@ export class Service {
   private readonly announcer: Announcer;
   private readonly dispatcher: Dispatcher;
   private readonly manager: ObjectInterface;
-  /** While the name is being given up: calls that came meanwhile. */
+  /** While the name is being given up: calls that came meanwhile, which must not be lost. */
   private held: Message[] | null = null;
   /** Called when something was asked of the service or one of its jobs changed its state: what idleness counts from. */
   onActivity: () => void = () => {};
@@ -109,25 +123,46 @@ export class Service {
   }
 
   /**
-   * Gives the name up unless somebody calls meanwhile. A call that the bus delivered before it took the name away must not be
-   * lost: it is held, and if there is one the name is asked for again and the call served. After a true answer, calls to the
-   * name start a new service.
+   * Gives the name up if nobody needs the service; false: somebody does. From the moment when the name has gone there is no way
+   * back: systemd ends a service of Type=dbus then, and calls to the name start a new one. Calls that the bus delivered before it
+   * took the name away are answered here, and `promises` has what is to be kept of them beyond the end. `holdJobs` is called
+   * before they are: the jobs they ask for are the next service's to start.
    */
-  async releaseIfIdle(): Promise<boolean> {
+  async releaseIfIdle(holdJobs: () => void): Promise<boolean> {
     if (this.isBusy()) return false;
     this.held = [];
     await this.connection.callDriver("ReleaseName", "s", [busName]);
     // The answer to ReleaseName came after every call that was meant for the name.
     const calls: readonly Message[] = this.held;
-    if (calls.length === 0 && !this.isBusy()) return true;
-    const isOurs = await this.requestName();
-    const more: readonly Message[] = this.held;
     this.held = null;
-    for (const call of more) {
-      if (isOurs) this.dispatcher.dispatch(call);
-      else this.dispatcher.refuseStopping(call);
+    if (calls.length === 0) return true;
+    holdJobs();
+    for (const call of calls) this.dispatcher.dispatch(call);
+    const deadlineMs = performance.now() + lastAnswersMs;
+    while (this.dispatcher.unanswered > 0 && performance.now() < deadlineMs) await Bun.sleep(1);
+    return true;
+  }
+
+  /** What callers may rely on after they had their answers: who hears of which jobs, and which jobs end with whom. */
+  promises(): Promises {
+    return { subscriptions: this.subscriptions.list(), companions: this.companions.list() };
+  }
+
+  /** Keeps what a former run of the service promised, as far as those it was promised to are still there. After `start`. */
+  async keep({ subscriptions, companions }: Promises): Promise<void> {
+    const isStill = async ({ sender, uid }: { readonly sender: string; readonly uid: number }): Promise<boolean> => {
+      const caller = await this.credentials.identify(sender).catch(() => undefined);
+      return caller?.uid === uid;
+    };
+    for (const subscription of subscriptions) {
+      if (await isStill(subscription)) this.subscriptions.add(subscription.sender, subscription.uid, subscription);
     }
-    return !isOurs;
+    for (const companion of companions) {
+      const job = this.jobs.get(companion.uid, companion.token);
+      if (job === undefined || hasEnded(job.state)) continue;
+      if (await isStill(companion)) this.companions.add(job, companion.sender);
+      else this.jobs.cancel(job);
+    }
   }
 
   /** Answers new calls with shutting-down; calls under way go on. */
@@ -138,7 +173,6 @@ export class Service {
   /** After the jobs have stopped: answers what still waits, gives the name up and lets go of everything. */
   async stop(): Promise<void> {
     this.waits.rejectAll(new CopyError("shutting-down", "the service is stopping"));
-    for (const call of this.held ?? []) this.dispatcher.refuseStopping(call);
     this.announcer.stop();
     // Rejected waits answer in the next turns of the microtask queue.
     await Bun.sleep(0);

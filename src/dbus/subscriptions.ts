@@ -26,6 +26,13 @@ export class Subscriptions {
     return this.bySender.size;
   }
 
+  /** All of them, as `add` takes them, one entry for each job that is named. */
+  list(): readonly { readonly sender: string; readonly uid: number; readonly token: string | null; readonly lines: boolean }[] {
+    return [...this.bySender.values()].flatMap(({ sender, uid, tokens, lines }) =>
+      (tokens === null ? [null] : [...tokens]).map((token) => ({ sender, uid, token, lines })),
+    );
+  }
+
   /** Adds to what the sender hears: one job, or, without a token, all of its user's. Throws limits-exceeded. */
   add(sender: string, uid: number, options: { readonly token: string | null; readonly lines: boolean }): void {
     const subscription = this.bySender.get(sender) ?? this.create(sender, uid, options.token === null ? null : new Set());

@@ -47,6 +47,9 @@ export interface JobsDependencies {
 /** The jobs, and the limits that may change while they run: what has begun under the former ones goes on. */
 export interface AdjustableJobs extends Jobs {
   setLimits(limits: Partial<JobLimits>): void;
+  /** Takes jobs, but starts none until `release`: with a store, the next run of the service may be the one that starts them. */
+  hold(): void;
+  release(): void;
 }
 
 /** The room, with the jobs of a former run of the service taken up again where there is a store. */
@@ -78,6 +81,7 @@ class JobsRoom implements AdjustableJobs {
   private lastId: number;
   private pumping = false;
   private closing = false;
+  private held = false;
 
   constructor(dependencies: JobsDependencies) {
     const embedded = dependencies.mode === "embedded";
@@ -202,6 +206,15 @@ class JobsRoom implements AdjustableJobs {
     this.pump();
   }
 
+  hold(): void {
+    this.held = true;
+  }
+
+  release(): void {
+    this.held = false;
+    this.pump();
+  }
+
   async shutdown(): Promise<void> {
     this.closing = true;
     const failure = { code: "shutting-down", message: "The service was stopped while the job ran." } as const;
@@ -276,7 +289,7 @@ class JobsRoom implements AdjustableJobs {
     this.pumping = true;
     queueMicrotask(() => {
       this.pumping = false;
-      while (!this.closing && this.queue.size > 0) {
+      while (!this.closing && !this.held && this.queue.size > 0) {
         const next = this.queue.next(loadOf([...this.started].map(({ job }) => job)));
         const entry = next === null ? undefined : this.users.get(next.uid)?.get(next.token);
         if (entry === undefined) return;
