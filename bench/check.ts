@@ -29,6 +29,19 @@ export function checkResult(result: BenchResult): FloorCheck[] {
   return [...checks, ...result.cells.flatMap((cell) => [...memoryChecks(cell), ...failureChecks(cell)])];
 }
 
+/** A load above this is somebody else's work. */
+export const quietLoad = 0.5;
+/** Of fewer runs the spread says nothing. */
+const believableRuns = 5;
+
+/** Why not to believe a result, in words; none for a good one. */
+export function doubtsAbout({ load, cells }: BenchResult): string[] {
+  const doubts = load.before > quietLoad ? [`the machine was at work before (load ${load.before.toFixed(1)})`] : [];
+  const few = cells.filter((cell) => ownTools(cell).some(({ runs }) => runs.filter((run) => run !== null).length < believableRuns));
+  if (few.length > 0) doubts.push(`fewer than ${believableRuns} runs: the noise is not known in ${few.map(({ id }) => id).join(", ")}`);
+  return doubts;
+}
+
 /** Whether a tool reached a floor in a cell. */
 export function floorVerdict(floor: Floor, cell: CellResult, tool: ToolResult): { readonly verdict: Verdict; readonly words: string } {
   const baseline = cell.tools.find(({ role }) => role === "baseline");

@@ -10,7 +10,7 @@ import { unlessRoot } from "../tests/support/skip.ts";
 import { temporaryDirectory } from "../tests/support/temporary.ts";
 import { runCell } from "./cell-run.ts";
 import { type Cell, type Tool, toolsOf } from "./cells.ts";
-import { checkResult } from "./check.ts";
+import { checkResult, doubtsAbout, quietLoad } from "./check.ts";
 import { loadNow, machineFacts, versionFacts } from "./machine.ts";
 import { type BenchOptions, parseOptions, usage } from "./options.ts";
 import { type Ground, imageBytesFor, openPlace, whyNotHere } from "./places.ts";
@@ -64,7 +64,7 @@ async function bench(options: BenchOptions): Promise<number> {
   }
   const start = performance.now();
   const before = loadNow();
-  if (before > 0.5) console.log(`The load is ${before.toFixed(1)}: somebody else is at work here, and the numbers will show it.`);
+  if (before > quietLoad) console.log(`The load is ${before.toFixed(1)}: somebody else is at work here, and the numbers will show it.`);
   await using directory = await temporaryDirectory(existsSync("/dev/shm") ? "/dev/shm" : undefined);
   await using service = options.service ? await startBenchService(options.copyd) : null;
   const ground: Ground = { directory: directory.path, disk: options.disk, imageBytes: imageBytesFor(options.cells) };
@@ -156,6 +156,7 @@ function check(directory: string): number {
   const { name, result } = newest;
   const checks = checkResult(result);
   console.log(`${name}, commit ${result.versions.commit ?? "unknown"}:`);
+  for (const doubt of doubtsAbout(result)) console.log(`  careful: ${doubt}`);
   for (const line of floorLines(result)) console.log(`  ${line}`);
   const absent = checks.filter(({ verdict }) => verdict === "not-measured");
   for (const { cell, words } of absent) console.log(`  not measured: ${cell}: ${words}`);

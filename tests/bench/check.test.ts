@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { cells } from "../../bench/cells.ts";
-import { checkResult } from "../../bench/check.ts";
+import { checkResult, doubtsAbout } from "../../bench/check.ts";
 import { floors } from "../../bench/floors.ts";
 import { markdownReport, textTable } from "../../bench/report.ts";
 import { type BenchResult, type CellResult, newestResult, type ToolResult, writeResult } from "../../bench/result-file.ts";
@@ -84,6 +84,14 @@ test("what was not measured is named with its reason", () => {
   expect(checks.find(({ cell: id }) => id === "ext4/verify")?.words).toBe("not built");
   const failed = { ...tool("copyd", "copyd", 1, null), seconds: null };
   expect(verdictOf(cell("ext4/small", [baseline, failed]))).toBe("not-measured");
+});
+
+test("a result of few runs beside other work is doubted", () => {
+  const ours = tool("copyd", "copyd", 1, ratio(3, 0));
+  const good = cell("xfs/small", [baseline, { ...ours, runs: Array.from({ length: 7 }, () => run) }]);
+  expect(doubtsAbout(result([good]))).toEqual([]);
+  const doubts = doubtsAbout({ ...result([good, cell("ext4/small", [baseline, ours])]), load: { before: 3, after: 3 } });
+  expect(doubts).toEqual(["the machine was at work before (load 3.0)", "fewer than 5 runs: the noise is not known in ext4/small"]);
 });
 
 test("every floor is of a cell that there is", () => {
