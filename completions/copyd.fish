@@ -44,6 +44,7 @@ complete -c copyd -n '__fish_seen_subcommand_from cp' -s x -l one-file-system -d
 complete -c copyd -n '__fish_seen_subcommand_from cp' -s Z -l context -f -d 'ignored: security contexts are not set'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l help -d 'say what it takes'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l version -d 'say the version'
+complete -c copyd -n '__fish_seen_subcommand_from cp' -l dry-run -d 'say what would be done, and do nothing'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l progress -f -a 'auto always never' -d 'how far it is, on standard error: auto (on a terminal), always (in a pipe, one line a second; the default of --progress), never'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l json -d 'one JSON object a line on standard output, see below'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l local -d 'copy in this process, without the service'

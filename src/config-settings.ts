@@ -56,6 +56,7 @@ export const sections = {
       "Jobs in one reply. Replies are built in memory, and the bus ends connections that send messages beyond its own limit.",
     ),
     maxListedErrors: whole(1000, 1, 10_000, "Errors in one reply of GetErrors, for the same reason."),
+    maxPreviewOperations: whole(1000, 1, 10_000, "Operations in one reply of Preview, for the same reason. Its summary counts all."),
   },
   jobs: {
     maxRunning: whole(4, 1, 64, "Jobs that move data at once. More only make the devices seek."),
@@ -67,6 +68,9 @@ export const sections = {
       256,
       "Worker processes of one user, those of paused and asking jobs included. Each is some tens of megabytes.",
     ),
+    maxPreviews: whole(8, 1, 64, "Dry runs at once, of all users. Each is a worker that reads directories."),
+    maxPreviewsPerUser: whole(2, 1, 64, "Of max-previews, how many one user may hold."),
+    previewTimeoutMs: whole(120_000, 1000, 3_600_000, "How long a dry run may look; then it says what it has found by then."),
     maxJobsPerUser: whole(
       1000,
       1,

@@ -56,6 +56,7 @@ async function copy(command: CopyCommand, charset: MessageCharset): Promise<numb
     privileged: process.geteuid?.() === 0,
     stdinIsTerminal: isatty(0),
   });
+  if (settings.dryRun) return await (await import("./dry-run.ts")).runDry(request, { json: settings.json, charset });
   const talk = new CopyTalk(program, settings, charset);
   try {
     const start = await chooseRunner(settings, { calledAsCp: isCalledAsCp() });

@@ -10,14 +10,18 @@ Options (as GNU ${program}'s; what stands in brackets may be left out):
 ${table(options)}
 
 copyd's own:
-${table(ownOptions)}
+${table(ownOf(program))}
 
 ${program === "cp" ? cpNotes : ""}${notes(program)}`;
 }
 
 /** Its options and what they mean, for the manual page and the completions: the program's own, then those that only copyd has. */
 export function copyHelpRows(program: Program): { readonly options: Rows; readonly own: Rows } {
-  return { options: program === "cp" ? cpOptions : mvOptions, own: ownOptions };
+  return { options: program === "cp" ? cpOptions : mvOptions, own: ownOf(program) };
+}
+
+function ownOf(program: Program): Rows {
+  return program === "cp" ? [dryRun, ...ownOptions] : ownOptions;
 }
 
 export type Rows = readonly (readonly [option: string, meaning: string])[];
@@ -107,6 +111,7 @@ const mvOptions: Rows = [
   ["--help, --version", "this text; the version"],
 ];
 
+const dryRun = ["--dry-run", "say what would be done, and do nothing"] as const;
 const ownOptions: Rows = [
   [
     "--progress[=WHEN]",
@@ -133,6 +138,8 @@ function notes(program: Program): string {
   error, warning   path, code, errno, syscall, message
   line        text (with -v)
   question    source, destination, message; the answer is read from standard input
+  operation   action, object, source, destination, bytes, code, message (with --dry-run)
+  summary     counts, files, directories, bytes, conflicts, spaceNeeded, spaceFree, ... (with --dry-run; the last one)
   result      state, code, message, bytesDone, filesDone, errorCount, elapsedUs, ...; the last one
 A name that is not UTF-8 is given a second time, its bytes in base64, under the same key with "Base64" appended.
 

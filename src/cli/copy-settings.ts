@@ -75,6 +75,7 @@ export interface Settings {
   durability: Durability;
   engine: EngineChoice;
   json: boolean;
+  dryRun: boolean;
   /** 0: adapt. */
   lanes: number;
   /** Bytes a second; 0 is unlimited. */
@@ -158,6 +159,7 @@ function defaultSettings(program: Program, environment: ParseContext["environmen
     durability: "none",
     engine: "auto",
     json: false,
+    dryRun: false,
     lanes: 0,
     limitRate: 0,
     progress: "auto",
@@ -301,6 +303,9 @@ const handlers: Readonly<Record<Exclude<OptionName, "help" | "version">, Handler
   },
   json: ({ settings }) => {
     settings.json = true;
+  },
+  "dry-run": ({ settings }) => {
+    settings.dryRun = true;
   },
   local: ({ settings }) => {
     settings.service = "local";

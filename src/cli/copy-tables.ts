@@ -42,6 +42,7 @@ const optionNames = [
   "version",
   "progress",
   "json",
+  "dry-run",
   "local",
   "session",
   "verify",
@@ -109,7 +110,7 @@ export const cpTable: OptionTable<OptionName> = {
     long("help"),
     long("version"),
   ],
-  additional,
+  additional: [...additional, long("dry-run")],
   short: {
     a: none("archive"),
     b: none("backup"),

@@ -43,7 +43,8 @@ export async function runEmbedded(request: JobRequest, listener: RunListener, { 
   };
 }
 
-function ownIdentity(): Caller {
+/** Who we are, as the service would say of its caller. */
+export function ownIdentity(): Caller {
   const gid = process.getegid?.() ?? -1;
   const groups = new Set([gid, ...(process.getgroups?.() ?? [])]);
   return { uid: process.geteuid?.() ?? -1, gid, groups: [...groups] };

@@ -2,7 +2,7 @@
 
 import { type ByteString, displayText, toBytes } from "../bytes.ts";
 import type { JobResult, JobView, Question } from "../jobs/api.ts";
-import type { EntryError } from "../worker/protocol.ts";
+import type { EntryError, PlannedOperation, PreviewSummary } from "../worker/protocol.ts";
 import { writeText } from "./output.ts";
 
 export function writeJson(object: Readonly<Record<string, unknown>>): void {
@@ -44,6 +44,17 @@ export function questionObject(question: Question): Readonly<Record<string, unkn
 
 export function resultObject(result: JobResult): Readonly<Record<string, unknown>> {
   return { type: "result", ...result };
+}
+
+/** One operation of a dry run. */
+export function operationObject({ source, destination, message, code, ...facts }: PlannedOperation): Readonly<Record<string, unknown>> {
+  const failure = code === "" ? {} : { code, message: textOfBytes(message) };
+  return { type: "operation", ...nameFields("source", source), ...nameFields("destination", destination), ...facts, ...failure };
+}
+
+/** A dry run's last object. */
+export function summaryObject({ spaceFree, ...summary }: PreviewSummary): Readonly<Record<string, unknown>> {
+  return { type: "summary", ...summary, ...(spaceFree >= 0 && { spaceFree }) };
 }
 
 /** All of a job, for `jobs` and `show`. */

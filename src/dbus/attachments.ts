@@ -1,4 +1,4 @@
-// What ties a caller's connection to jobs: calls of Wait not yet answered, and jobs that end with their caller.
+// What ties a caller's connection to jobs: calls of Wait not yet answered, and dry runs and jobs that end with their caller.
 
 import { CopyError } from "../errors.ts";
 import type { JobView } from "../jobs/api.ts";
@@ -104,5 +104,27 @@ export class Companions {
       alone.push(job);
     }
     return alone;
+  }
+}
+
+/** Work for a call that nobody needs once its caller has left the bus. */
+export class Errands {
+  private readonly bySender = new Map<string, Set<AbortController>>();
+
+  /** Runs `action` with a signal that the caller's leaving aborts. */
+  async run<Result>(sender: string, action: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+    const controller = new AbortController();
+    const controllers = this.bySender.get(sender) ?? new Set();
+    this.bySender.set(sender, controllers.add(controller));
+    try {
+      return await action(controller.signal);
+    } finally {
+      controllers.delete(controller);
+      if (controllers.size === 0) this.bySender.delete(sender);
+    }
+  }
+
+  senderGone(sender: string): void {
+    for (const controller of this.bySender.get(sender) ?? []) controller.abort();
   }
 }

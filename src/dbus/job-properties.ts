@@ -147,7 +147,7 @@ function count32(value: number): number {
 }
 
 /** Text fit for `s`: no NUL, no lone surrogate. */
-function text(value: string): string {
+export function text(value: string): string {
   return value.toWellFormed().replaceAll("\0", "?");
 }
 

@@ -3,7 +3,8 @@
 import { assert } from "../assert.ts";
 import { CopyError } from "../errors.ts";
 import { type Caller, type Jobs, type JobView, jobStates } from "../jobs/api.ts";
-import type { Companions } from "./attachments.ts";
+import type { PlannedOperation } from "../worker/protocol.ts";
+import type { Companions, Errands } from "./attachments.ts";
 import type { Authorize, PolkitAction } from "./authorization.ts";
 import { contract, type ManagerProperty, managerInterface } from "./contract.ts";
 import { decodeCopyArguments } from "./copy-arguments.ts";
@@ -12,6 +13,7 @@ import { jobPath } from "./object-path.ts";
 import type { CallContext, MethodHandler, ObjectInterface } from "./objects.ts";
 import { checkKeys, optionFeatures, tokenOf } from "./options.ts";
 import { excerpt } from "./paths.ts";
+import { encodePreview } from "./preview-reply.ts";
 import type { ServiceLimits } from "./service-limits.ts";
 import type { Subscriptions } from "./subscriptions.ts";
 import { asVariantDict, dictValue, Variant } from "./values.ts";
@@ -23,6 +25,7 @@ export interface ManagerDependencies {
   readonly jobs: Jobs;
   readonly subscriptions: Subscriptions;
   readonly companions: Companions;
+  readonly errands: Errands;
   readonly limits: ServiceLimits;
   readonly version: string;
   /** null on the session bus, where there is nothing to authorize and no administrator. */
@@ -88,8 +91,19 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
         return [started(jobs.submit(context.caller, token, request, { asAdmin: true }), context)];
       },
       Preview: async (args, context) => {
-        await context.requireSameView(decodeCopyArguments("copy", args, limits).request);
-        throw new CopyError("not-supported", "this service has no preview; its Features say so");
+        const { request } = decodeCopyArguments("copy", args, limits);
+        await context.requireSameView(request);
+        const operations: PlannedOperation[] = [];
+        const preview = await dependencies.errands.run(context.sender, (signal) =>
+          jobs.preview(context.caller, request, {
+            maxOperations: limits.maxPreviewOperations,
+            // On the bus each operation comes with its details.
+            maxBytes: limits.maxReplyBytes / 2,
+            signal,
+            onOperations: (more) => operations.push(...more),
+          }),
+        );
+        return encodePreview(preview, operations);
       },
       ListJobs: async ([filter], context) => {
         const dict = asVariantDict(filter);
@@ -144,7 +158,7 @@ function managerProperty(name: ManagerProperty, { jobs, limits, version, authori
     case "ApiMinor":
       return new Variant("u", apiMinor);
     case "Features":
-      return new Variant("as", [...optionFeatures, ...(authorize === null ? [] : ["method:copy-as-admin", "list:all-users"])]);
+      return new Variant("as", [...optionFeatures, "preview", ...(authorize === null ? [] : ["method:copy-as-admin", "list:all-users"])]);
     case "Limits":
       return new Variant("a{sv}", toldLimits(limits));
     case "ActiveJobs":
@@ -164,6 +178,7 @@ function toldLimits(limits: ServiceLimits): Map<string, Variant> {
     ["max-subscriptions", new Variant("u", limits.maxSubscriptions)],
     ["max-waits", new Variant("u", limits.maxWaits)],
     ["max-listed-jobs", new Variant("u", limits.maxListedJobs)],
+    ["max-preview-operations", new Variant("u", limits.maxPreviewOperations)],
     ["max-listed-errors", new Variant("u", limits.maxListedErrors)],
   ]);
 }

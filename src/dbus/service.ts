@@ -4,7 +4,7 @@ import { CopyError } from "../errors.ts";
 import { type Caller, hasEnded, type Jobs } from "../jobs/api.ts";
 import type { BusKind } from "./address.ts";
 import { Announcer } from "./announcer.ts";
-import { Companions, Waits } from "./attachments.ts";
+import { Companions, Errands, Waits } from "./attachments.ts";
 import { polkitAuthorize } from "./authorization.ts";
 import { type Message, MessageType } from "./codec.ts";
 import { type BusConnection, driver } from "./connection.ts";
@@ -60,6 +60,7 @@ export class Service {
   private readonly subscriptions: Subscriptions;
   private readonly waits: Waits;
   private readonly companions = new Companions();
+  private readonly errands = new Errands();
   private readonly credentials: Credentials;
   private readonly announcer: Announcer;
   private readonly dispatcher: Dispatcher;
@@ -82,6 +83,7 @@ export class Service {
       jobs,
       subscriptions: this.subscriptions,
       companions: this.companions,
+      errands: this.errands,
       limits: this.limits,
       version: dependencies.version,
       authorize: kind === "session" ? null : polkitAuthorize(connection),
@@ -194,6 +196,7 @@ export class Service {
     this.credentials.forget(sender);
     this.subscriptions.remove(sender);
     this.waits.senderGone(sender);
+    this.errands.senderGone(sender);
     for (const job of this.companions.senderGone(sender)) {
       const current = this.jobs.get(job.owner.uid, job.token);
       if (current !== undefined && !hasEnded(current.state)) this.jobs.cancel(current);

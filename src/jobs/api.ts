@@ -3,7 +3,7 @@
 import type { ByteString } from "../bytes.ts";
 import type { FailureCode } from "../errors.ts";
 import type { EngineChoice, JobRequest } from "../request.ts";
-import type { EntryError, Phase } from "../worker/protocol.ts";
+import type { EntryError, Phase, PlannedOperation, PreviewSummary } from "../worker/protocol.ts";
 
 /** Who asks, as the bus (or, embedded, the kernel) says; never as the caller says. */
 export interface Caller {
@@ -97,6 +97,21 @@ export interface JobsEvents {
   readonly errors: (job: JobView, errors: readonly EntryError[]) => void;
 }
 
+export interface PreviewOptions {
+  /** Operations, and bytes of their paths, that are told at most; all are counted. */
+  readonly maxOperations: number;
+  readonly maxBytes: number;
+  /** Ends it: nobody wants to know any more. */
+  readonly signal: AbortSignal;
+  readonly onOperations: (operations: readonly PlannedOperation[]) => void;
+}
+
+export interface Preview {
+  readonly summary: PreviewSummary;
+  /** Microseconds that the copy would take by the rate of the owner's last jobs; null where there are none to go by. */
+  readonly expectedTimeUs: number | null;
+}
+
 /**
  * The jobs of all users. Authorization by ownership is the service's: it looks a job up by the caller's uid before it calls.
  * Every method throws CopyError with the codes named.
@@ -107,6 +122,11 @@ export interface Jobs {
    * Throws job-exists, limits-exceeded, shutting-down.
    */
   submit(caller: Caller, token: string | null, request: JobRequest, options?: { readonly asAdmin?: boolean }): JobView;
+  /**
+   * Says what a copy would do, and does nothing. Throws not-supported for what cannot be foreseen, limits-exceeded, shutting-down,
+   * cancelled (by the signal), and what keeps the worker from it.
+   */
+  preview(caller: Caller, request: JobRequest, options: PreviewOptions): Promise<Preview>;
   get(uid: number, token: string): JobView | undefined;
   /** Own jobs, or everybody's for null; newest last. */
   list(uid: number | null): readonly JobView[];

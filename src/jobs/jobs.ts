@@ -4,13 +4,14 @@ import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
 import type { WorkerLimitChanges } from "../worker/pool.ts";
 import type { EntryError } from "../worker/protocol.ts";
-import { type Caller, hasEnded, type Jobs, type JobsEvents, type JobView } from "./api.ts";
+import { type Caller, hasEnded, type Jobs, type JobsEvents, type JobView, type Preview, type PreviewOptions } from "./api.ts";
 import { ErrorList } from "./error-list.ts";
 import { type AnswerChoice, advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "./job.ts";
 import { defaultJobLimits, embeddedJobLimits, type JobLimits } from "./limits.ts";
 import { Lingering } from "./lingering.ts";
 import { Listeners } from "./listeners.ts";
 import { type JobsLog, noLog } from "./log.ts";
+import { Previews } from "./previews.ts";
 import { JobQueue, loadOf } from "./queue.ts";
 import { JobRun, type RunSettings } from "./run.ts";
 import type { JobStore } from "./store.ts";
@@ -70,6 +71,7 @@ class JobsRoom implements AdjustableJobs {
   private readonly store: JobStore | null;
   private readonly log: JobsLog;
   private readonly now: () => number;
+  private readonly previews: Previews;
   private readonly queue: JobQueue;
   private readonly listeners: Listeners<JobsEvents>;
   /** By uid, then token; oldest first. */
@@ -102,6 +104,7 @@ class JobsRoom implements AdjustableJobs {
       self: dependencies.self ?? null,
       log: this.log,
     };
+    this.previews = new Previews(this.settings, this.limits);
     this.queue = new JobQueue(this.limits);
     this.loads = new UserLoads(this.limits);
     this.lingering = new Lingering(this.limits, this.now, (entry) => this.remove(entry));
@@ -128,6 +131,13 @@ class JobsRoom implements AdjustableJobs {
     const view = this.view(entry);
     this.listeners.emit("added", view);
     return view;
+  }
+
+  async preview(caller: Caller, request: JobRequest, options: PreviewOptions): Promise<Preview> {
+    if (this.closing) throw new CopyError("shutting-down", "the service is stopping");
+    const summary = await this.previews.run(caller, request, options);
+    const rate = this.store?.rateOf(caller.uid) ?? 0;
+    return { summary, expectedTimeUs: rate > 0 ? Math.round((summary.bytes / rate) * 1e6) : null };
   }
 
   get(uid: number, token: string): JobView | undefined {
@@ -225,6 +235,7 @@ class JobsRoom implements AdjustableJobs {
     // Without a store nobody would ever start them again.
     if (this.store === null) this.cancelWaiting();
     if (this.started.size > 0) await new Promise<void>((resolve) => this.stopped.push(resolve));
+    await this.previews.stop();
     this.lingering.stop();
   }
 

@@ -19,6 +19,11 @@ export interface JobLimits {
   /** How long an ended job stays an object, and how many of one user's. */
   readonly lingerMs: number;
   readonly maxEndedPerUser: number;
+  /** Dry runs at once, of all and of one user: each is a worker that reads directories. */
+  readonly maxPreviews: number;
+  readonly maxPreviewsPerUser: number;
+  /** How long a dry run may look; then it says what it has found. */
+  readonly previewTimeoutMs: number;
   /** How long a worker that was told to cancel may take to stop. */
   readonly cancelTimeoutMs: number;
   /** How long the removal of what a dead worker had in flight may take. */
@@ -36,6 +41,9 @@ export const defaultJobLimits: JobLimits = {
   maxErrorBytesPerJob: 4 * 1024 * 1024,
   lingerMs: 60_000,
   maxEndedPerUser: 200,
+  maxPreviews: 8,
+  maxPreviewsPerUser: 2,
+  previewTimeoutMs: 120_000,
   cancelTimeoutMs: 10_000,
   recoverTimeoutMs: 60_000,
 };
@@ -44,4 +52,5 @@ export const defaultJobLimits: JobLimits = {
 export const embeddedJobLimits: JobLimits = {
   ...defaultJobLimits,
   maxArgumentBytesPerUser: Number.POSITIVE_INFINITY,
+  previewTimeoutMs: 0x7fff_ffff,
 };

@@ -37,7 +37,7 @@ export interface RunListener {
   readonly ended: () => void;
 }
 
-type LaterMessage = Exclude<ParentMessage, { type: "start" | "recover" }>;
+type LaterMessage = Exclude<ParentMessage, { type: "start" | "recover" | "preview" }>;
 
 export class JobRun {
   private readonly settings: RunSettings;

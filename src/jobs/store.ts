@@ -17,6 +17,8 @@ export interface JobStore {
   unfinished(): readonly Job[];
   /** Jobs of a user, or of all for null, ended ones included; newest first. */
   history(uid: number | null, limit: number): readonly Job[];
+  /** Bytes a second of the user's last jobs that completed, taken together; 0 where there are none. */
+  rateOf(uid: number): number;
   /** Stores the job as it is now. `soon`: with the next batch, about a second later at most. */
   save(job: Job, when: "now" | "soon"): void;
   /** Appends to the job's errors. */
@@ -42,6 +44,8 @@ export interface StoreOptions {
 }
 
 const batchIntervalMs = 1000;
+/** The rate of a user's copies is that of so many jobs. */
+const jobsForRate = 20;
 const dayUs = 24 * 3600 * 1e6;
 /** Old history is looked for after this many ends, and when the store is opened. */
 const endsBetweenPrunings = 500;
@@ -86,6 +90,16 @@ class SqliteStore implements JobStore {
     const all = this.database.query<JobRow, [number]>("SELECT * FROM jobs ORDER BY id DESC LIMIT ?");
     const own = this.database.query<JobRow, [number, number]>("SELECT * FROM jobs WHERE uid = ? ORDER BY id DESC LIMIT ?");
     return this.read(uid === null ? all.all(limit) : own.all(uid, limit));
+  }
+
+  rateOf(uid: number): number {
+    this.flush();
+    const query = this.database.query<{ bytes: number | null; time: number | null }, [number, number]>(
+      `SELECT sum(json_extract(record, '$.result.bytesDone')) AS bytes, sum(json_extract(record, '$.result.elapsedUs')) AS time
+       FROM (SELECT record FROM jobs WHERE uid = ? AND state = 'completed' ORDER BY id DESC LIMIT ?)`,
+    );
+    const { bytes, time } = query.get(uid, jobsForRate) ?? { bytes: null, time: null };
+    return bytes !== null && time !== null && time > 0 ? (bytes / time) * 1e6 : 0;
   }
 
   save(job: Job, when: "now" | "soon"): void {

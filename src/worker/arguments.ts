@@ -9,16 +9,20 @@ import { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { Mover } from "./move.ts";
 import { ParentMaker } from "./parents.ts";
-import type { TreeCopier } from "./tree-copier.ts";
 
 const pathFlags = Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC;
+
+/** Who takes an argument whose place is settled: the tree copier, or a dry run. "done": it was copied. */
+export interface ArgumentSink {
+  copyArgument(entry: Entry, followArgument: boolean): string;
+}
 
 /** The leader's part: hands each source to the tree copier, or has it renamed. */
 export class ArgumentCopier {
   /** Sources that a move copied because they could not be renamed. */
   readonly toRemove: { readonly argument: number; readonly destinationRoot: string }[] = [];
   private readonly context: LaneContext;
-  private readonly tree: TreeCopier;
+  private readonly tree: ArgumentSink;
   private readonly destination: Destination;
   private readonly parents: ParentMaker | null;
   private readonly mover: Mover | null;
@@ -26,7 +30,7 @@ export class ArgumentCopier {
   /** Sources seen so far, by the directory entry they are: cp copies each once. */
   private readonly seen = new Set<string>();
 
-  constructor(context: LaneContext, tree: TreeCopier) {
+  constructor(context: LaneContext, tree: ArgumentSink) {
     this.context = context;
     this.tree = tree;
     this.destination = new Destination(context);

@@ -29,10 +29,13 @@ const skip: Operation = { kind: "skip", isUpToDate: false };
 
 export class ConflictResolver {
   private readonly context: LaneContext;
+  private readonly asks: boolean;
   private options: PlanOptions;
 
-  constructor(context: LaneContext) {
+  /** `asks`: puts questions to the user; a dry run gives them back as "ask". */
+  constructor(context: LaneContext, { asks }: { readonly asks: boolean } = { asks: true }) {
     this.context = context;
+    this.asks = asks;
     const { options, preserve, request } = context;
     this.options = {
       ...options.gnu,
@@ -80,7 +83,7 @@ export class ConflictResolver {
       isBackupOfDestination: this.options.backup !== "none" && this.isBackup(entry, source),
     };
     const operation = planEntry(facts, this.options);
-    if (operation.kind !== "ask") return operation;
+    if (operation.kind !== "ask" || !this.asks) return operation;
     switch (this.ask(entry)) {
       case Answer.overwrite: {
         const overwrite = planEntry(facts, { ...this.options, onConflict: "overwrite" });

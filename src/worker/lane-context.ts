@@ -39,6 +39,8 @@ export interface LaneSetup {
   readonly post: (message: LaneMessage) => void;
   /** What files are hashed with where the method asked for needs more than FileHasher has by itself. */
   readonly hash?: StreamHash | null;
+  /** Instead of one that posts errors and lines: a dry run's. */
+  readonly reporter?: Reporter;
 }
 
 export class LaneContext {
@@ -89,7 +91,7 @@ export class LaneContext {
     this.options = setup.request.options;
     this.preserve = new Set(this.options.preserve);
     this.counters = this.shared.counters(setup.lane);
-    this.reporter = new Reporter(this.shared, setup.lane, setup.request, setup.post);
+    this.reporter = setup.reporter ?? new Reporter(this.shared, setup.lane, setup.request, setup.post);
     this.control = new LaneControl(this.shared, setup.lane, () => this.reporter.current(this.place));
     this.hasher = isHashMethod(this.options.verify) ? new FileHasher(setup.hash ?? null, () => this.control.mayGoOn()) : null;
     this.copier = new FileCopier({ ...this.options, hashes: this.hasher !== null }, this.control, this.hasher);

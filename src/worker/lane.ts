@@ -1,9 +1,11 @@
 // The entry point of a lane's thread: builds its context and leads the job (lane 0) or helps until it is done.
 
+import { assert } from "../assert.ts";
 import type { StreamHash } from "../engines/hash.ts";
 import type { JobRequest } from "../request.ts";
 import { LaneContext } from "./lane-context.ts";
 import { Leader } from "./leader.ts";
+import type { PreviewLimits } from "./plan-reporter.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { Scanner } from "./scan.ts";
 import { Shared, type SharedMemory } from "./shared.ts";
@@ -12,13 +14,15 @@ import type { Verifier } from "./verifier.ts";
 
 /** What a thread is told when it starts. */
 export interface LaneStart {
-  readonly role: "copy" | "scan";
+  readonly role: "copy" | "scan" | "preview";
   readonly lane: number;
   readonly memory: SharedMemory;
   /** Address of the lanes' batches and name arenas. */
   readonly lanes: number;
   readonly request: JobRequest;
   readonly token: string;
+  /** For the role "preview". */
+  readonly preview: PreviewLimits | null;
 }
 
 declare const self: {
@@ -29,6 +33,7 @@ declare const self: {
 self.onmessage = (event) => {
   try {
     if (event.data.role === "scan") new Scanner(new Shared(event.data.memory), event.data.request).run();
+    else if (event.data.role === "preview") runPreview(event.data).catch(crash);
     else if (event.data.request.options.verify === "none") run(event.data, null);
     else runVerified(event.data).catch(crash);
   } catch (cause) {
@@ -39,6 +44,17 @@ self.onmessage = (event) => {
 function crash(cause: unknown): void {
   const message = cause instanceof Error ? `${cause.message}\n${cause.stack ?? ""}` : String(cause);
   self.postMessage({ type: "crashed", message });
+}
+
+/** Loads what only a dry run needs. */
+async function runPreview({ lane, memory, request, token, preview }: LaneStart): Promise<void> {
+  assert(preview !== null, "a dry run has its limits");
+  const [{ PlanReporter }, { Previewer }] = await Promise.all([import("./plan-reporter.ts"), import("./preview.ts")]);
+  const post = (message: LaneMessage): void => self.postMessage(message);
+  const shared = new Shared(memory);
+  const reporter = new PlanReporter(shared, request, post, preview);
+  new Previewer(new LaneContext({ lane, shared, request, token, post, reporter }), reporter).run();
+  reporter.done([]);
 }
 
 /** Loads what only verification needs. */

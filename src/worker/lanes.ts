@@ -4,6 +4,7 @@ import { assert } from "../assert.ts";
 import { libc, Mmap } from "../ffi/libc.ts";
 import type { JobRequest } from "../request.ts";
 import type { LaneStart } from "./lane.ts";
+import type { PreviewLimits } from "./plan-reporter.ts";
 import { inFlightBytes } from "./protocol.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { LaneWord, maxLanes, Shared, type SharedMemory, slotBytes, slotsPerLane, Word } from "./shared.ts";
@@ -47,6 +48,12 @@ export class Lanes {
     Atomics.store(this.shared.words, Word.lanes, this.count);
   }
 
+  /** Starts the one thread of a dry run. */
+  addPreviewer(limits: PreviewLimits): void {
+    this.count++;
+    this.startThread(0, "preview", limits);
+  }
+
   /** Starts the thread that counts totals. It says nothing: its counters do. */
   addScanner(): void {
     this.startThread(maxLanes - 1, "scan");
@@ -57,12 +64,12 @@ export class Lanes {
     this.shared.words[this.shared.laneWords(turn % this.count) + LaneWord.wantCurrent] = 1;
   }
 
-  private startThread(lane: number, role: LaneStart["role"]): void {
+  private startThread(lane: number, role: LaneStart["role"], preview: PreviewLimits | null = null): void {
     const { request, token, onMessage, onCrash } = this.options;
     const worker = new Worker(laneModule());
     worker.onmessage = (event: { readonly data: LaneMessage }) => onMessage(lane, event.data);
     worker.onerror = (event: { readonly message: string }) => onCrash(event.message);
-    const start: LaneStart = { role, lane, memory: this.memory, lanes: this.lanesAddress, request, token };
+    const start: LaneStart = { role, lane, memory: this.memory, lanes: this.lanesAddress, request, token, preview };
     worker.postMessage(start);
     this.threads.push(worker);
   }

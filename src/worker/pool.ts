@@ -6,11 +6,12 @@ import type { Credentials } from "./spawn.ts";
 import { WorkerConnection } from "./worker-connection.ts";
 import type { WorkerLimits } from "./worker-limits.ts";
 
-export type FirstMessage = Extract<ParentMessage, { type: "start" | "recover" }>;
+export type FirstMessage = Extract<ParentMessage, { type: "start" | "recover" | "preview" }>;
 /** What a worker is started for: its first message, less what this file adds to it. */
 export type Task =
   | Omit<Extract<ParentMessage, { type: "start" }>, "identity" | "inFlightFd">
-  | Omit<Extract<ParentMessage, { type: "recover" }>, "identity" | "inFlightFd">;
+  | Omit<Extract<ParentMessage, { type: "recover" }>, "identity" | "inFlightFd">
+  | Omit<Extract<ParentMessage, { type: "preview" }>, "identity">;
 export type HelloMessage = Extract<WorkerMessage, { type: "hello" }>;
 export type ResultMessage = Extract<WorkerMessage, { type: "result" }>;
 /** What a listener sees before the end: hello and everything between. */
@@ -31,8 +32,8 @@ export interface WorkerOptions {
   readonly task: Task;
   /** As whom it runs, through setpriv, which needs root; null: a plain child of this process. */
   readonly credentials: Credentials | null;
-  /** This side's descriptor of the in-flight record; stays the caller's to close. */
-  readonly inFlightFd: number;
+  /** This side's descriptor of the in-flight record; stays the caller's to close. null: a dry run has nothing in flight. */
+  readonly inFlightFd: number | null;
   readonly limits?: WorkerLimitChanges;
   /** Embedded, the worker is this very program as this very user, and its messages are taken as they are. */
   readonly trusted?: boolean;

@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { engineChoices, priorities } from "../request.ts";
 import { byteStringSchema, requestSchema } from "../request-schema.ts";
-import { phases } from "./protocol.ts";
+import { phases, plannedActions } from "./protocol.ts";
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(4096);
@@ -48,6 +48,18 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       sandbox: z.enum(["strict", "if-available", "off"]),
       token: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
       inFlightFd: z.number().int().min(0).max(64),
+    })
+    .strict(),
+  /** Say what a copy would do, and do nothing. */
+  z
+    .object({
+      type: z.literal("preview"),
+      request: requestSchema,
+      identity: identitySchema.nullable(),
+      sandbox: z.enum(["strict", "if-available", "off"]),
+      /** Operations, and bytes of their paths, beyond which they are counted only. */
+      maxOperations: count,
+      maxBytes: count,
     })
     .strict(),
   z.object({ type: z.literal("cancel") }).strict(),
@@ -108,6 +120,44 @@ export const entryErrorSchema = z
   })
   .strict();
 
+/** What would be done to one entry. */
+export const plannedOperationSchema = z
+  .object({
+    action: z.enum(plannedActions),
+    /** "unknown" where it failed before anybody could look. */
+    object: z.enum(["file", "directory", "symlink", "special", "unknown"]),
+    source: longPath,
+    destination: longPath,
+    /** To be copied; 0 for what is no file, and for a second name of one. */
+    bytes: count,
+    /** A second name of an inode, which would be linked to the first one's copy. */
+    isHardLink: z.boolean(),
+    /** A FailureCode and a sentence as of an error; "" unless the action is "fail". */
+    code: z.string().max(64),
+    message: z.string().max(16384),
+  })
+  .strict();
+
+/** The totals of a dry run; all entries count, listed or not. */
+export const previewSummarySchema = z
+  .object({
+    counts: z.record(z.enum(plannedActions), count),
+    /** What would be made or replaced. */
+    files: count,
+    directories: count,
+    bytes: count,
+    /** Entries in whose place something stands, directories that are merged aside. */
+    conflicts: count,
+    /** Bytes that the destination must have free at most: clones and holes need less. */
+    spaceNeeded: count,
+    /** -1: not known. */
+    spaceFree: z.number().min(-1),
+    listed: count,
+    /** False when it was stopped before the end. */
+    isWhole: z.boolean(),
+  })
+  .strict();
+
 export const workerMessageSchema = z.discriminatedUnion("type", [
   /** First message: who the worker found itself to be, and what serves. Sent before anything is opened. */
   z
@@ -134,6 +184,9 @@ export const workerMessageSchema = z.discriminatedUnion("type", [
       message: z.string().max(16384),
     })
     .strict(),
+  /** Of a dry run: what would be done, and then once the totals. */
+  z.object({ type: z.literal("operations"), operations: z.array(plannedOperationSchema).max(256) }).strict(),
+  z.object({ type: z.literal("preview"), summary: previewSummarySchema }).strict(),
   /** Last message. The parent derives the job's final state from it and from its own count of errors. */
   z
     .object({

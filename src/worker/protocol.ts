@@ -6,7 +6,15 @@
 // nobody, and building one takes longer than copying a small file.
 
 import type { z } from "zod";
-import type { entryErrorSchema, identitySchema, parentMessageSchema, snapshotSchema, workerMessageSchema } from "./protocol-schema.ts";
+import type {
+  entryErrorSchema,
+  identitySchema,
+  parentMessageSchema,
+  plannedOperationSchema,
+  previewSummarySchema,
+  snapshotSchema,
+  workerMessageSchema,
+} from "./protocol-schema.ts";
 
 /** Worker to parent: a batch of at most 256 errors fits; more in one frame is a protocol violation. */
 export const maxWorkerFrameBytes = 4 * 1024 * 1024;
@@ -19,12 +27,17 @@ export const snapshotIntervalMs = 100;
 export const inFlightBytes = 64 * 64 * 1024;
 
 export const phases = ["scanning", "copying", "flushing", "verifying"] as const;
+/** What a dry run can foresee. "merge": a directory is there already. "ask": the copy would ask. */
+export const plannedActions = ["create", "overwrite", "merge", "skip", "rename", "ask", "fail"] as const;
+export type PlannedAction = (typeof plannedActions)[number];
 export type Phase = (typeof phases)[number];
 
 export type Identity = Readonly<z.infer<typeof identitySchema>>;
 export type ParentMessage = z.infer<typeof parentMessageSchema>;
 export type Snapshot = Readonly<z.infer<typeof snapshotSchema>>;
 export type EntryError = Readonly<z.infer<typeof entryErrorSchema>>;
+export type PlannedOperation = Readonly<z.infer<typeof plannedOperationSchema>>;
+export type PreviewSummary = Readonly<z.infer<typeof previewSummarySchema>>;
 export type WorkerMessage = z.infer<typeof workerMessageSchema>;
 
 /** One message as a frame. */

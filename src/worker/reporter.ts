@@ -5,7 +5,7 @@ import { Errno, errnoText } from "../errno.ts";
 import { type FailureCode, type FailureSide, failureCodeOf } from "../errors.ts";
 import { quoteName } from "../quote.ts";
 import type { JobRequest } from "../request.ts";
-import type { EntryError } from "./protocol.ts";
+import type { EntryError, PlannedOperation, PreviewSummary } from "./protocol.ts";
 import { Command, Counter, type Shared, Word } from "./shared.ts";
 
 /** What lanes post to the worker's main thread. */
@@ -14,6 +14,8 @@ export type LaneMessage =
   | { readonly type: "line"; readonly line: string }
   | { readonly type: "current"; readonly path: string }
   | { readonly type: "question"; readonly source: string; readonly destination: string; readonly message: string }
+  | { readonly type: "operations"; readonly operations: PlannedOperation[] }
+  | { readonly type: "preview"; readonly summary: PreviewSummary }
   | { readonly type: "ready" }
   | { readonly type: "done"; readonly reasons: readonly string[] }
   | { readonly type: "crashed"; readonly message: string };
@@ -141,13 +143,13 @@ export class Reporter {
     return mark === "%q" && safeName.test(destination) ? destination : this.quote(destination);
   }
 
-  private messageOf(facts: FailureFacts): string {
+  protected messageOf(facts: FailureFacts): string {
     // In one go: a name may hold "%d" itself.
     const what = facts.what.replace(/%[sdqe]/g, (mark) => this.named(mark, facts));
     return facts.errno === 0 ? what : `${what}: ${errnoText(facts.errno)}`;
   }
 
-  private send(message: LaneMessage): void {
+  protected send(message: LaneMessage): void {
     const words = this.shared.words;
     while (Atomics.load(words, Word.errorsInFlight) > maxMessagesInFlight) {
       Atomics.wait(words, Word.errorsInFlight, Atomics.load(words, Word.errorsInFlight), 20);

@@ -67,6 +67,12 @@ export function sandboxPaths(request: JobRequest): SandboxPaths {
   return isLinked ? { ...moved, linkFrom: parents } : { ...moved, removeFrom: parents };
 }
 
+/** The paths of a dry run: it reads and writes nothing at all. Where names can be made there, it asks without making any. */
+export function previewPaths(request: JobRequest): SandboxPaths {
+  const { readOnly, readWrite } = sandboxPaths({ ...request, operation: "copy" });
+  return { readOnly: [...readOnly, ...readWrite], readWrite: [], removeFrom: [], linkFrom: [] };
+}
+
 /**
  * Confines this thread, and every thread started from it later, to these paths for good; never throws. Open descriptors, rings
  * made before and threads that exist already (Bun's own) keep what they could do: call it before lanes and rings are made.

@@ -66,7 +66,9 @@ export class WorkerConnection implements WorkerHandle {
     this.pid = this.process.pid;
     this.stdout = this.process.stdout.getReader();
     this.stderr = this.process.stderr.getReader();
-    this.write({ ...options.task, identity: this.identity, inFlightFd: inFlightChildFd }, "first");
+    const { identity } = this;
+    const { task } = options;
+    this.write(task.type === "preview" ? { ...task, identity } : { ...task, identity, inFlightFd: inFlightChildFd }, "first");
     void this.readMessages();
     void this.readStderr();
     if (this.limits.silenceTimeoutMs !== Number.POSITIVE_INFINITY) this.watchSilence();
@@ -262,7 +264,7 @@ function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subproces
       env: { ...workerEnvironment },
       // A session of its own: a terminal's Ctrl-C reaches the parent only, which then cancels in good order.
       detached: true,
-      stdio: ["pipe", "pipe", "pipe", options.inFlightFd],
+      stdio: options.inFlightFd === null ? ["pipe", "pipe", "pipe"] : ["pipe", "pipe", "pipe", options.inFlightFd],
     });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);

@@ -7,18 +7,21 @@ import { Arena } from "../ffi/memory.ts";
 import { ringStatus } from "../ffi/ring.ts";
 import { engineNames } from "../request.ts";
 import { Answer } from "./conflict.ts";
+import { emptySnapshot } from "./empty-snapshot.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
 import { LaneCount } from "./lane-count.ts";
 import { Lanes } from "./lanes.ts";
+import { PreviewJob } from "./preview-job.ts";
 import { applyPriority } from "./priority.ts";
 import { type ParentMessage, phases, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
 import type { LaneMessage } from "./reporter.ts";
-import { confine, sandboxPaths } from "./sandbox.ts";
+import { confine, previewPaths, sandboxPaths } from "./sandbox.ts";
 import { Command, Counter, Float, Word } from "./shared.ts";
 
 type StartMessage = Extract<ParentMessage, { type: "start" }>;
 type RecoverMessage = Extract<ParentMessage, { type: "recover" }>;
+type PreviewMessage = Extract<ParentMessage, { type: "preview" }>;
 
 /** A tree that takes longer than this is worth a second thread, which costs about 2 ms and 5 MB. Milliseconds. */
 const secondLaneAfterMs = 4;
@@ -33,9 +36,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   return new Promise(() => {
     // Not by letting the event loop run dry: lanes that sleep and the pipe from the parent would keep it going.
     const resolve = (status: number): void => process.exit(status);
-    let job: RunningJob | null = null;
+    let job: RunningJob | PreviewJob | null = null;
     const onMessage = (message: ParentMessage): void => {
-      if (message.type === "start" || message.type === "recover") {
+      if (message.type === "start" || message.type === "recover" || message.type === "preview") {
         if (job === null) job = begin(talk, message, resolve);
       } else job?.receive(message);
     };
@@ -51,11 +54,18 @@ export async function main(argv: readonly string[]): Promise<number> {
   });
 }
 
-function begin(talk: JobTalk, message: StartMessage | RecoverMessage, resolve: (status: number) => void): RunningJob | null {
+function begin(
+  talk: JobTalk,
+  message: StartMessage | RecoverMessage | PreviewMessage,
+  resolve: (status: number) => void,
+): RunningJob | PreviewJob | null {
   // Before the sandbox, which does not let /proc be read.
   const identity = currentIdentity();
   const refusal = message.identity === null ? null : verifyIdentity(message.identity);
-  const sandbox = refusal === null && message.sandbox !== "off" ? confine(sandboxPaths(message.request)) : null;
+  const sandbox =
+    refusal === null && message.sandbox !== "off"
+      ? confine(message.type === "preview" ? previewPaths(message.request) : sandboxPaths(message.request))
+      : null;
   talk.send({
     type: "hello",
     pid: process.pid,
@@ -73,6 +83,7 @@ function begin(talk: JobTalk, message: StartMessage | RecoverMessage, resolve: (
   }
   raiseDescriptorLimit();
   if (message.type === "start") return new RunningJob(talk, message, resolve);
+  if (message.type === "preview") return new PreviewJob(talk, message, resolve);
   void recover(talk, message).then(resolve);
   return null;
 }
@@ -311,23 +322,3 @@ function raiseDescriptorLimit(): void {
   words[at * 2 + 1] = words[at * 2 + 3] ?? 0;
   libc.setrlimit(RLIMIT_NOFILE, limits);
 }
-
-const emptySnapshot: Snapshot = {
-  phase: "copying",
-  paused: false,
-  totalsValid: false,
-  bytesTotal: 0,
-  bytesDone: 0,
-  bytesCloned: 0,
-  bytesVerified: 0,
-  bytesToVerify: 0,
-  filesTotal: 0,
-  filesDone: 0,
-  filesSkipped: 0,
-  directoriesDone: 0,
-  errorCount: 0,
-  warningCount: 0,
-  currentFile: "" as Snapshot["currentFile"],
-  engine: "auto",
-  lanes: 0,
-};

@@ -216,3 +216,25 @@ test("a store that another copyd has open is refused by name", async () => {
   await expect(opening).rejects.toMatchObject({ code: "invalid-state" });
   store.close();
 });
+
+test("the rate of a user's copies is that of the last ones that completed", async () => {
+  await using directory = await temporaryDirectory();
+  const store = await open(join(directory.path, "jobs.db"));
+  const copied = (id: number, bytesDone: number, uid: number): Job =>
+    job(
+      id,
+      [
+        { type: "started" },
+        { type: "result", claim: { outcome: "completed", engines: {}, reasons: [] }, snapshot: { ...emptySnapshot, bytesDone } },
+        { type: "worker-ended" },
+      ],
+      uid,
+    );
+  expect(store.rateOf(1000)).toBe(0);
+  const jobs = [copied(1, 5000, 1000), copied(2, 7000, 1000), copied(3, 900_000, 1001), job(4, complete, 1000)];
+  for (const each of jobs) store.save(each, "soon");
+  const elapsedUs = jobs[0]?.result?.elapsedUs ?? 0;
+  expect(elapsedUs).toBeGreaterThan(0);
+  expect(store.rateOf(1000)).toBeCloseTo((12_000 / (2 * elapsedUs)) * 1e6);
+  store.close();
+});

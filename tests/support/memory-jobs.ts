@@ -31,6 +31,10 @@ export class MemoryJobs implements Jobs {
     return view;
   }
 
+  preview(): never {
+    throw new CopyError("not-supported", "nothing is looked at here");
+  }
+
   get(uid: number, token: string): JobView | undefined {
     return this.views.get(`${uid}/${token}`);
   }
