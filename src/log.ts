@@ -8,12 +8,17 @@ export type LogLevel = (typeof logLevels)[number];
 /** What a line is about, as `key=value` after its words; undefined is left out. Paths as text for people (displayText). */
 export type LogFacts = Readonly<Record<string, string | number | boolean | undefined>>;
 
+/** Takes a line with its facts as fields; false where it cannot, and the line is written as text. */
+export type StructuredSink = (level: LogLevel, line: string, facts: LogFacts) => boolean;
+
 export interface LogSettings {
   /** Lines below this level are dropped. */
   readonly level: LogLevel;
   /** Prefix lines for the journal instead of naming the level. */
   readonly journal: boolean;
   readonly write: (line: string) => void;
+  /** Asked first. */
+  readonly sink?: StructuredSink | null;
 }
 
 /** sd-daemon(3): syslog's levels in angle brackets. */
@@ -28,6 +33,10 @@ export class Log {
 
   setLevel(level: LogLevel): void {
     this.settings = { ...this.settings, level };
+  }
+
+  setSink(sink: StructuredSink | null): void {
+    this.settings = { ...this.settings, sink };
   }
 
   error(message: string, facts?: LogFacts): void {
@@ -55,7 +64,9 @@ export class Log {
     const prefix = this.settings.journal ? journalPrefixes[level] : `copyd: ${level}: `;
     const words = [oneLine(message)];
     for (const [key, value] of Object.entries(facts)) if (value !== undefined) words.push(`${key}=${factText(value)}`);
-    this.settings.write(`${prefix}${words.join(" ")}\n`);
+    const line = words.join(" ");
+    if (this.settings.sink?.(level, line, facts) === true) return;
+    this.settings.write(`${prefix}${line}\n`);
   }
 }
 

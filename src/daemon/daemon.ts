@@ -4,6 +4,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, daemonUsage, loadConfig } from "../config.ts";
 import { busAddress } from "../dbus/address.ts";
+import type { AuditRecord } from "../dbus/audit.ts";
 import { type BusConnection, BusError, connectBus } from "../dbus/connection.ts";
 import { busName } from "../dbus/contract.ts";
 import { Service } from "../dbus/service.ts";
@@ -12,10 +13,11 @@ import { CopyError } from "../errors.ts";
 import type { Jobs } from "../jobs/api.ts";
 import { createJobs } from "../jobs/jobs.ts";
 import { type JobStore, openStore } from "../jobs/store.ts";
-import { log } from "../log.ts";
+import { isJournal, log } from "../log.ts";
 import { version } from "../version.ts";
 import { callSuccessor, leaveHandover, takeHandover } from "./handover.ts";
 import { IdleTimer } from "./idle-timer.ts";
+import { journalSink } from "./journal.ts";
 import { Reload } from "./reload.ts";
 import { StopRequest } from "./stop-request.ts";
 import { startWatchdog } from "./watchdog.ts";
@@ -49,6 +51,7 @@ async function serve(config: Config, reload: Reload): Promise<number> {
   // Nothing of ours depends on where we were started, and no filesystem is kept busy.
   process.chdir("/");
   using stop = new StopRequest();
+  if (isJournal(process.env.JOURNAL_STREAM)) log.setSink(await journalSink());
   using _watchdog = await startWatchdog(process.env);
   const connection = await openBus(config);
   try {
@@ -95,6 +98,7 @@ async function run(config: Config, connection: BusConnection, store: JobStore, {
     kind,
     version,
     limits: config.calls,
+    audit: tellAudit,
     reportInternal: (error) => log.error("a call met an internal error", { reason: error instanceof Error ? error.stack : String(error) }),
   });
   void connection.closed.then((reason) => stop.request("bus-gone", reason));
@@ -130,6 +134,12 @@ function leaveWhatIsOwed(service: Service, jobs: Jobs, stateDirectory: string): 
   const owes = promises.subscriptions.length + promises.companions.length > 0;
   if (owes) leaveHandover(stateDirectory, promises);
   return owes || jobs.counts().queued > 0;
+}
+
+/** Refusals and grants are what an administrator looks for; the rest is there for who asks. */
+function tellAudit({ event, ...facts }: AuditRecord): void {
+  if (event === "request") log.info("call served", facts);
+  else log.notice(event === "grant" ? "authorization granted" : "call refused", facts);
 }
 
 /** New calls are refused, running jobs are stopped, then those who still wait are told. */

@@ -3,6 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { CopyError } from "../errors.ts";
 import type { Caller } from "../jobs/api.ts";
+import type { Audit } from "./audit.ts";
 import { requireSameView } from "./caller-view.ts";
 import { type Message, MessageFlag, type MessageHeader, MessageType } from "./codec.ts";
 import { type BusConnection, wantsReply } from "./connection.ts";
@@ -29,6 +30,7 @@ export interface DispatcherDependencies {
   readonly processOf: (sender: string) => Promise<number | null>;
   readonly findObject: FindObject;
   readonly reportInternal: ReportInternal;
+  readonly audit: Audit;
 }
 
 export class Dispatcher {
@@ -60,21 +62,28 @@ export class Dispatcher {
 
   /** Answers a call that could not be decoded. */
   refuse(header: MessageHeader, reason: "malformed" | "too-large"): void {
-    if (!wantsReply(header)) return;
     const [code, text] =
       reason === "malformed"
         ? (["invalid-arguments", "the message is not what its signature says, or nests too deep"] as const)
         : (["limits-exceeded", "the message is larger, or holds more values, than this service takes"] as const);
-    this.replyError(header, new CopyError(code, text));
+    const error = new CopyError(code, text);
+    this.dependencies.audit.refused(header.member ?? "", header.path ?? "", header.sender, -1, error);
+    if (wantsReply(header)) this.replyError(header, error);
   }
 
   private async answer(message: Message): Promise<void> {
+    const { audit } = this.dependencies;
+    const { path = "", member = "", sender } = message;
+    const asking = { uid: -1 };
     try {
-      const { values, signature } = await this.call(message);
+      const { values, signature } = await this.call(message, asking);
+      audit.served(member, path, sender, asking.uid);
       if (!wantsReply(message)) return;
       const reply = { type: MessageType.return, replySerial: message.serial, destination: message.sender, signature, body: values };
       this.dependencies.connection.send(reply);
     } catch (error) {
+      // What is refused to who has left is nobody's request any more.
+      if (asking.uid === -1 || this.isPresent(sender)) audit.refused(member, path, sender, asking.uid, error);
       if (wantsReply(message)) this.replyError(message, error);
     } finally {
       this.inFlight--;
@@ -82,10 +91,21 @@ export class Dispatcher {
     }
   }
 
-  private async call(message: Message): Promise<{ values: readonly WireValue[]; signature: string }> {
+  private isPresent(sender: string): boolean {
+    try {
+      this.dependencies.requirePresent(sender);
+      return true;
+    } catch {
+      // Its one reason to throw.
+      return false;
+    }
+  }
+
+  private async call(message: Message, asking: { uid: number }): Promise<{ values: readonly WireValue[]; signature: string }> {
     if (this.stopping) throw new CopyError("shutting-down", "the service is stopping");
     const { path = "", member = "" } = message;
     const caller = await this.dependencies.identify(message.sender);
+    asking.uid = caller.uid;
     const object = this.dependencies.findObject(path, caller);
     const interfaces = standardInterfaces(object);
     const { name, found } = chooseInterface(interfaces, message);

@@ -5,6 +5,7 @@ import { CopyError } from "../errors.ts";
 import { type Caller, type Jobs, type JobView, jobStates } from "../jobs/api.ts";
 import type { PlannedOperation } from "../worker/protocol.ts";
 import type { Companions, Errands } from "./attachments.ts";
+import type { Audit } from "./audit.ts";
 import type { Authorize, PolkitAction } from "./authorization.ts";
 import { contract, type ManagerProperty, managerInterface } from "./contract.ts";
 import { decodeCopyArguments } from "./copy-arguments.ts";
@@ -26,6 +27,7 @@ export interface ManagerDependencies {
   readonly subscriptions: Subscriptions;
   readonly companions: Companions;
   readonly errands: Errands;
+  readonly audit: Audit;
   readonly limits: ServiceLimits;
   readonly version: string;
   /** null on the session bus, where there is nothing to authorize and no administrator. */
@@ -59,6 +61,7 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
     asking.set(uid, under + 1);
     try {
       await ask(action, context);
+      dependencies.audit.granted(action, context);
     } finally {
       const left = (asking.get(uid) ?? 1) - 1;
       if (left > 0) asking.set(uid, left);

@@ -5,6 +5,7 @@ import { type Caller, hasEnded, type Jobs } from "../jobs/api.ts";
 import type { BusKind } from "./address.ts";
 import { Announcer } from "./announcer.ts";
 import { Companions, Errands, Waits } from "./attachments.ts";
+import { Audit, type TellAudit } from "./audit.ts";
 import { polkitAuthorize } from "./authorization.ts";
 import { type Message, MessageType } from "./codec.ts";
 import { type BusConnection, driver } from "./connection.ts";
@@ -32,6 +33,8 @@ export interface ServiceDependencies {
   readonly limits?: Partial<ServiceLimits>;
   /** For errors that callers may not see. */
   readonly reportInternal: ReportInternal;
+  /** Where requests, refusals and grants are told; by default nowhere. */
+  readonly audit?: TellAudit;
 }
 
 /** What a service that has given up its name still owes, for the next one to keep. */
@@ -79,11 +82,13 @@ export class Service {
     this.waits = new Waits(this.limits.maxWaits);
     this.credentials = new Credentials(connection, createUserDatabase(), kind === "session" ? (process.getuid?.() ?? -1) : null);
     this.announcer = new Announcer(connection, jobs, this.subscriptions, this.limits);
+    const audit = new Audit(dependencies.audit ?? (() => undefined));
     this.manager = managerObject({
       jobs,
       subscriptions: this.subscriptions,
       companions: this.companions,
       errands: this.errands,
+      audit,
       limits: this.limits,
       version: dependencies.version,
       authorize: kind === "session" ? null : polkitAuthorize(connection),
@@ -96,6 +101,7 @@ export class Service {
       processOf: (sender) => this.credentials.processOf(sender),
       findObject: (path, caller) => this.findObject(path, caller),
       reportInternal: dependencies.reportInternal,
+      audit,
     });
     this.dispatcher.onAnswered = () => this.onActivity();
   }

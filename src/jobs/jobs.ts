@@ -127,7 +127,8 @@ class JobsRoom implements AdjustableJobs {
     const entry = this.enter(job);
     this.store?.save(job, "now");
     this.enqueue(job);
-    this.log.info("job queued", { job: chosen, uid: caller.uid, operation: request.operation });
+    const admin = asAdmin || undefined;
+    this.log.info("job queued", { job: chosen, uid: caller.uid, operation: request.operation, admin });
     const view = this.view(entry);
     this.listeners.emit("added", view);
     return view;

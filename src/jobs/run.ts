@@ -167,12 +167,12 @@ export class JobRun {
 
   private fail(code: FailureCode, message: string): void {
     this.listener.apply({ type: "worker-failed", failure: { code, message } });
-    this.logFailure("worker failed", `${code}: ${message}`);
+    this.logFailure("worker failed", message, code);
   }
 
-  private logFailure(what: string, reason: string): void {
+  private logFailure(what: string, reason: string, code?: FailureCode): void {
     const { token, owner } = this.listener.job();
-    this.settings.log.error(what, { job: token, uid: owner.uid, reason });
+    this.settings.log.error(what, { job: token, uid: owner.uid, code, reason });
   }
 
   /** Whatever cannot be opened or started ends the job with its reason. */

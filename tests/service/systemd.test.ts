@@ -162,6 +162,21 @@ describeUnless(whyNoMachine(), "on a real systemd", () => {
     expect(ready?.PRIORITY).toBe("5");
   });
 
+  test("the journal finds a user's jobs, and what was refused, by fields", async () => {
+    await call(alice, [...manager.slice(1), "GetJob", "s", "no_such_job"]);
+    const entries = async (...matches: readonly string[]): Promise<Record<string, string>[]> =>
+      (await machine.runChecked(["journalctl", "--unit=copyd.service", "--output=json", "--no-pager", ...matches])).stdout
+        .trim()
+        .split("\n")
+        .filter((line) => line !== "")
+        .map((line) => JSON.parse(line) as Record<string, string>);
+    const [queued] = await entries("COPYD_JOB=first");
+    expect(queued).toMatchObject({ COPYD_UID: String(alice.uid), COPYD_OPERATION: "copy", _COMM: expect.any(String) });
+    await until(async () => (await entries("COPYD_CODE=no-such-job")).length > 0);
+    const [refused] = await entries("COPYD_CODE=no-such-job");
+    expect(refused).toMatchObject({ COPYD_UID: String(alice.uid), COPYD_METHOD: "GetJob", PRIORITY: "5" });
+  });
+
   test("systemctl stop is orderly: who waits is told, nothing half-made stays, and jobs that waited go on with the next call", async () => {
     await configure("Environment=COPYD_JOBS_MAX_RUNNING_PER_USER=1");
     writeFileSync(join(machine.root, "srv/large"), Buffer.alloc(8 * 1024 * 1024, 7));

@@ -1,5 +1,6 @@
 // The service in this process on a private bus of the system kind, over jobs in memory, with a client connected.
 
+import type { AuditRecord } from "../../src/dbus/audit.ts";
 import type { BusConnection } from "../../src/dbus/connection.ts";
 import { jobInterface, rootPath } from "../../src/dbus/contract.ts";
 import { Service } from "../../src/dbus/service.ts";
@@ -17,6 +18,8 @@ export interface ServiceFixture extends AsyncDisposable {
   readonly client: BusConnection;
   /** What the service reported as internal errors: nothing, in a good test. */
   readonly internal: unknown[];
+  /** What it told of requests, refusals and grants. */
+  readonly audit: AuditRecord[];
   /** The job at a path. */
   jobAt(path: string): JobView;
   /** A property of the job at a path, as the bus tells it. */
@@ -28,6 +31,7 @@ export async function startServiceFixture(limits: Partial<ServiceLimits> = {}): 
   const bus = await privateBus({ kind: "system" });
   const jobs = new MemoryJobs();
   const internal: unknown[] = [];
+  const audit: AuditRecord[] = [];
   const service = new Service({
     connection: await bus.connect(),
     jobs,
@@ -35,6 +39,7 @@ export async function startServiceFixture(limits: Partial<ServiceLimits> = {}): 
     version: "1.2.3",
     limits: { maxSources: 100, maxArgumentBytes: 50_000, maxSubscriptions: 3, maxWaits: 3, maxListedErrors: 10, ...limits },
     reportInternal: (error) => internal.push(error),
+    audit: (record) => audit.push(record),
   });
   await service.start();
   if (!(await service.requestName())) throw new Error("the name is taken on a fresh bus");
@@ -45,6 +50,7 @@ export async function startServiceFixture(limits: Partial<ServiceLimits> = {}): 
     service,
     client,
     internal,
+    audit,
     jobAt(path) {
       const view = jobs.list(null).find(({ owner, token }) => path === `${rootPath}/jobs/u${owner.uid}/${token}`);
       if (view === undefined) throw new Error(`no job at ${path}`);
