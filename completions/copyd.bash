@@ -6,7 +6,7 @@ _copyd() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} option='' options='' operands=''
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget errors config doctor daemon --help --version' -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget errors config verify doctor daemon --help --version' -- "$current")
     return
   fi
   # bash takes --option=value for three words.
@@ -15,7 +15,7 @@ _copyd() {
   elif [ "$previous" = = ]; then
     option=${COMP_WORDS[COMP_CWORD - 2]}
   else
-    case $previous in --no-preserve|--sparse|-S|--suffix|-t|--target-directory|--durability|--limit-rate|--cache|--engine|--lanes|--config|--log-level|--set) option=$previous ;; esac
+    case $previous in --no-preserve|--sparse|-S|--suffix|-t|--target-directory|--manifest|--durability|--limit-rate|--cache|--engine|--lanes|--config|--method|--log-level|--set) option=$previous ;; esac
   fi
   case $command in
   cp)
@@ -29,12 +29,13 @@ _copyd() {
       --update) mapfile -t COMPREPLY < <(compgen -W 'all none none-fail older' -- "$current"); return ;;
       --progress) mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$current"); return ;;
       --verify) mapfile -t COMPREPLY < <(compgen -W 'none size xxh3 blake3 sha256 md5 crc32' -- "$current"); return ;;
+      --manifest) _copyd_files -f; return ;;
       --durability) mapfile -t COMPREPLY < <(compgen -W 'none file job' -- "$current"); return ;;
       --cache) mapfile -t COMPREPLY < <(compgen -W 'keep drop' -- "$current"); return ;;
       --engine) mapfile -t COMPREPLY < <(compgen -W 'auto reflink copy-file-range io-uring splice read-write' -- "$current"); return ;;
       -S|--suffix|--limit-rate|--lanes) return ;;
     esac
-    options='-a --archive --attributes-only --backup= -b --copy-contents -d -f --force -i --interactive -H -l --link -L --dereference -n --no-clobber -P --no-dereference -p --preserve= --no-preserve= --parents -R -r --recursive --reflink= --remove-destination --sparse= -s --symbolic-link --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug --keep-directory-symlink -x --one-file-system -Z --context= --help --version --dry-run --progress= --json --local --session --verify= --durability= --limit-rate= --cache= --engine= --lanes='
+    options='-a --archive --attributes-only --backup= -b --copy-contents -d -f --force -i --interactive -H -l --link -L --dereference -n --no-clobber -P --no-dereference -p --preserve= --no-preserve= --parents -R -r --recursive --reflink= --remove-destination --sparse= -s --symbolic-link --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug --keep-directory-symlink -x --one-file-system -Z --context= --help --version --dry-run --progress= --json --local --session --verify= --manifest= --durability= --limit-rate= --cache= --engine= --lanes='
     operands=files
     ;;
   mv)
@@ -44,12 +45,13 @@ _copyd() {
       --update) mapfile -t COMPREPLY < <(compgen -W 'all none none-fail older' -- "$current"); return ;;
       --progress) mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$current"); return ;;
       --verify) mapfile -t COMPREPLY < <(compgen -W 'none size xxh3 blake3 sha256 md5 crc32' -- "$current"); return ;;
+      --manifest) _copyd_files -f; return ;;
       --durability) mapfile -t COMPREPLY < <(compgen -W 'none file job' -- "$current"); return ;;
       --cache) mapfile -t COMPREPLY < <(compgen -W 'keep drop' -- "$current"); return ;;
       --engine) mapfile -t COMPREPLY < <(compgen -W 'auto reflink copy-file-range io-uring splice read-write' -- "$current"); return ;;
       -S|--suffix|--limit-rate|--lanes) return ;;
     esac
-    options='--backup= -b --exchange -f --force -i --interactive -n --no-clobber --no-copy --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug -Z --context --help --version --progress= --json --local --session --verify= --durability= --limit-rate= --cache= --engine= --lanes='
+    options='--backup= -b --exchange -f --force -i --interactive -n --no-clobber --no-copy --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug -Z --context --help --version --progress= --json --local --session --verify= --manifest= --durability= --limit-rate= --cache= --engine= --lanes='
     operands=files
     ;;
   jobs)
@@ -94,6 +96,13 @@ _copyd() {
     esac
     options='--config= --session --json --help'
     operands='check show'
+    ;;
+  verify)
+    case $option in
+      --method) return ;;
+    esac
+    options='--method= -v --verbose --json --help'
+    operands='DIR'
     ;;
   doctor)
     options='--json --session --help'

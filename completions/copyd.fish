@@ -4,7 +4,7 @@ function __copyd_jobs
     copyd jobs --all --json 2>/dev/null | sed -n 's/.*"job":"\([^"]*\)".*/\1/p'
 end
 
-set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget errors config doctor daemon
+set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget errors config verify doctor daemon
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l help -d 'Say what there is'
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l version -d 'Say the version'
 
@@ -50,6 +50,7 @@ complete -c copyd -n '__fish_seen_subcommand_from cp' -l json -d 'one JSON objec
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l local -d 'copy in this process, without the service'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l session -d 'through the service on the session bus'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l verify -f -a 'none size xxh3 blake3 sha256 md5 crc32' -d 'read back what was written and compare: xxh3 (the default of --verify), blake3, sha256, md5, crc32, size, none'
+complete -c copyd -n '__fish_seen_subcommand_from cp' -l manifest -r -F -d 'cp only: write a digest of each copied file to FILE, for sha256sum -c in DEST (with --verify=METHOD for md5sum, b3sum or xxhsum), or copyd verify'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l durability -x -a 'none file job' -d 'when data must be on the device: none (as cp), file (each before it gets its name), job (all before the end)'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l limit-rate -x -d 'bytes a second at most, e.g. 20M; 0: no limit'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l cache -x -a 'keep drop' -d 'drop: do not fill the page cache with what is copied'
@@ -80,6 +81,7 @@ complete -c copyd -n '__fish_seen_subcommand_from mv' -l json -d 'one JSON objec
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l local -d 'copy in this process, without the service'
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l session -d 'through the service on the session bus'
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l verify -f -a 'none size xxh3 blake3 sha256 md5 crc32' -d 'read back what was written and compare: xxh3 (the default of --verify), blake3, sha256, md5, crc32, size, none'
+complete -c copyd -n '__fish_seen_subcommand_from mv' -l manifest -r -F -d 'cp only: write a digest of each copied file to FILE, for sha256sum -c in DEST (with --verify=METHOD for md5sum, b3sum or xxhsum), or copyd verify'
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l durability -x -a 'none file job' -d 'when data must be on the device: none (as cp), file (each before it gets its name), job (all before the end)'
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l limit-rate -x -d 'bytes a second at most, e.g. 20M; 0: no limit'
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l cache -x -a 'keep drop' -d 'drop: do not fill the page cache with what is copied'
@@ -148,6 +150,13 @@ complete -c copyd -n '__fish_seen_subcommand_from config' -l config -r -F -d 'Th
 complete -c copyd -n '__fish_seen_subcommand_from config' -l session -d 'The settings of the service on the session bus'
 complete -c copyd -n '__fish_seen_subcommand_from config' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from config' -l help -d 'Say what it takes'
+
+complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a verify -d 'Check files against a manifest of checksums, off the medium'
+complete -c copyd -n '__fish_seen_subcommand_from verify' -f -a 'DIR'
+complete -c copyd -n '__fish_seen_subcommand_from verify' -l method -x -d 'What lines with 64 digits are: sha256 (without it) or blake3; or md5, xxh3, crc32 for all lines'
+complete -c copyd -n '__fish_seen_subcommand_from verify' -s v -l verbose -d 'Name each file, also those that are right'
+complete -c copyd -n '__fish_seen_subcommand_from verify' -l json -d 'One JSON object a line on standard output'
+complete -c copyd -n '__fish_seen_subcommand_from verify' -l help -d 'Say what it takes'
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a doctor -d 'Find out what this machine can do for copies, and what is missing'
 complete -c copyd -n '__fish_seen_subcommand_from doctor' -l json -d 'One JSON object a line on standard output'

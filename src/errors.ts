@@ -153,6 +153,13 @@ export const failures = {
     true,
     "What the medium holds is not what was written: do not trust this medium; copy to another.",
   ),
+  "bad-manifest": row(
+    own("CopyFailed"),
+    "medium",
+    1,
+    false,
+    "Lines are a digest, two spaces and a name, as sha256sum, md5sum or b3sum write them; --method says which digest it is.",
+  ),
   // Metadata
   "owner-not-preserved": row(own("CopyFailed"), "low", 1, false, "Only root can give files away; copy as administrator to keep the owner."),
   "mode-not-preserved": row(own("CopyFailed"), "low", 1, false, "The destination's filesystem does not keep permissions."),

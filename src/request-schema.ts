@@ -97,6 +97,10 @@ export const optionsSchema = z
     sparse: z.enum(["auto", "always", "never"]).default("auto"),
     engine: z.enum(engineChoices).default("auto"),
     verify: z.enum(verifyMethods).default("none"),
+    /** Where the digests of the copied files go, in the form that sha256sum -c and its like read; "": nowhere. */
+    manifest: byteStringSchema
+      .refine((path) => path === "" || (path.startsWith("/") && path.length <= maxPathBytes), "not an absolute path")
+      .default("" as ByteString),
     durability: z.enum(durabilities).default("job"),
     oneFileSystem: z.boolean().default(false),
     /** Bytes a second; 0 is unlimited. */

@@ -17,6 +17,7 @@ const commands: Readonly<Record<string, () => Promise<NamedCommand>>> = {
   forget: async () => (await import("./steer-commands.ts")).forgetCommand,
   errors: async () => (await import("./errors-command.ts")).errorsCommand,
   config: async () => (await import("./config-command.ts")).configCommand,
+  verify: async () => (await import("./verify-command.ts")).verifyCommand,
   doctor: async () => (await import("./doctor-command.ts")).doctorCommand,
 };
 

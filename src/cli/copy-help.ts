@@ -121,6 +121,10 @@ const ownOptions: Rows = [
   ["--local", "copy in this process, without the service"],
   ["--session", "through the service on the session bus"],
   ["--verify[=METHOD]", "read back what was written and compare: xxh3 (the default of --verify),\nblake3, sha256, md5, crc32, size, none"],
+  [
+    "--manifest=FILE",
+    "cp only: write a digest of each copied file to FILE, for sha256sum -c in DEST\n(with --verify=METHOD for md5sum, b3sum or xxhsum), or copyd verify",
+  ],
   ["--durability=WHEN", "when data must be on the device: none (as cp), file (each before it gets\nits name), job (all before the end)"],
   ["--limit-rate=BYTES", "bytes a second at most, e.g. 20M; 0: no limit"],
   ["--cache=keep|drop", "drop: do not fill the page cache with what is copied"],

@@ -39,6 +39,7 @@ export function requestOf(command: CopyCommand, caller: CallerContext): JobReque
       sparse: settings.sparse,
       engine: settings.engine,
       verify: settings.verify,
+      manifest: settings.manifest === "" ? settings.manifest : absolutePath(settings.manifest, caller.workingDirectory),
       durability: settings.durability,
       oneFileSystem: settings.oneFileSystem,
       bandwidthLimit: settings.limitRate,

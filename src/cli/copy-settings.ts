@@ -78,6 +78,8 @@ export interface Settings {
   dryRun: boolean;
   /** 0: adapt. */
   lanes: number;
+  /** "": none. */
+  manifest: ByteString;
   /** Bytes a second; 0 is unlimited. */
   limitRate: number;
   progress: When;
@@ -161,6 +163,7 @@ function defaultSettings(program: Program, environment: ParseContext["environmen
     json: false,
     dryRun: false,
     lanes: 0,
+    manifest: empty,
     limitRate: 0,
     progress: "auto",
     service: "auto",
@@ -315,6 +318,12 @@ const handlers: Readonly<Record<Exclude<OptionName, "help" | "version">, Handler
   },
   verify: (state, argument) => {
     state.settings.verify = argument === null ? "xxh3" : matchArgument("--verify", argument, verifyWords, state.context.charset);
+  },
+  manifest: ({ settings, program }, argument) => {
+    // What mv renames, it never reads.
+    if (program === "mv") throw new UsageError("--manifest is for cp: what mv renames has no digest");
+    if (argument === null || argument === "") throw new UsageError("--manifest needs the name of a file");
+    settings.manifest = argument;
   },
   durability: (state, argument) => {
     state.settings.durability = matchArgument("--durability", argument ?? empty, durabilityWords, state.context.charset);

@@ -14,6 +14,7 @@ Copies files fast and without losing any. The commands:
   wait     wait for a job's end; the exit status is the job's
   pause, resume, cancel, forget
            steer a job
+  verify   check files against a manifest of checksums, off the medium
   errors   list what a job could not copy, with advice
   config   check the service's settings, or show those in force
   doctor   find out what this machine can do for copies, and what is missing

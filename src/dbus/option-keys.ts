@@ -27,6 +27,7 @@ const plain: Signatures<Omit<JobOptions, "gnu">> = {
   sparse: "s",
   engine: "s",
   verify: "s",
+  manifest: "ay",
   durability: "s",
   oneFileSystem: "b",
   bandwidthLimit: "t",

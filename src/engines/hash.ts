@@ -23,8 +23,14 @@ export interface StreamHash {
 }
 
 /** True for the methods that look at the data. */
-export function isHashMethod(method: JobOptions["verify"]): method is HashMethod {
+function isHashMethod(method: JobOptions["verify"]): method is HashMethod {
   return method !== "none" && method !== "size";
+}
+
+/** What a job hashes its files with: the method it verifies by, else SHA-256 where it writes a manifest; null: not at all. */
+export function hashMethodOf({ verify, manifest }: Pick<JobOptions, "verify" | "manifest">): HashMethod | null {
+  if (isHashMethod(verify)) return verify;
+  return manifest === "" ? null : "sha256";
 }
 
 /** A hash of its own for each caller. */

@@ -69,7 +69,10 @@ export class ReadBack {
     // Also for O_DIRECT: some filesystems serve it from the cache where they cannot do otherwise (compressed extents of btrfs).
     libc.posixFadvise(fd, 0, 0, Fadvise.DONTNEED);
     const flags = libc.fcntl(fd, F_GETFL, 0);
-    return this.mayBeDirect && flags >= 0 && libc.fcntl(fd, F_SETFL, flags | Open.O_DIRECT) >= 0 ? "direct" : "dropped";
+    if (this.mayBeDirect && flags >= 0 && libc.fcntl(fd, F_SETFL, flags | Open.O_DIRECT) >= 0) return "direct";
+    // Nothing is to be read ahead: it would have to be dropped again to be proved.
+    libc.posixFadvise(fd, 0, 0, Fadvise.RANDOM);
+    return "dropped";
   }
 
   private readAt(fd: number, offset: number, length: number): number {
@@ -99,11 +102,12 @@ export class ReadBack {
   private drop(fd: number, offset: number, length: number): void {
     const start = offset - (offset % pageBytes);
     const bytes = length + offset - start;
-    libc.posixFadvise(fd, start, bytes, Fadvise.DONTNEED);
+    // The whole file each time: a large folio that reaches beyond the stretch would not be dropped by part of it.
+    libc.posixFadvise(fd, 0, 0, Fadvise.DONTNEED);
     if (!this.isResident(fd, start, bytes)) return;
     // Dirty, or on its way: once it is written it can go.
     libc.fdatasync(fd);
-    libc.posixFadvise(fd, start, bytes, Fadvise.DONTNEED);
+    libc.posixFadvise(fd, 0, 0, Fadvise.DONTNEED);
     if (this.isResident(fd, start, bytes)) this.way = "cached";
   }
 

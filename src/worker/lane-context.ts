@@ -2,7 +2,7 @@
 
 import { FileCopier } from "../engines/file-copier.ts";
 import { FileHasher } from "../engines/file-hasher.ts";
-import { isHashMethod, type StreamHash } from "../engines/hash.ts";
+import { hashMethodOf, type StreamHash } from "../engines/hash.ts";
 import { InFlight } from "../engines/in-flight.ts";
 import { MetadataCopier } from "../engines/metadata.ts";
 import { Publisher } from "../engines/publish.ts";
@@ -28,6 +28,8 @@ const dupCloseOnExec = 1030;
 
 /** Who wants to know of each regular file that was published, by its descriptor, before that is closed. */
 export interface PublishedFiles {
+  /** A further name of a file that was noted already, or will be. */
+  noteLink(entry: Entry): void;
   note(entry: Entry, fd: number, how: "new" | "in-place"): void;
 }
 
@@ -93,7 +95,7 @@ export class LaneContext {
     this.counters = this.shared.counters(setup.lane);
     this.reporter = setup.reporter ?? new Reporter(this.shared, setup.lane, setup.request, setup.post);
     this.control = new LaneControl(this.shared, setup.lane, () => this.reporter.current(this.place));
-    this.hasher = isHashMethod(this.options.verify) ? new FileHasher(setup.hash ?? null, () => this.control.mayGoOn()) : null;
+    this.hasher = hashMethodOf(this.options) !== null ? new FileHasher(setup.hash ?? null, () => this.control.mayGoOn()) : null;
     this.copier = new FileCopier({ ...this.options, hashes: this.hasher !== null }, this.control, this.hasher);
     this.metadata = new MetadataCopier(this.options.preserve, (attribute, errno, syscall) => this.lost(attribute, errno, syscall));
     this.publisher = new Publisher({

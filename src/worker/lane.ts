@@ -34,7 +34,7 @@ self.onmessage = (event) => {
   try {
     if (event.data.role === "scan") new Scanner(new Shared(event.data.memory), event.data.request).run();
     else if (event.data.role === "preview") runPreview(event.data).catch(crash);
-    else if (event.data.request.options.verify === "none") run(event.data, null);
+    else if (isPlain(event.data.request)) run(event.data, null);
     else runVerified(event.data).catch(crash);
   } catch (cause) {
     crash(cause);
@@ -57,12 +57,18 @@ async function runPreview({ lane, memory, request, token, preview }: LaneStart):
   reporter.done([]);
 }
 
-/** Loads what only verification needs. */
+function isPlain({ options }: JobRequest): boolean {
+  return options.verify === "none" && options.manifest === "";
+}
+
+/** Loads what only verification and manifests need. */
 async function runVerified(start: LaneStart): Promise<void> {
-  const { verify } = start.request.options;
-  const { isHashMethod, loadHash } = await import("../engines/hash.ts");
+  const { options } = start.request;
+  const { hashMethodOf, loadHash } = await import("../engines/hash.ts");
+  const method = hashMethodOf(options);
   // XXH3 of each stretch is the proof by itself.
-  const hash = isHashMethod(verify) && verify !== "xxh3" ? await loadHash(verify) : null;
+  const needsWhole = method !== null && (method !== "xxh3" || options.manifest !== "");
+  const hash = needsWhole ? await loadHash(method) : null;
   run(start, { ...(await import("./verifier.ts")), hash });
 }
 
@@ -77,7 +83,7 @@ function run({ lane, memory, lanes, request, token }: LaneStart, verification: V
   const verifier = verification === null ? null : new verification.Verifier(context);
   context.published = verifier;
   const tree = new TreeCopier(context, lanes);
-  if (lane === 0) new Leader(context, tree, verifier).run();
+  if (lane === 0) new Leader(context, tree, { verifier, token }).run();
   else {
     tree.helpUntilDone();
     context.syncOtherDevices();

@@ -3,6 +3,8 @@
 import { At, libc, Open } from "../ffi/libc.ts";
 import { ArgumentCopier } from "./arguments.ts";
 import type { LaneContext } from "./lane-context.ts";
+import { reportManifest } from "./lane-manifest.ts";
+import { ManifestFile } from "./manifest-file.ts";
 import { phases } from "./protocol.ts";
 import { SourceRemover } from "./remove-sources.ts";
 import { Counter, Word } from "./shared.ts";
@@ -13,8 +15,10 @@ export class Leader {
   private readonly context: LaneContext;
   private readonly tree: TreeCopier;
   private readonly verifier: Verifier | null;
+  private readonly token: string;
 
-  constructor(context: LaneContext, tree: TreeCopier, verifier: Verifier | null) {
+  constructor(context: LaneContext, tree: TreeCopier, { verifier, token }: { readonly verifier: Verifier | null; readonly token: string }) {
+    this.token = token;
     this.context = context;
     this.tree = tree;
     this.verifier = verifier;
@@ -24,14 +28,16 @@ export class Leader {
     const { shared, options, control } = this.context;
     const words = shared.words;
     Atomics.store(words, Word.phase, phases.indexOf("copying"));
+    const manifest = options.manifest === "" ? null : this.openManifest(options.manifest);
     const argumentCopier = new ArgumentCopier(this.context, this.tree);
     argumentCopier.copyAll();
     Atomics.sub(words, Word.active, 1);
     this.tree.helpUntilQuiet();
     const removes = argumentCopier.toRemove.length > 0;
-    const flushes = options.durability === "job" || removes || this.verifier !== null;
+    const flushes = options.durability === "job" || removes || options.verify !== "none";
     const isFlushed = flushes && !control.isCancelled && this.flush(argumentCopier.intoDirectory);
     if (this.verifier !== null) this.verify(this.verifier);
+    if (manifest !== null) this.endManifest(manifest);
     if (removes && isFlushed) this.removeSources(argumentCopier);
     this.context.syncOtherDevices();
     this.announceDone();
@@ -49,12 +55,33 @@ export class Leader {
   private verify(verifier: Verifier): void {
     const { words } = this.context.shared;
     this.context.syncOtherDevices();
-    Atomics.store(words, Word.phase, phases.indexOf("verifying"));
+    if (this.context.options.verify !== "none") Atomics.store(words, Word.phase, phases.indexOf("verifying"));
     this.announceDone();
     verifier.finish();
     for (let left = Atomics.load(words, Word.verifying); left > 0; left = Atomics.load(words, Word.verifying)) {
       Atomics.wait(words, Word.verifying, left);
     }
+  }
+
+  private openManifest(path: string): ManifestFile {
+    const { words } = this.context.shared;
+    const file = new ManifestFile(path, this.token, this.context.options.umask);
+    Atomics.store(words, Word.manifestFd, file.fd);
+    if (file.fd >= 0) return file;
+    // Before anything is copied: whoever wants a manifest wants to hear of it now.
+    Atomics.store(words, Word.manifestFailed, 1);
+    reportManifest(this.context, file.fd);
+    return file;
+  }
+
+  private endManifest(file: ManifestFile): void {
+    const { shared, control } = this.context;
+    if (Atomics.load(shared.words, Word.manifestFailed) === 1 || control.isCancelled) {
+      file.abandon();
+      return;
+    }
+    const published = file.publish();
+    if (published < 0) reportManifest(this.context, published);
   }
 
   // One flush of the destination's filesystem: done means on the device (rule 1).

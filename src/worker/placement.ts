@@ -94,6 +94,7 @@ export class Placement {
   private makeOrLink(entry: Entry, maker: Maker, follow: boolean, how: How): FileOutcome | "exists" {
     if (!this.mayLink(follow)) return this.ended(maker.make(entry, how));
     const linked = this.hardLinker.link(entry, how);
+    if (linked === "linked") this.context.published?.noteLink(entry);
     if (linked !== "first") return this.ended(linked);
     const outcome = maker.make(entry, how);
     this.hardLinker.finished(outcome === "done" ? this.pathOf(entry) : null);
@@ -102,6 +103,7 @@ export class Placement {
 
   private overwriteOrLink(entry: Entry, maker: Maker, follow: boolean): FileOutcome | "exists" {
     const linked = this.mayLink(follow) ? this.hardLinker.link(entry, "replace") : "none";
+    if (linked === "linked") this.context.published?.noteLink(entry);
     if (linked === "linked" && this.hardLinker.hasReplaced) this.context.announcer?.removed(entry.place);
     if (linked !== "first" && linked !== "none") return this.ended(linked);
     const outcome = maker.overwrite?.(entry, "none") ?? "failed";

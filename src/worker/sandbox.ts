@@ -57,6 +57,7 @@ export function sandboxPaths(request: JobRequest): SandboxPaths {
   // An exact destination is itself replaced, renamed or backed up: in its parent.
   const readWrite = intoDirectory && options.target !== "exact" ? [destination] : [destination, parentOf(destination)];
   if (options.gnu.keepDirectorySymlink) readWrite.push(everything);
+  if (options.manifest !== "") readWrite.push(parentOf(options.manifest));
   const paths = { readOnly, readWrite, removeFrom: [], linkFrom: [] };
   const isLinked = options.gnu.make === "hard-link";
   if (operation === "copy" && !isLinked) return paths;

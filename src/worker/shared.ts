@@ -44,6 +44,9 @@ export const Word = {
   totalsKnown: 18,
   /** Lanes with files that are not verified yet; the leader waits for zero. */
   verifying: 19,
+  /** The leader's descriptor of the manifest being written; and 1 where writing it failed. */
+  manifestFd: 20,
+  manifestFailed: 21,
   words: 32,
 } as const;
 

@@ -1,7 +1,7 @@
 // Verification (rule 27): notes each published file with its hash and, after a flush, reads it back off the medium and compares.
 
 import { type FileHasher, hashBlockBytes } from "../engines/file-hasher.ts";
-import { maxDigestBytes } from "../engines/hash.ts";
+import { hashMethodOf, maxDigestBytes } from "../engines/hash.ts";
 import { ReadBack, type ReadBackWay } from "../engines/read-back.ts";
 import { Errno } from "../errno.ts";
 import type { FailureCode } from "../errors.ts";
@@ -12,13 +12,15 @@ import { CopiedList } from "./copied-set.ts";
 import { firstDifference } from "./difference.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext, PublishedFiles } from "./lane-context.ts";
+import { LaneManifest } from "./lane-manifest.ts";
 import { type EntryPlace, joinPath } from "./reporter.ts";
 import { Counter, Word } from "./shared.ts";
-import { VerifyList, type VerifyRecord } from "./verify-list.ts";
+import { type PublishedFile, VerifyList, type VerifyRecord } from "./verify-list.ts";
 
 /** O_NONBLOCK: a FIFO that took a file's place must not hang the lane. */
 const readFlags = Open.O_RDONLY | Open.O_NOCTTY | Open.O_NONBLOCK | Open.O_CLOEXEC;
 
+const noDigest = new Uint8Array(0);
 const unreadable = "error reading %d back";
 
 /** "different" was reported. */
@@ -30,6 +32,7 @@ export class Verifier implements PublishedFiles {
   /** The copier's own: between two files it is free. null: only lengths are compared. */
   private readonly hasher: FileHasher | null;
   private readonly list = new VerifyList();
+  private readonly manifest: LaneManifest | null;
   private readonly readBack: ReadBack;
   /** Of the file just published, and of one that is read back. */
   private readonly stat: Stat;
@@ -44,6 +47,8 @@ export class Verifier implements PublishedFiles {
   constructor(context: LaneContext) {
     this.context = context;
     this.hasher = context.hasher;
+    const method = hashMethodOf(context.options);
+    this.manifest = context.options.manifest === "" || method === null ? null : new LaneManifest(context, method);
     this.stat = new Stat(context.arena.allocate(layout.statx.size));
     this.backStat = new Stat(context.arena.allocate(layout.statx.size));
     this.readBack = new ReadBack((bytes) => {
@@ -63,18 +68,22 @@ export class Verifier implements PublishedFiles {
     // cp writes into devices, which give back something else or nothing.
     if (status < 0 || stat.type !== Mode.S_IFREG) return;
     const { length, cloned } = context.copier;
-    const file = { place, stat, length, isInPlace: how === "in-place", isCloned: cloned > 0, sourceKey, hasher: this.hasher };
-    if (!this.list.add(file)) {
-      this.flush(fd, place);
-      // What the hasher holds is this file's, and the list's files need it: first they, then this one from its own medium.
-      this.noteAfterFull(file);
-    }
-    this.setPending(true);
+    const file = { place, stat, length, kind: how, isCloned: cloned > 0, sourceKey, hasher: this.hasher };
+    this.append(file, fd);
+  }
+
+  /** A manifest has every name; for verification the first one is enough. */
+  noteLink(entry: Entry): void {
+    const { context, stat } = this;
+    if (this.manifest === null || context.sourceStat.type !== Mode.S_IFREG) return;
+    const file = { place: entry.place, stat, length: 0, kind: "link", isCloned: false, sourceKey: [0, 0], hasher: null } as const;
+    this.append(file, entry.directory.fields.destinationFd);
   }
 
   /** Verifies what is on the list. To be called after the flush, and once. */
   finish(): void {
     this.verifyList();
+    this.manifest?.flush();
     this.setPending(false);
   }
 
@@ -91,14 +100,19 @@ export class Verifier implements PublishedFiles {
   [Symbol.dispose](): void {
     if (this.rootFd >= 0) libc.close(this.rootFd);
     this.list[Symbol.dispose]();
+    this.manifest?.[Symbol.dispose]();
     this.readBack[Symbol.dispose]();
   }
 
-  private noteAfterFull(file: Parameters<VerifyList["add"]>[0]): void {
-    const { hasher } = this;
-    const kept = hasher?.save();
+  /** Adds to the list; verifies what is on it first where it is full. `fd` is on the filesystem to flush then. */
+  private append(file: PublishedFile, fd: number): void {
+    this.setPending(true);
+    if (this.list.add(file)) return;
+    if (this.context.options.verify !== "none") this.flush(fd, file.place);
+    // What the hasher holds is this file's, and the list's files need the hasher.
+    const kept = this.hasher?.save();
     this.verifyList();
-    if (kept !== undefined) hasher?.restore(kept);
+    if (kept !== undefined) this.hasher?.restore(kept);
     if (!this.list.add(file)) this.fail(file, Errno.ENAMETOOLONG, "", "cannot verify %d");
   }
 
@@ -114,16 +128,20 @@ export class Verifier implements PublishedFiles {
     const { control } = this.context;
     for (let record = this.list.recordAt(0); record !== null && control.mayGoOn(); record = this.list.recordAt(record.next)) {
       this.context.finishing = record.place;
-      this.verify(record);
+      if (this.verify(record) !== "same" || this.manifest === null) continue;
+      const digest = record.kind === "link" ? (this.hasher?.digest ?? noDigest) : this.list.bytes.subarray(record.digestByte);
+      this.manifest.add(record.place, digest.subarray(0, this.hasher?.digestBytes ?? 0));
     }
     this.context.finishing = null;
     this.list.clear();
   }
 
   private verify(record: VerifyRecord): Verdict {
+    // Without verification the manifest says what was copied, and only further names have yet to be hashed.
+    if (this.context.options.verify === "none" && record.kind !== "link") return "same";
     const fd = this.open(record);
     if (fd < 0) return this.fail(record, -fd, "openat", "cannot open %d to verify it");
-    const verdict = this.verifyOpen(record, fd);
+    const verdict = record.kind === "link" ? this.hashLink(record, fd) : this.verifyOpen(record, fd);
     libc.close(fd);
     return verdict;
   }
@@ -136,7 +154,7 @@ export class Verifier implements PublishedFiles {
       return this.fail(record, 0, "statx", "%d was changed after it had been copied and before it was verified", "destination-changed");
     }
     if (stat.size !== record.length) return this.mismatch(record, Math.min(stat.size, record.length), "exact");
-    if (hasher === null) return "same";
+    if (hasher === null || this.context.options.verify === "size") return "same";
     if (record.isCloned) this.cloned++;
     hasher.beginWith(record.stretchBlocks);
     const read = this.readBack.read(fd, record.length, hasher);
@@ -146,6 +164,17 @@ export class Verifier implements PublishedFiles {
     if (read < 0) return this.fail(record, -read, "read", unreadable);
     if (record.length > 0) this.ways.add(this.readBack.way);
     return this.compare(record, hasher, fd, read);
+  }
+
+  private hashLink(record: VerifyRecord, fd: number): Verdict {
+    const { backStat: stat, hasher } = this;
+    if (hasher === null || stat.ofDescriptor(fd, this.context.empty) < 0 || stat.type !== Mode.S_IFREG) {
+      return this.fail(record, 0, "statx", "%d was replaced after it had been copied", "destination-changed");
+    }
+    hasher.begin(stat.size);
+    const result = hasher.takeFrom(fd, stat.size);
+    if (result < 0) return this.fail(record, -result, "read", unreadable);
+    return hasher.finish(stat.size) ? "same" : "stopped";
   }
 
   private compare(record: VerifyRecord, hasher: FileHasher, fd: number, read: number): Verdict {
@@ -184,7 +213,7 @@ export class Verifier implements PublishedFiles {
       if (this.rootFd < 0) return this.rootFd;
     }
     const below = joinPath(destinationRoot.slice(cut + 1), destinationPath ?? path);
-    const follows = record.isInPlace || options.gnu.keepDirectorySymlink;
+    const follows = record.kind === "in-place" || options.gnu.keepDirectorySymlink;
     const open = (flags: number): number =>
       follows ? opener.openFollowing(this.rootFd, below, flags) : opener.open(this.rootFd, below, flags);
     // Looking at a copy must not change its access time; only the owner may ask for that.

@@ -18,7 +18,7 @@ const head = {
   device: 2,
   inodeLow: 3,
   inodeHigh: 4,
-  isInPlace: 5,
+  kind: 5,
   mtimeSeconds: 6,
   mtimeNanoseconds: 7,
   sourceKeyLow: 8,
@@ -36,14 +36,17 @@ const head = {
   words: 18 + maxDigestBytes / 4,
 } as const;
 
+/** in-place: an existing file, whose name may be a symlink to it. link: a further name, of which only the path is known. */
+const kinds = ["new", "in-place", "link"] as const;
+export type PublishedKind = (typeof kinds)[number];
+
 /** What is known of a file when it has just been published. */
 export interface PublishedFile {
   readonly place: EntryPlace;
   /** Of the copy. */
   readonly stat: Stat;
   readonly length: number;
-  /** Written into an existing file, whose name may be a symlink that leads to it. */
-  readonly isInPlace: boolean;
+  readonly kind: PublishedKind;
   readonly isCloned: boolean;
   /** Keys of the source's state, for a move; see copied-set.ts. */
   readonly sourceKey: readonly [low: number, high: number];
@@ -55,7 +58,7 @@ export interface PublishedFile {
 export interface VerifyRecord {
   readonly place: EntryPlace;
   readonly length: number;
-  readonly isInPlace: boolean;
+  readonly kind: PublishedKind;
   readonly isCloned: boolean;
   readonly sourceKey: readonly [low: number, high: number];
   readonly stretchBlocks: number;
@@ -101,7 +104,7 @@ export class VerifyList {
     words[at + head.device] = stat.device;
     words[at + head.inodeLow] = stat.inodeLow;
     words[at + head.inodeHigh] = stat.inodeHigh;
-    words[at + head.isInPlace] = file.isInPlace ? 1 : 0;
+    words[at + head.kind] = kinds.indexOf(file.kind);
     words[at + head.mtimeSeconds] = stat.mtimeSeconds % 2 ** 32;
     words[at + head.mtimeNanoseconds] = stat.mtimeNanoseconds;
     words[at + head.sourceKeyLow] = file.sourceKey[0];
@@ -142,7 +145,7 @@ export class VerifyList {
     return {
       place: destinationPath === "" ? place : { ...place, destinationPath },
       length: this.floats[(at + head.length) / 2] ?? 0,
-      isInPlace: word(head.isInPlace) === 1,
+      kind: kinds[word(head.kind)] ?? "new",
       isCloned: word(head.isCloned) === 1,
       sourceKey: [word(head.sourceKeyLow), word(head.sourceKeyHigh)],
       stretchBlocks: word(head.stretchBlocks),

@@ -32,6 +32,7 @@ const RLIMIT_NOFILE = 7;
 /** `copyd worker`: internal; speaks the protocol on stdin and stdout. Resolves with the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {
   if (argv[0] === "--doctor") return (await import("./doctor.ts")).printDoctorReport(argv.slice(1));
+  if (argv[0] === "--verify") return (await import("./verify-manifest.ts")).printVerification();
   const talk = new JobTalk();
   return new Promise(() => {
     // Not by letting the event loop run dry: lanes that sleep and the pipe from the parent would keep it going.

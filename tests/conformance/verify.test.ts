@@ -1,14 +1,17 @@
 // Verification off the medium (rule 27): what is copied well passes by every method; one flipped bit is found by each, file and byte.
 
 import { afterAll, beforeAll, expect } from "bun:test";
-import { existsSync, linkSync, mkdirSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, linkSync, mkdirSync, openSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { FileHasher } from "../../src/engines/file-hasher.ts";
+import { ReadBack } from "../../src/engines/read-back.ts";
 import type { JobView } from "../../src/jobs/api.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
 import type { JobRequest } from "../../src/request.ts";
 import { verifyMethods } from "../../src/request.ts";
 import { requestSchema } from "../../src/request-schema.ts";
 import type { EntryError } from "../../src/worker/protocol.ts";
+import { runCopyd } from "../support/cli.ts";
 import { flipBit } from "../support/damage.ts";
 import { type FilesystemKind, filesystemKinds, mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { testCaller } from "../support/jobs.ts";
@@ -223,4 +226,50 @@ testUnless(whyNoFilesystem("ext4"), "reading back does not touch a copy's access
   const copy = join(on("ext4").path, "old");
   await runJob(requestFor("copy", [file], copy, { verify: "md5" }));
   expect(statSync(copy).atime.getFullYear()).toBe(2001);
+});
+
+for (const kind of ["ext4", "xfs", "btrfs"] as const) {
+  testUnless(whyNoFilesystem(kind), `an old copy on ${kind} whose medium changed since is found by its manifest`, async () => {
+    await using folder = await temporaryDirectory("/dev/shm");
+    const random = new Random();
+    const marker = random.bytes(64);
+    const data = Buffer.alloc(2 * mebibyte, 0x63);
+    marker.copy(data, 50_000);
+    writeFileSync(join(folder.path, "good"), Buffer.alloc(mebibyte, 0x64));
+    writeFileSync(join(folder.path, "bad"), data);
+    const manifest = join(folder.path, "sums");
+    const copy = join(on(kind).path, "old copy");
+    const copied = await runCopyd(["cp", "-r", "--local", "--verify=blake3", `--manifest=${manifest}`, folder.path, copy]);
+    expect(copied.stderr).toBe("");
+    // The page cache is warm with what was right: reading it would find nothing.
+    await runChecked(["cat", join(copy, "bad"), join(copy, "good")]);
+    expect(await flipBit(on(kind).image, marker, 64)).toBeGreaterThan(0);
+    const { status, stderr, stdout } = await runCopyd(["verify", "--method=blake3", manifest, copy]);
+    expect([status, stdout.split(",").slice(0, 2).join()]).toEqual([1, "1 of 2 files right, 1 wrong"]);
+    expect(stderr).toContain("'bad': ");
+  });
+}
+
+testUnless(whyNoFilesystem("ext4"), "without O_DIRECT, pages are dropped and proved to be gone before they are read", async () => {
+  const random = new Random();
+  const marker = random.bytes(64);
+  const path = join(on("ext4").path, "buffered");
+  const data = Buffer.alloc(3 * mebibyte + 5, 0x65);
+  marker.copy(data, 2 * mebibyte + 100);
+  // Dirty pages first: they cannot be dropped before they are written.
+  writeFileSync(path, data);
+  using hasher = new FileHasher(null, () => true);
+  using readBack = new ReadBack(() => true, { direct: "never" });
+  const stretches = (): string => {
+    const fd = openSync(path, "r");
+    hasher.begin(data.length);
+    expect(readBack.read(fd, data.length, hasher)).toBe(data.length);
+    expect(readBack.way).toBe("dropped");
+    closeSync(fd);
+    return Array.from({ length: hasher.stretchCount }, (_, index) => hasher.stretches[index * 2]).join(" ");
+  };
+  const before = stretches();
+  expect(await flipBit(on("ext4").image, marker, 64)).toBeGreaterThan(0);
+  const after = stretches();
+  expect(before.split(" ").map((stretch, index) => stretch === after.split(" ")[index])).toEqual([true, true, false, true]);
 });

@@ -32,6 +32,7 @@ const unusual: JobOptions = optionsSchema.parse({
   reflink: "never",
   sparse: "always",
   engine: "io-uring",
+  manifest: "/sums\xff" as ByteString,
   verify: "blake3",
   durability: "file",
   oneFileSystem: true,

@@ -53,6 +53,11 @@ const diagram: readonly { readonly room: string; readonly may: readonly string[]
   { room: "src/daemon/", may: ["src/daemon/", "src/dbus/", "src/jobs/", "src/worker/pool.ts", ...leaves] },
   // The doctor asks the kernel what it can do, and only the worker's side knows how to ask.
   { room: "src/cli/doctor", may: ["src/cli/", "src/dbus/", "src/jobs/", "src/worker/", "src/engines/", "src/ffi/", ...leaves] },
+  // Starts a worker that checks a manifest, and reads what it reports.
+  {
+    room: "src/cli/verify-command.ts",
+    may: ["src/cli/", "src/worker/spawn.ts", "src/worker/verify-manifest.ts", ...leaves],
+  },
   {
     room: "src/cli/",
     may: ["src/cli/", "src/dbus/client", "src/dbus/contract", "src/jobs/", "src/worker/pool.ts", "src/worker/protocol.ts", ...leaves],
