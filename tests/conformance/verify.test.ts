@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { FileHasher } from "../../src/engines/file-hasher.ts";
 import { ReadBack } from "../../src/engines/read-back.ts";
 import type { JobView } from "../../src/jobs/api.ts";
-import { createJobs } from "../../src/jobs/jobs.ts";
+import { createJobs, type JobsDependencies } from "../../src/jobs/jobs.ts";
 import type { JobRequest } from "../../src/request.ts";
 import { verifyMethods } from "../../src/request.ts";
 import { requestSchema } from "../../src/request-schema.ts";
@@ -66,8 +66,9 @@ interface Outcome {
 async function runJob(
   request: JobRequest,
   look: (job: JobView, setLimit: (limit: number) => void) => void = () => undefined,
+  how: Pick<JobsDependencies, "mode" | "sandbox"> = { mode: "embedded" },
 ): Promise<Outcome> {
-  const jobs = createJobs({ mode: "embedded", lanes: 1 });
+  const jobs = createJobs({ ...how, lanes: 1 });
   const errors: EntryError[] = [];
   const { promise, resolve } = Promise.withResolvers<JobView>();
   jobs.on("errors", (_, told) => errors.push(...told));
@@ -272,4 +273,18 @@ testUnless(whyNoFilesystem("ext4"), "without O_DIRECT, pages are dropped and pro
   expect(await flipBit(on("ext4").image, marker, 64)).toBeGreaterThan(0);
   const after = stretches();
   expect(before.split(" ").map((stretch, index) => stretch === after.split(" ")[index])).toEqual([true, true, false, true]);
+});
+
+testUnless(whyNoFilesystem("ext4"), "a worker confined to its job verifies, and writes the manifest where it was asked to", async () => {
+  await using folder = await temporaryDirectory("/dev/shm");
+  const manifest = join(folder.path, "sums");
+  const destination = join(on("ext4").path, "confined");
+  const options = { verify: "blake3", manifest, onConflict: "overwrite" };
+  for (const round of [1, 2]) {
+    const request = requestFor("copy", [join(source.path, "tree")], destination, { ...options, target: "exact" });
+    const { view, errors } = await runJob(request, undefined, { mode: "session", sandbox: "strict" });
+    expect([round, errors, view.result?.state]).toEqual([round, [], "completed"]);
+    expect((await runCopyd(["verify", "--method=blake3", manifest, destination])).stdout).toStartWith("8 of 8 files right");
+    expect(readdirSync(folder.path)).toEqual(["sums"]);
+  }
 });
