@@ -11,8 +11,6 @@ export interface EngineOptions extends Pick<JobOptions, "engine" | "reflink" | "
   readonly hashes?: boolean;
 }
 
-/** Up to here a file is read and written by its lane alone: other lanes use the other processors, and a ring's hand-overs cost. */
-export const smallFileBytes = 4 * 1024 * 1024;
 /** An errno that may be one file's own (EINVAL for a swap file) excludes an engine after this many refusals without a success. */
 const maxRefusals = 8;
 
@@ -22,18 +20,23 @@ interface FilesystemTraits {
   readonly cloneFromBytes: number;
   /** Allocating the blocks of a large file before its data makes writing faster. */
   readonly preallocateFromBytes: number;
+  /**
+   * Larger files go through a ring, whose reads and writes overlap. Up to here a lane reads and writes by itself: other lanes use the
+   * other processors, and a ring's hand-overs cost. Measured: bench/ring.md.
+   */
+  readonly ringFromBytes: number;
   /** copy_file_range can do what no other engine can: copy on the server. */
   readonly copiesOnServer: boolean;
 }
 
 const never = Number.POSITIVE_INFINITY;
-const local = { cloneFromBytes: 1, preallocateFromBytes: never, copiesOnServer: false };
-const server = { ...local, copiesOnServer: true };
+const local = { cloneFromBytes: 1, preallocateFromBytes: never, ringFromBytes: 64 * 1024 * 1024, copiesOnServer: false };
+const server = { ...local, ringFromBytes: 4 * 1024 * 1024, copiesOnServer: true };
 
 /** By f_type of statfs(2), linux/magic.h. */
 const filesystems: ReadonlyMap<number, FilesystemTraits> = new Map([
-  [0xef53, { name: "ext4", ...local, preallocateFromBytes: 1024 * 1024 }],
-  [0x58465342, { name: "xfs", ...local, cloneFromBytes: 64 * 1024 }],
+  [0xef53, { name: "ext4", ...local, preallocateFromBytes: 1024 * 1024, ringFromBytes: never }],
+  [0x58465342, { name: "xfs", ...local, cloneFromBytes: 64 * 1024, ringFromBytes: never }],
   [0x9123683e, { name: "btrfs", ...local, cloneFromBytes: 4096 }],
   [0x01021994, { name: "tmpfs", ...local }],
   [0x794c7630, { name: "overlay", ...local }],
@@ -73,12 +76,12 @@ export class Pair {
   /** The engines to try in turn for `size` bytes. hot: no allocation. */
   orderFor(size: number): readonly EngineName[] {
     if (size < this.cloneFromBytes) return this.tiny;
-    return size <= smallFileBytes ? this.small : this.large;
+    return size <= this.traits.ringFromBytes ? this.small : this.large;
   }
 
   /** For a part of a file, which cannot be cloned whole. */
   orderForPart(size: number): readonly EngineName[] {
-    return size <= smallFileBytes ? this.tiny : this.withoutReflink;
+    return size <= this.traits.ringFromBytes ? this.tiny : this.withoutReflink;
   }
   private withoutReflink: readonly EngineName[] = [];
 
@@ -139,7 +142,8 @@ export class Pair {
     const order: readonly EngineName[] = this.traits.copiesOnServer
       ? ["reflink", "copy-file-range", "io-uring", "read-write"]
       : ["reflink", "io-uring", "copy-file-range", "read-write"];
-    this.large = order.filter((name) => !this.excluded.has(name));
+    const hasRing = this.traits.ringFromBytes !== never;
+    this.large = order.filter((name) => !this.excluded.has(name) && (hasRing || name === "reflink" || name === "read-write"));
     this.withoutReflink = this.large.filter((name) => name !== "reflink");
     this.small = this.large.filter((name) => name === "reflink" || name === "read-write");
     this.tiny = ["read-write"];
