@@ -1,6 +1,6 @@
 // The file in which a worker records what it has in flight, made and kept by the parent so that it outlives the worker.
 
-import { closeSync, fstatSync, ftruncateSync, openSync, unlinkSync } from "node:fs";
+import { closeSync, fstatSync, ftruncateSync, openSync, rmSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inFlightBytes } from "../worker/protocol.ts";
@@ -57,7 +57,8 @@ function owned(fd: number, path: string | null): InFlightFile {
     wasUsed: () => fstatSync(fd).blocks > 0,
     discard: () => {
       closeSync(fd);
-      if (path !== null) unlinkSync(path);
+      // Gone already when another copyd swept up after the same dead process.
+      if (path !== null) rmSync(path, { force: true });
     },
     keep: () => closeSync(fd),
   };

@@ -38,9 +38,16 @@ export async function removeLeftOvers(directory: string, request: JobRequest): P
     const [, pid = "", time = "", token = ""] = recordPattern.exec(name) ?? [];
     if (token === "" || startTime(Number(pid)) === time) continue;
     const file = open(directory, name);
-    if (file === null) continue;
+    if (file !== null) await sweep(file, request, token);
+  }
+}
+
+async function sweep(file: InFlightFile, request: JobRequest, token: string): Promise<void> {
+  try {
     if (!hasUnfinished(file) || (await recover(file, request, token))) file.discard();
     else file.keep();
+  } catch {
+    // What is left over must never keep a new copy from being made: the record stays for the next time.
   }
 }
 

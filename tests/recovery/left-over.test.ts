@@ -43,6 +43,22 @@ test("the next cp removes a half file that cp and its worker, both killed, left 
   expect(readdirSync(join(runtime, "copyd"))).toEqual([]);
 }, 60_000);
 
+test("many that start at once sweep up after one dead process, and each copies", async () => {
+  await using directory = await temporaryDirectory();
+  const runtime = join(directory.path, "runtime");
+  mkdirSync(join(runtime, "copyd"), { recursive: true, mode: 0o700 });
+  writeFileSync(join(directory.path, "a"), "x");
+  for (let record = 0; record < 20; record++) writeFileSync(join(runtime, "copyd", `in-flight-1-${record}-abc`), "");
+  const copies = Array.from({ length: 6 }, (_, index) =>
+    Bun.spawn({
+      cmd: [process.execPath, main, "cp", "--local", join(directory.path, "a"), join(directory.path, `b${index}`)],
+      env: { ...process.env, XDG_RUNTIME_DIR: runtime },
+    }),
+  );
+  expect(await Promise.all(copies.map((copy) => copy.exited))).toEqual([0, 0, 0, 0, 0, 0]);
+  expect(readdirSync(join(runtime, "copyd"))).toEqual([]);
+}, 60_000);
+
 test("a record of a process that is still there is left alone", async () => {
   await using directory = await temporaryDirectory();
   const runtime = join(directory.path, "runtime");
