@@ -18,11 +18,8 @@ export class NativeMemory {
   /** `length` in bytes is rounded up to whole pages; throws RangeError when the kernel has no memory. */
   constructor(length: number) {
     this.length = Math.ceil(length / 4096) * 4096;
-    const flags = Mmap.MAP_PRIVATE | Mmap.MAP_ANONYMOUS | Mmap.MAP_NORESERVE;
-    const address = libc.mmap(0, this.length, Mmap.PROT_READ | Mmap.PROT_WRITE, flags, -1, 0);
-    if (address < 0) throw new RangeError(`mmap of ${this.length} bytes failed: errno ${-address}`);
-    this.address = address;
-    const buffer = viewOf(address, this.length);
+    this.address = mapAnonymous(this.length);
+    const buffer = viewOf(this.address, this.length);
     this.bytes = new Uint8Array(buffer);
     this.u32 = new Uint32Array(buffer);
   }
@@ -32,6 +29,14 @@ export class NativeMemory {
     this.mapped = false;
     libc.munmap(this.address, this.length);
   }
+}
+
+/** The address of `bytes` of fresh zeroed pages, of which only touched ones cost memory. Throws RangeError when there are none. */
+export function mapAnonymous(bytes: number): number {
+  const flags = Mmap.MAP_PRIVATE | Mmap.MAP_ANONYMOUS | Mmap.MAP_NORESERVE;
+  const address = libc.mmap(0, bytes, Mmap.PROT_READ | Mmap.PROT_WRITE, flags, -1, 0);
+  if (address < 0) throw new RangeError(`mmap of ${bytes} bytes failed: errno ${-address}`);
+  return address;
 }
 
 /** The memory at an address as an ArrayBuffer; the caller keeps it mapped for as long as the view is used. */

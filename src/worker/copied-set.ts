@@ -4,8 +4,7 @@
 // leader makes one table of all lists when everything is durable. A changed file has another key; that two different states share
 // one by chance has a probability of files / 2^63.
 
-import { libc, Mmap } from "../ffi/libc.ts";
-import { viewOf } from "../ffi/memory.ts";
+import { mapAnonymous, viewOf } from "../ffi/memory.ts";
 import type { Stat } from "../ffi/stat.ts";
 import { KeySet } from "./key-set.ts";
 import { Float, maxLanes, type Shared } from "./shared.ts";
@@ -34,9 +33,7 @@ export class CopiedList {
   private readonly countIndex: number;
 
   constructor(shared: Shared, lane: number) {
-    const flags = Mmap.MAP_PRIVATE | Mmap.MAP_ANONYMOUS | Mmap.MAP_NORESERVE;
-    this.address = libc.mmap(0, listBytes, Mmap.PROT_READ | Mmap.PROT_WRITE, flags, -1, 0);
-    if (this.address < 0) throw new RangeError(`mmap of ${listBytes} bytes for a move's list failed: errno ${-this.address}`);
+    this.address = mapAnonymous(listBytes);
     this.window = new Uint32Array(viewOf(this.address, windowKeys * 8));
     this.floats = shared.floats;
     this.countIndex = Float.copiedLists + lane * 2 + 1;

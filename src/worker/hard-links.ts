@@ -3,8 +3,8 @@
 // An open-addressing table in native memory under one lock. The first lane to meet an inode copies it while the others wait;
 // if that copy fails, the next one takes over. Memory: 40 bytes an inode and its first path, only for files with several names.
 
-import { libc, Mmap } from "../ffi/libc.ts";
-import { viewOf } from "../ffi/memory.ts";
+import { libc } from "../ffi/libc.ts";
+import { mapAnonymous, viewOf } from "../ffi/memory.ts";
 import type { Stat } from "../ffi/stat.ts";
 import { Float, type Shared, Word } from "./shared.ts";
 
@@ -106,8 +106,8 @@ export class HardLinks {
     const floats = this.shared.floats;
     if ((this.shared.words[Word.hardLinkCapacity] ?? 0) === 0) {
       this.shared.words[Word.hardLinkCapacity] = initialCapacity;
-      floats[Float.hardLinkTable] = allocate(initialCapacity * entryWords * 4);
-      floats[Float.hardLinkPaths] = allocate(pathSpace);
+      floats[Float.hardLinkTable] = mapAnonymous(initialCapacity * entryWords * 4);
+      floats[Float.hardLinkPaths] = mapAnonymous(pathSpace);
     }
     const address = floats[Float.hardLinkTable] ?? 0;
     const length = (this.shared.words[Word.hardLinkCapacity] ?? 0) * entryWords;
@@ -121,7 +121,7 @@ export class HardLinks {
     const old = this.table;
     const oldAddress = this.tableAddress;
     const capacity = (this.shared.words[Word.hardLinkCapacity] ?? 0) * 2;
-    const address = allocate(capacity * entryWords * 4);
+    const address = mapAnonymous(capacity * entryWords * 4);
     const table = new Uint32Array(viewOf(address, capacity * entryWords * 4));
     for (let entry = 0; entry < old.length; entry += entryWords) {
       if (old[entry + field.state] === state.empty) continue;
@@ -157,13 +157,6 @@ export class HardLinks {
     const length = this.table[entry + field.pathLength] ?? 0;
     return Buffer.from(viewOf(address, length)).toString("latin1");
   }
-}
-
-function allocate(bytes: number): number {
-  const flags = Mmap.MAP_PRIVATE | Mmap.MAP_ANONYMOUS | Mmap.MAP_NORESERVE;
-  const address = libc.mmap(0, bytes, Mmap.PROT_READ | Mmap.PROT_WRITE, flags, -1, 0);
-  if (address < 0) throw new RangeError(`mmap of ${bytes} bytes for hard links failed: errno ${-address}`);
-  return address;
 }
 
 function hashOf(inodeLow: number, inodeHigh: number, device: number): number {

@@ -4,6 +4,7 @@ import type { HashMethod } from "../engines/hash.ts";
 import { Errno } from "../errno.ts";
 import { libc } from "../ffi/libc.ts";
 import { NativeMemory } from "../ffi/memory.ts";
+import { stripSlashes } from "./destination.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { manifestLine } from "./manifest.ts";
 import { type EntryPlace, joinPath } from "./reporter.ts";
@@ -50,7 +51,7 @@ export class LaneManifest {
 
   /** From the destination where that is a directory, else from the directory that it is in. */
   private nameOf({ destinationRoot, destinationPath, path }: EntryPlace): string {
-    const destination = this.context.request.destination.replace(/\/+$/, "") || "/";
+    const destination = stripSlashes(this.context.request.destination);
     const below = destinationPath ?? path;
     if (destinationRoot !== destination) return joinPath(destinationRoot, below).slice(destination.length).replace(/^\/+/, "");
     return below === "" ? destination.slice(destination.lastIndexOf("/") + 1) : below;

@@ -2,6 +2,7 @@
 
 import { assert } from "../assert.ts";
 import { libc, Mmap } from "../ffi/libc.ts";
+import { mapAnonymous } from "../ffi/memory.ts";
 import type { JobRequest } from "../request.ts";
 import type { LaneStart } from "./lane.ts";
 import type { PreviewLimits } from "./plan-reporter.ts";
@@ -31,8 +32,8 @@ export class Lanes {
 
   constructor(options: LanesOptions) {
     this.options = options;
-    this.lanesAddress = reserve(maxLanes * laneBytes);
-    const slots = reserve(maxLanes * slotsPerLane * slotBytes);
+    this.lanesAddress = mapAnonymous(maxLanes * laneBytes);
+    const slots = mapAnonymous(maxLanes * slotsPerLane * slotBytes);
     this.memory = { buffer: Shared.allocate(), slots, inFlight: mapInFlight(options.inFlightFd) };
     this.shared = new Shared(this.memory);
     // The leader holds the arguments from the start.
@@ -88,13 +89,6 @@ export class Lanes {
 /** In the compiled binary a thread's file is a further entry point, named relatively; from source it lies beside this one. */
 function laneModule(): string {
   return Bun.main.startsWith("/$bunfs/") ? "./worker/lane.ts" : new URL("./lane.ts", import.meta.url).href;
-}
-
-function reserve(bytes: number): number {
-  const flags = Mmap.MAP_PRIVATE | Mmap.MAP_ANONYMOUS | Mmap.MAP_NORESERVE;
-  const address = libc.mmap(0, bytes, Mmap.PROT_READ | Mmap.PROT_WRITE, flags, -1, 0);
-  if (address < 0) throw new Error(`cannot reserve ${bytes} bytes of address space: errno ${-address}`);
-  return address;
 }
 
 function mapInFlight(fd: number): number {

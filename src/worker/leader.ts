@@ -2,6 +2,7 @@
 
 import { At, libc, Open } from "../ffi/libc.ts";
 import { ArgumentCopier } from "./arguments.ts";
+import { stripSlashes } from "./destination.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { reportManifest } from "./lane-manifest.ts";
 import { ManifestFile } from "./manifest-file.ts";
@@ -88,7 +89,7 @@ export class Leader {
   private flush(intoDirectory: boolean): boolean {
     const { shared, request, arena, reporter } = this.context;
     Atomics.store(shared.words, Word.phase, phases.indexOf("flushing"));
-    const destination = request.destination.replace(/\/+$/, "") || "/";
+    const destination = stripSlashes(request.destination);
     const directory = intoDirectory ? destination : destination.slice(0, destination.lastIndexOf("/")) || "/";
     const mark = arena.mark();
     const fd = libc.openat(At.AT_FDCWD, arena.cstring(directory), Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);

@@ -12,6 +12,7 @@ import { Arena, NativeMemory } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import { isDotOrDotDot, nameString, recordLength, recordName, recordType } from "../tree/dirents.ts";
 import { ArgumentCopier, type ArgumentSink } from "./arguments.ts";
+import { stripSlashes } from "./destination.ts";
 import { Directory, type DirectoryFields } from "./directory.ts";
 import { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
@@ -214,7 +215,7 @@ export class Previewer implements ArgumentSink {
 
   /** What is free at the destination for whoever we are; -1 where it cannot be asked. */
   private freeBytes(intoDirectory: boolean): number {
-    const destination = this.context.request.destination.replace(/\/+$/, "") || "/";
+    const destination = stripSlashes(this.context.request.destination);
     const directory = intoDirectory ? destination : destination.slice(0, destination.lastIndexOf("/")) || "/";
     this.arena.reset();
     const fd = libc.openat(At.AT_FDCWD, this.arena.cstring(directory), Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);

@@ -4,6 +4,7 @@ import { DirentType, Mode } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
 import { EntryFilter } from "../tree/filter.ts";
 import { NameRewriter } from "../tree/rename.ts";
+import { baseName } from "./destination.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import type { FileOutcome } from "./making.ts";
@@ -67,9 +68,4 @@ export class Selection {
     this.context.reporter.fail({ place: entry.place, side: "destination", errno: 0, syscall: "", what, code });
     return "failed";
   }
-}
-
-function baseName(path: string): string {
-  const stripped = path.replace(/\/+$/, "");
-  return stripped.slice(stripped.lastIndexOf("/") + 1);
 }
