@@ -73,6 +73,8 @@ export class LaneControl implements CopyControl {
   // A shared virtual clock: each block moves it on by what it costs, and whoever is ahead of it sleeps. Lanes share one limit.
   private limit(bytes: number): void {
     const rate = this.floats[Float.bandwidthLimit] ?? 0;
+    // Lifted since the caller looked: dividing by it would sleep for ever.
+    if (rate <= 0) return;
     this.shared.lock(Word.limiterLock);
     const now = performance.timeOrigin + performance.now();
     // A changed limit starts anew: what the old one still owed would hold for hours if it was low enough.
