@@ -127,7 +127,8 @@ export class JobRun {
     this.worker = null;
     if (end.kind === "result") {
       const { outcome, engines, reasons, snapshot } = end.result;
-      this.listener.apply({ type: "result", claim: { outcome, engines: engines ?? {}, reasons }, snapshot });
+      const claimed = outcome === "interrupted" ? "cancelled" : outcome;
+      this.listener.apply({ type: "result", claim: { outcome: claimed, engines: engines ?? {}, reasons }, snapshot });
       this.finish("discard");
       return;
     }

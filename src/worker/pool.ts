@@ -7,10 +7,17 @@ import { WorkerConnection } from "./worker-connection.ts";
 import type { WorkerLimits } from "./worker-limits.ts";
 
 export type FirstMessage = Extract<ParentMessage, { type: "start" | "recover" | "preview" }>;
+type StartMessage = Extract<ParentMessage, { type: "start" }>;
 /** What a worker is started for: its first message, less what this file adds to it. */
 export type Task =
-  | Omit<Extract<ParentMessage, { type: "start" }>, "identity" | "inFlightFd">
-  | Omit<Extract<ParentMessage, { type: "recover" }>, "identity" | "inFlightFd">
+  | (Omit<StartMessage, "identity" | "inFlightFd" | "checkpoint" | "standingAnswers"> & {
+      /** Needs WorkerOptions.checkpointFd; left out or null: nothing is logged. */
+      readonly checkpoint?: Omit<NonNullable<StartMessage["checkpoint"]>, "fd"> | null;
+      readonly standingAnswers?: StartMessage["standingAnswers"];
+    })
+  | (Omit<Extract<ParentMessage, { type: "recover" }>, "identity" | "inFlightFd" | "checkpointFd" | "keepsPartial"> & {
+      readonly keepsPartial?: boolean;
+    })
   | Omit<Extract<ParentMessage, { type: "preview" }>, "identity">;
 export type HelloMessage = Extract<WorkerMessage, { type: "hello" }>;
 export type ResultMessage = Extract<WorkerMessage, { type: "result" }>;
@@ -34,6 +41,8 @@ export interface WorkerOptions {
   readonly credentials: Credentials | null;
   /** This side's descriptor of the in-flight record; stays the caller's to close. null: a dry run has nothing in flight. */
   readonly inFlightFd: number | null;
+  /** This side's descriptor of the job's checkpoint, open for reading and writing; stays the caller's to close. */
+  readonly checkpointFd?: number | null;
   readonly limits?: WorkerLimitChanges;
   /** Embedded, the worker is this very program as this very user, and its messages are taken as they are. */
   readonly trusted?: boolean;

@@ -7,6 +7,20 @@ import { phases, plannedActions } from "./protocol.ts";
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(4096);
+/** What is known of the job's former worker, if it had one; the descriptor is given by the parent's side of the connection. */
+const checkpointSchema = z
+  .object({
+    /** Descriptor of the job's checkpoint, a regular file that outlives its workers. */
+    fd: z.number().int().min(0).max(64),
+    /** A former worker of this job ended without a result. */
+    isResumed: z.boolean(),
+    /** The machine has not been started anew since: what the kernel was given is still there. */
+    isSameBoot: z.boolean(),
+    /** When the job first started, microseconds since 1970. */
+    startedTimeUs: count,
+  })
+  .strict();
+const choice = z.enum(["overwrite", "skip", "rename", "newer", "abort"]);
 /** Paths below the arguments may be longer than PATH_MAX. */
 const longPath = byteStringSchema.refine((path) => path.length <= 1024 * 1024, "longer than 1 MiB");
 
@@ -37,6 +51,10 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       totals: z.boolean(),
       /** Descriptor of the in-flight record, a regular file of inFlightBytes; -1: none. */
       inFlightFd: z.number().int().min(-1).max(64),
+      /** null: nothing is logged, and nothing can be resumed. */
+      checkpoint: checkpointSchema.nullable(),
+      /** What was answered "for all" to a former worker: a resumed job does not ask again. */
+      standingAnswers: z.array(z.object({ kind: z.enum(["conflict"]), choice }).strict()).max(8),
     })
     .strict(),
   /** Remove what a dead worker's in-flight record names; same identity and sandbox as the worker that died. */
@@ -48,6 +66,10 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       sandbox: z.enum(["strict", "if-available", "off"]),
       token: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
       inFlightFd: z.number().int().min(0).max(64),
+      /** Descriptor of the job's checkpoint; -1: it had none. */
+      checkpointFd: z.number().int().min(-1).max(64),
+      /** Partial files that the checkpoint names stay, for the job will go on; else they are removed as well. */
+      keepsPartial: z.boolean(),
     })
     .strict(),
   /** Say what a copy would do, and do nothing. */
@@ -63,6 +85,8 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
     })
     .strict(),
   z.object({ type: z.literal("cancel") }).strict(),
+  /** Orderly stop: as cancel, but all that is needed to go on later stays. Ends with the outcome "interrupted". */
+  z.object({ type: z.literal("stop") }).strict(),
   z.object({ type: z.literal("pause") }).strict(),
   z.object({ type: z.literal("resume") }).strict(),
   z.object({ type: z.literal("set-options"), bandwidthLimit: count.optional(), priority: z.enum(priorities).optional() }).strict(),
@@ -70,7 +94,7 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
     .object({
       type: z.literal("answer"),
       question: count,
-      choice: z.enum(["overwrite", "skip", "rename", "newer", "abort"]),
+      choice,
       forAll: z.boolean(),
     })
     .strict(),
@@ -191,7 +215,7 @@ export const workerMessageSchema = z.discriminatedUnion("type", [
   z
     .object({
       type: z.literal("result"),
-      outcome: z.enum(["completed", "failed", "cancelled"]),
+      outcome: z.enum(["completed", "failed", "cancelled", "interrupted"]),
       snapshot: snapshotSchema,
       /** Files per engine. */
       engines: z.partialRecord(z.enum(engineChoices), count).optional(),

@@ -6,6 +6,8 @@ import type { Identity } from "./protocol.ts";
 
 /** Descriptor of the in-flight record in the worker. */
 export const inFlightChildFd = 3;
+/** Descriptor of the checkpoint in the worker, where the job has one. */
+export const checkpointChildFd = 4;
 
 export interface Credentials {
   readonly uid: number;

@@ -17,7 +17,15 @@ import {
   trustingParser,
   type WorkerMessage,
 } from "./protocol.ts";
-import { expectedIdentity, identityProblem, inFlightChildFd, sameIdentity, workerCommand, workerEnvironment } from "./spawn.ts";
+import {
+  checkpointChildFd,
+  expectedIdentity,
+  identityProblem,
+  inFlightChildFd,
+  sameIdentity,
+  workerCommand,
+  workerEnvironment,
+} from "./spawn.ts";
 import { LineCutter } from "./stderr-lines.ts";
 import { defaultWorkerLimits, type WorkerLimits } from "./worker-limits.ts";
 
@@ -66,9 +74,7 @@ export class WorkerConnection implements WorkerHandle {
     this.pid = this.process.pid;
     this.stdout = this.process.stdout.getReader();
     this.stderr = this.process.stderr.getReader();
-    const { identity } = this;
-    const { task } = options;
-    this.write(task.type === "preview" ? { ...task, identity } : { ...task, identity, inFlightFd: inFlightChildFd }, "first");
+    this.write(firstMessage(options, this.identity), "first");
     void this.readMessages();
     void this.readStderr();
     if (this.limits.silenceTimeoutMs !== Number.POSITIVE_INFINITY) this.watchSilence();
@@ -255,6 +261,34 @@ export class WorkerConnection implements WorkerHandle {
   }
 }
 
+function firstMessage({ task, checkpointFd }: WorkerOptions, identity: Identity | null): FirstMessage {
+  const hasCheckpoint = checkpointFd !== undefined && checkpointFd !== null;
+  const inFlightFd = inFlightChildFd;
+  switch (task.type) {
+    case "preview":
+      return { ...task, identity };
+    case "recover":
+      return {
+        ...task,
+        identity,
+        inFlightFd,
+        checkpointFd: hasCheckpoint ? checkpointChildFd : -1,
+        keepsPartial: task.keepsPartial ?? false,
+      };
+    case "start": {
+      const known = hasCheckpoint ? (task.checkpoint ?? null) : null;
+      const checkpoint = known === null ? null : { ...known, fd: checkpointChildFd };
+      return { ...task, identity, inFlightFd, checkpoint, standingAnswers: task.standingAnswers ?? [] };
+    }
+  }
+}
+
+/** Descriptors beyond the three streams: the records that outlive the worker. */
+function recordsOf({ inFlightFd, checkpointFd }: WorkerOptions): number[] {
+  if (inFlightFd === null) return [];
+  return checkpointFd === undefined || checkpointFd === null ? [inFlightFd] : [inFlightFd, checkpointFd];
+}
+
 function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subprocess<"pipe", "pipe", "pipe"> {
   const command = workerCommand(identity, options.self);
   try {
@@ -264,7 +298,7 @@ function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subproces
       env: { ...workerEnvironment },
       // A session of its own: a terminal's Ctrl-C reaches the parent only, which then cancels in good order.
       detached: true,
-      stdio: options.inFlightFd === null ? ["pipe", "pipe", "pipe"] : ["pipe", "pipe", "pipe", options.inFlightFd],
+      stdio: ["pipe", "pipe", "pipe", ...recordsOf(options)],
     });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);

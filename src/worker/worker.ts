@@ -111,6 +111,8 @@ class RunningJob {
   private turn = 0;
   private questions = 0;
   private ended = false;
+  /** An orderly stop: the job goes on later. */
+  private isStopping = false;
 
   constructor(talk: JobTalk, start: StartMessage, resolve: (status: number) => void) {
     this.talk = talk;
@@ -131,6 +133,7 @@ class RunningJob {
       onCrash: (message) => this.crash(message),
     });
     this.lanes.shared.floats[Float.bandwidthLimit] = options.bandwidthLimit;
+    for (const { choice } of start.standingAnswers) Atomics.store(this.lanes.shared.words, Word.answer, Answer[choice] | Answer.forAll);
     this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
     setTimeout(() => this.startMoreLanes(), secondLaneAfterMs);
@@ -140,6 +143,10 @@ class RunningJob {
   receive(message: ParentMessage): void {
     const { shared } = this.lanes;
     switch (message.type) {
+      case "stop":
+        this.isStopping = true;
+        this.lanes.command(Command.cancel);
+        break;
       case "cancel":
         this.lanes.command(Command.cancel);
         break;
@@ -244,7 +251,8 @@ class RunningJob {
     const snapshot = this.snapshot();
     const stopped = Atomics.load(shared.words, Word.stopOnError) === 1;
     const cancelled = !stopped && Atomics.load(shared.words, Word.command) === Command.cancel;
-    const outcome = cancelled ? "cancelled" : snapshot.errorCount > 0 ? "failed" : "completed";
+    const stopOutcome = this.isStopping ? "interrupted" : "cancelled";
+    const outcome = cancelled ? stopOutcome : snapshot.errorCount > 0 ? "failed" : "completed";
     const engines: Record<string, number> = {};
     engineNames.forEach((name, index) => {
       const files = shared.total(Counter.engineFiles + index);
