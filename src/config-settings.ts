@@ -62,6 +62,12 @@ export const sections = {
     maxRunning: whole(4, 1, 64, "Jobs that move data at once. More only make the devices seek."),
     maxRunningNow: whole(2, 0, 64, "Jobs of priority now that may run beyond max-running, one for each user."),
     maxRunningPerUser: whole(3, 1, 64, "Of max-running, how many one user may hold: long jobs of one must leave room for another's."),
+    maxRunningPerSlowDevice: whole(
+      1,
+      0,
+      64,
+      "Jobs that move data at once on one rotating or USB device, whose head or controller two would only make run to and fro; those on other devices go on beside. Jobs of priority now do not wait for it. 0: no rule.",
+    ),
     maxWorkersPerUser: whole(
       8,
       1,

@@ -48,6 +48,7 @@ export function jobFacts(job: JobView): (readonly [string, string])[] {
   const facts: (readonly [string, string])[] = [
     ["Job", job.token],
     ["State", hasEnded(job.state) ? job.state : `${job.state} (${job.phase})`],
+    ["Waits because", job.waitReason],
     ["Operation", `${request.operation}${job.asAdmin ? " as administrator" : ""}`],
     ["Owner", `uid ${job.owner.uid}`],
     ...request.sources.map((source): [string, string] => ["Source", visibleText(source)]),

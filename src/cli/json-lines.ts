@@ -79,6 +79,7 @@ export function jobObject(job: JobView): Readonly<Record<string, unknown>> {
 function progressFields(job: JobView): Readonly<Record<string, unknown>> {
   return {
     state: job.state,
+    ...(job.waitReason !== "" && { waitReason: job.waitReason }),
     phase: job.phase,
     totalsValid: job.totalsValid,
     bytesDone: job.bytesDone,

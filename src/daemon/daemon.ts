@@ -12,6 +12,7 @@ import { decodeLimits } from "../dbus/service-limits.ts";
 import { CopyError } from "../errors.ts";
 import type { Jobs } from "../jobs/api.ts";
 import { createJobs } from "../jobs/jobs.ts";
+import { SlowDevices } from "../jobs/slow-devices.ts";
 import { type JobStore, openStore } from "../jobs/store.ts";
 import { isJournal, log } from "../log.ts";
 import { version } from "../version.ts";
@@ -89,6 +90,7 @@ async function run(config: Config, connection: BusConnection, store: JobStore, {
     limits: config.jobs,
     store,
     stateDirectory,
+    slowDevices: new SlowDevices(),
     log,
   });
   jobs.hold();

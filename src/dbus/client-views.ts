@@ -24,6 +24,7 @@ export function viewFromProperties({ uid, token }: JobAddress, properties: Varia
     asAdmin: flag("AsAdmin"),
     request: requestFrom(properties),
     state,
+    waitReason: text("WaitReason"),
     phase: (text("Phase") || "scanning") as Phase,
     createdTimeUs: number("CreatedTime"),
     startedTimeUs: number("StartedTime"),

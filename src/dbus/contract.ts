@@ -125,6 +125,7 @@ export const contract = {
       StartedTime: { type: "t", emits: "true" },
       FinishedTime: { type: "t", emits: "true" },
       State: { type: "s", emits: "true" },
+      WaitReason: { type: "s", emits: "true" },
       TotalsValid: { type: "b", emits: "true" },
       BytesTotal: { type: "t", emits: "true" },
       BytesDone: { type: "t", emits: "true" },

@@ -24,6 +24,7 @@ const readers: Readonly<Record<JobProperty, Read>> = {
   StartedTime: ({ startedTimeUs }) => count(startedTimeUs),
   FinishedTime: ({ finishedTimeUs }) => count(finishedTimeUs),
   State: ({ state }) => state,
+  WaitReason: ({ waitReason }) => waitReason,
   TotalsValid: ({ totalsValid }) => totalsValid,
   BytesTotal: ({ bytesTotal }) => count(bytesTotal),
   BytesDone: ({ bytesDone }) => count(bytesDone),

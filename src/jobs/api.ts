@@ -58,6 +58,8 @@ export interface JobView {
   readonly asAdmin: boolean;
   readonly request: JobRequest;
   readonly state: JobState;
+  /** Why it waits, while queued: a sentence without its stop; "" where its turn just comes. */
+  readonly waitReason: string;
   readonly phase: Phase;
   readonly createdTimeUs: number;
   readonly startedTimeUs: number;

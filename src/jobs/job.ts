@@ -139,8 +139,8 @@ export function advance(job: Job, event: JobEvent, nowUs: number): Job {
   }
 }
 
-/** What the outside sees of a job. */
-export function viewOf(job: Job): JobView {
+/** What the outside sees of a job. `waitReason`: see JobView. */
+export function viewOf(job: Job, waitReason = ""): JobView {
   const { snapshot, rate, expectedEndTimeUs } = job.progress;
   return {
     token: job.token,
@@ -148,6 +148,7 @@ export function viewOf(job: Job): JobView {
     asAdmin: job.asAdmin,
     request: job.options === job.request.options ? job.request : { ...job.request, options: job.options },
     state: job.state,
+    waitReason,
     phase: snapshot.phase,
     createdTimeUs: job.createdTimeUs,
     startedTimeUs: job.startedTimeUs,
@@ -177,6 +178,11 @@ export function viewOf(job: Job): JobView {
 /** True from the worker's start to the job's end. */
 export function isStarted(job: Job): boolean {
   return job.startedTimeUs !== 0 && !hasEnded(job.state);
+}
+
+/** True while the job takes up its devices and a place: paused and asking ones hold up nobody. */
+export function isMoving(job: Job): boolean {
+  return isStarted(job) && job.state !== "paused" && job.state !== "question";
 }
 
 /** True while the worker's word still counts: started, and neither its last word nor its failure is known. */

@@ -4,54 +4,20 @@ import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
 import type { WorkerLimitChanges } from "../worker/pool.ts";
 import type { EntryError } from "../worker/protocol.ts";
-import { type Caller, hasEnded, type Jobs, type JobsEvents, type JobView, type Preview, type PreviewOptions } from "./api.ts";
+import { type Caller, hasEnded, type JobsEvents, type JobView, type Preview, type PreviewOptions } from "./api.ts";
 import { ErrorList } from "./error-list.ts";
 import { type AnswerChoice, advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "./job.ts";
+import type { AdjustableJobs, JobsDependencies } from "./jobs-dependencies.ts";
 import { defaultJobLimits, embeddedJobLimits, type JobLimits } from "./limits.ts";
 import { Lingering } from "./lingering.ts";
 import { Listeners } from "./listeners.ts";
 import { type JobsLog, noLog } from "./log.ts";
 import { Previews } from "./previews.ts";
-import { JobQueue, loadOf } from "./queue.ts";
 import { JobRun, type RunSettings } from "./run.ts";
 import type { JobStore } from "./store.ts";
 import { generateToken, isToken } from "./tokens.ts";
+import { Turns } from "./turns.ts";
 import { UserLoads } from "./user-loads.ts";
-
-export interface JobsDependencies {
-  /**
-   * system: workers run as each job's owner, through setpriv, which needs root. session and embedded: workers are plain
-   * children of this process.
-   */
-  readonly mode: "system" | "session" | "embedded";
-  readonly limits?: Partial<JobLimits>;
-  readonly workerLimits?: WorkerLimitChanges;
-  /** By default "if-available", and "off" when embedded. */
-  readonly sandbox?: RunSettings["sandbox"];
-  /** History and restarts; null (the default): everything ends with this process. */
-  readonly store?: JobStore | null;
-  /** Where in-flight records outlive this process; null (the default): nowhere. */
-  readonly stateDirectory?: string | null;
-  /** Embedded: where records survive this process; null (the default): nowhere. */
-  readonly recordDirectory?: string | null;
-  /** Count totals for a percentage; on by default. */
-  readonly totals?: boolean;
-  /** Lanes of each worker; 0 (the default): it adapts. */
-  readonly lanes?: number;
-  readonly log?: JobsLog;
-  /** Microseconds of CLOCK_REALTIME. */
-  readonly now?: () => number;
-  /** The worker's command instead of this program itself. */
-  readonly self?: readonly string[];
-}
-
-/** The jobs, and the limits that may change while they run: what has begun under the former ones goes on. */
-export interface AdjustableJobs extends Jobs {
-  setLimits(limits: Partial<JobLimits>): void;
-  /** Takes jobs, but starts none until `release`: with a store, the next run of the service may be the one that starts them. */
-  hold(): void;
-  release(): void;
-}
 
 /** The room, with the jobs of a former run of the service taken up again where there is a store. */
 export function createJobs(dependencies: JobsDependencies): AdjustableJobs {
@@ -62,6 +28,7 @@ interface Entry {
   job: Job;
   view: JobView | null;
   run: JobRun | null;
+  waitReason: string;
   readonly errors: ErrorList;
 }
 
@@ -72,7 +39,7 @@ class JobsRoom implements AdjustableJobs {
   private readonly log: JobsLog;
   private readonly now: () => number;
   private readonly previews: Previews;
-  private readonly queue: JobQueue;
+  private readonly turns: Turns;
   private readonly listeners: Listeners<JobsEvents>;
   /** By uid, then token; oldest first. */
   private readonly users = new Map<number, Map<string, Entry>>();
@@ -105,7 +72,7 @@ class JobsRoom implements AdjustableJobs {
       log: this.log,
     };
     this.previews = new Previews(this.settings, this.limits);
-    this.queue = new JobQueue(this.limits);
+    this.turns = new Turns(this.limits, dependencies.slowDevices ?? null);
     this.loads = new UserLoads(this.limits);
     this.lingering = new Lingering(this.limits, this.now, (entry) => this.remove(entry));
     this.listeners = new Listeners((cause) => this.log.error("a listener failed", { reason: String(cause) }));
@@ -155,14 +122,14 @@ class JobsRoom implements AdjustableJobs {
   cancel(job: JobView): void {
     const entry = this.require(job);
     this.apply(entry, { type: "cancel-requested" });
-    this.queue.remove(entry.job.owner.uid, entry.job.token);
+    this.turns.remove(entry.job.owner.uid, entry.job.token);
     entry.run?.send({ type: "cancel" });
   }
 
   pause(job: JobView): void {
     const entry = this.require(job);
     this.apply(entry, { type: "pause-requested" });
-    this.queue.remove(entry.job.owner.uid, entry.job.token);
+    this.turns.remove(entry.job.owner.uid, entry.job.token);
     entry.run?.send({ type: "pause" });
   }
 
@@ -180,7 +147,7 @@ class JobsRoom implements AdjustableJobs {
     const before = entry.job;
     this.apply(entry, { type: "options-changed", ...options });
     if (entry.job === before) return;
-    if (this.queue.remove(entry.job.owner.uid, entry.job.token)) this.enqueue(entry.job);
+    if (this.turns.remove(entry.job.owner.uid, entry.job.token)) this.enqueue(entry.job);
     entry.run?.send({ type: "set-options", ...options });
   }
 
@@ -208,12 +175,13 @@ class JobsRoom implements AdjustableJobs {
   }
 
   counts(): { readonly active: number; readonly queued: number } {
-    return { active: this.started.size, queued: this.queue.size };
+    return { active: this.started.size, queued: this.turns.size };
   }
 
   setLimits(limits: Partial<JobLimits>): void {
-    // The queue, the loads and the lingering look at this very object.
+    // The turns, the loads and the lingering look at this very object.
     Object.assign(this.limits, limits);
+    this.turns.look({ afresh: true });
     this.pump();
   }
 
@@ -265,6 +233,7 @@ class JobsRoom implements AdjustableJobs {
       job,
       view: null,
       run: null,
+      waitReason: "",
       errors: new ErrorList(this.limits.maxErrorsPerJob, this.limits.maxErrorBytesPerJob),
     };
     const { uid } = job.owner;
@@ -291,7 +260,7 @@ class JobsRoom implements AdjustableJobs {
   }
 
   private enqueue(job: Job): void {
-    this.queue.add({ uid: job.owner.uid, token: job.token, priority: job.options.priority });
+    this.turns.add(job);
     this.pump();
   }
 
@@ -301,13 +270,27 @@ class JobsRoom implements AdjustableJobs {
     this.pumping = true;
     queueMicrotask(() => {
       this.pumping = false;
-      while (!this.closing && !this.held && this.queue.size > 0) {
-        const next = this.queue.next(loadOf([...this.started].map(({ job }) => job)));
-        const entry = next === null ? undefined : this.users.get(next.uid)?.get(next.token);
-        if (entry === undefined) return;
-        this.start(entry);
-      }
+      if (this.closing || this.held || this.turns.size === 0) return;
+      this.turns.look();
+      for (let entry = this.nextEntry(); entry !== undefined; entry = this.nextEntry()) this.start(entry);
+      this.turns.waits(this.startedJobs(), ({ uid, token }, reason) => this.tellWait(this.users.get(uid)?.get(token), reason));
     });
+  }
+
+  private nextEntry(): Entry | undefined {
+    const next = this.turns.next(this.startedJobs());
+    return next === null ? undefined : this.users.get(next.uid)?.get(next.token);
+  }
+
+  private startedJobs(): readonly Job[] {
+    return [...this.started].map(({ job }) => job);
+  }
+
+  private tellWait(entry: Entry | undefined, reason: string): void {
+    if (entry === undefined || entry.waitReason === reason) return;
+    entry.waitReason = reason;
+    entry.view = null;
+    this.listeners.emit("changed", this.view(entry), false);
   }
 
   private start(entry: Entry): void {
@@ -344,6 +327,7 @@ class JobsRoom implements AdjustableJobs {
     if (entry.job === before) return;
     entry.view = null;
     const { state, question } = entry.job;
+    if (state !== "queued") entry.waitReason = "";
     const ended = hasEnded(state);
     // Intermediate states go with the next batch: a worker that flips its state must not make the disk busy.
     this.store?.save(entry.job, ended || event.type === "started" ? "now" : "soon");
@@ -382,7 +366,7 @@ class JobsRoom implements AdjustableJobs {
   }
 
   private view(entry: Entry): JobView {
-    entry.view ??= viewOf(entry.job);
+    entry.view ??= viewOf(entry.job, entry.waitReason);
     return entry.view;
   }
 }

@@ -7,6 +7,8 @@ export interface JobLimits {
   readonly maxRunningNow: number;
   /** Of maxRunning, how many one user may hold: long jobs of one user must leave room for another's. */
   readonly maxRunningPerUser: number;
+  /** Jobs that move data at once on one rotating or USB device; 0: no rule. */
+  readonly maxRunningPerSlowDevice: number;
   /** Worker processes of one user, paused and asking ones included: each is some tens of megabytes. */
   readonly maxWorkersPerUser: number;
   /** Jobs of one user that have not ended. */
@@ -34,6 +36,7 @@ export const defaultJobLimits: JobLimits = {
   maxRunning: 4,
   maxRunningNow: 2,
   maxRunningPerUser: 3,
+  maxRunningPerSlowDevice: 1,
   maxWorkersPerUser: 8,
   maxJobsPerUser: 1000,
   maxArgumentBytesPerUser: 16 * 1024 * 1024,

@@ -1,7 +1,7 @@
 // Who is next: round robin between users, by priority and then by age within one user's jobs. No clock, no I/O.
 
 import { priorities } from "../request.ts";
-import type { Job } from "./job.ts";
+import { isMoving, type Job } from "./job.ts";
 
 export type Priority = (typeof priorities)[number];
 
@@ -37,7 +37,7 @@ export function loadOf(started: Iterable<Job>): Load {
     const own = users.get(job.owner.uid) ?? { ...none };
     users.set(job.owner.uid, own);
     own.workers++;
-    if (job.state === "paused" || job.state === "question") continue;
+    if (!isMoving(job)) continue;
     own.running++;
     running++;
     if (job.options.priority !== "now") continue;
@@ -50,9 +50,12 @@ export function loadOf(started: Iterable<Job>): Load {
 /** Best first. */
 const byUrgency: readonly Priority[] = [...priorities].reverse();
 
-export class JobQueue {
+/** What a waiting job lacks: room for another process of its user's, one of its user's places, or any place. */
+export type Lack = "workers" | "own-place" | "place";
+
+export class JobQueue<Job extends Queued = Queued> {
   /** Users with waiting jobs, the one served longest ago first. */
-  private readonly users = new Map<number, Map<Priority, Map<string, Queued>>>();
+  private readonly users = new Map<number, Map<Priority, Map<string, Job>>>();
   private readonly limits: QueueLimits;
   private count = 0;
 
@@ -65,7 +68,7 @@ export class JobQueue {
   }
 
   /** Behind all others of the same user and priority. */
-  add(job: Queued): void {
+  add(job: Job): void {
     let classes = this.users.get(job.uid);
     if (classes === undefined) {
       classes = new Map(byUrgency.map((priority) => [priority, new Map()]));
@@ -92,7 +95,7 @@ export class JobQueue {
    * Takes out the job to start now, or null when none may. `admits` is asked last, for rules that need to know more of a job
    * (its devices): a job that it refuses is passed over, not waited for.
    */
-  next(load: Load, admits: (job: Queued) => boolean = () => true): Queued | null {
+  next(load: Load, admits: (job: Job) => boolean = () => true): Job | null {
     for (const [uid, classes] of this.users) {
       const job = this.candidate(uid, classes, load, admits);
       if (job === null) continue;
@@ -105,19 +108,28 @@ export class JobQueue {
     return null;
   }
 
+  /** All that wait, each user's in the order in which they are to be served. */
+  *all(): Generator<Job> {
+    for (const classes of this.users.values()) for (const jobs of classes.values()) yield* jobs.values();
+  }
+
+  /** What keeps a job of this user and priority from starting; null: nothing. */
+  lack(uid: number, priority: Priority, load: Load): Lack | null {
+    const own = load.ofUser(uid);
+    if (own.workers >= this.limits.maxWorkersPerUser) return "workers";
+    if (priority === "now" && load.runningNow < this.limits.maxRunningNow && own.runningNow === 0) return null;
+    if (own.running - own.runningNow >= this.limits.maxRunningPerUser) return "own-place";
+    return load.running - load.runningNow >= this.limits.maxRunning ? "place" : null;
+  }
+
   private candidate(
     uid: number,
-    classes: ReadonlyMap<Priority, ReadonlyMap<string, Queued>>,
+    classes: ReadonlyMap<Priority, ReadonlyMap<string, Job>>,
     load: Load,
-    admits: (job: Queued) => boolean,
-  ): Queued | null {
-    const own = load.ofUser(uid);
-    if (own.workers >= this.limits.maxWorkersPerUser) return null;
-    const ordinary =
-      load.running - load.runningNow < this.limits.maxRunning && own.running - own.runningNow < this.limits.maxRunningPerUser;
-    const extra = load.runningNow < this.limits.maxRunningNow && own.runningNow === 0;
+    admits: (job: Job) => boolean,
+  ): Job | null {
     for (const [priority, jobs] of classes) {
-      if (!ordinary && !(priority === "now" && extra)) continue;
+      if (this.lack(uid, priority, load) !== null) continue;
       for (const job of jobs.values()) if (admits(job)) return job;
     }
     return null;

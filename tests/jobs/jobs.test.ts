@@ -3,7 +3,8 @@
 import { expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import type { Jobs, JobView } from "../../src/jobs/api.ts";
-import { createJobs, type JobsDependencies } from "../../src/jobs/jobs.ts";
+import { createJobs } from "../../src/jobs/jobs.ts";
+import type { JobsDependencies } from "../../src/jobs/jobs-dependencies.ts";
 import { noLog } from "../../src/jobs/log.ts";
 import { testCaller, testRequest, testWorker, untilEnded, untilView } from "../support/jobs.ts";
 import { temporaryDirectory } from "../support/temporary.ts";

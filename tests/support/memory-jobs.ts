@@ -148,6 +148,7 @@ function newView(token: string, owner: Caller, request: JobRequest, asAdmin: boo
     asAdmin,
     request,
     state: "queued",
+    waitReason: "",
     phase: "scanning",
     createdTimeUs: Date.now() * 1000,
     startedTimeUs: 0,

@@ -1,0 +1,137 @@
+// Whose turn it is: the queue's order, the places there are, and one job at a time on a slow device. And why the others wait.
+
+import type { JobRequest } from "../request.ts";
+import { isMoving, type Job } from "./job.ts";
+import { JobQueue, type Load, loadOf, type Queued, type QueueLimits } from "./queue.ts";
+import type { DeviceNames, SlowDevices } from "./slow-devices.ts";
+
+export interface TurnLimits extends QueueLimits {
+  /** Jobs that move data at once on one rotating or USB device; 0: no rule. */
+  readonly maxRunningPerSlowDevice: number;
+}
+
+/** A job that waits, with what its devices are known by. */
+interface Waiting extends Queued {
+  readonly request: JobRequest;
+  /** How often another job was started on a device that this one waits for. */
+  passedOver: number;
+}
+
+/**
+ * A job that needs two devices could wait for ever while each is busy in turn. After so many others were let in, those it needs are
+ * kept for it. Not sooner: a free device would idle for as long as the other one's job lasts.
+ */
+const patience = 4;
+
+export class Turns {
+  private readonly limits: TurnLimits;
+  private readonly queue: JobQueue<Waiting>;
+  private readonly slowDevices: SlowDevices | null;
+
+  /** `slowDevices`: null for no rule. The limits may change at any time. */
+  constructor(limits: TurnLimits, slowDevices: SlowDevices | null) {
+    this.limits = limits;
+    this.queue = new JobQueue(limits);
+    this.slowDevices = slowDevices;
+  }
+
+  get size(): number {
+    return this.queue.size;
+  }
+
+  add({ owner, token, options, request }: Job): void {
+    this.queue.add({ uid: owner.uid, token, priority: options.priority, request, passedOver: 0 });
+  }
+
+  /** False when it was not waiting. */
+  remove(uid: number, token: string): boolean {
+    return this.queue.remove(uid, token);
+  }
+
+  /** Before a round of `next` and `waits`: takes up what was mounted since, and what sysfs says, where that may have changed. */
+  look({ afresh = false } = {}): void {
+    if (afresh) this.slowDevices?.forget();
+    if (this.limits.maxRunningPerSlowDevice > 0) this.slowDevices?.look();
+  }
+
+  /** Takes out the job to start now, besides those that have started; null when none may. */
+  next(started: readonly Job[]): Queued | null {
+    const room = this.roomOf(started);
+    const next = this.queue.next(loadOf(started), (job) => room.admits(job));
+    if (next === null) return null;
+    const devices = this.devicesOf(next.request);
+    if (devices.length === 0) return next;
+    for (const job of this.queue.all()) if (this.devicesOf(job.request).some((name) => devices.includes(name))) job.passedOver++;
+    return next;
+  }
+
+  /** Tells of each job that waits, why: a sentence for a person, "" where it is the next to be looked at. */
+  waits(started: readonly Job[], tell: (job: Queued, reason: string) => void): void {
+    const load = loadOf(started);
+    const room = this.roomOf(started);
+    for (const job of this.queue.all()) tell(job, room.reason(job) ?? this.reasonOfPlaces(job, load));
+  }
+
+  private reasonOfPlaces({ uid, priority }: Queued, load: Load): string {
+    const lack = this.queue.lack(uid, priority, load);
+    switch (lack) {
+      case "workers":
+        return "your jobs, paused ones included, have as many processes as one user may have";
+      case "own-place":
+        return "as many of your jobs are running as may at once";
+      case "place":
+        return "as many jobs are running as may at once";
+      case null:
+        return "";
+    }
+  }
+
+  private roomOf(started: readonly Job[]): SlowRoom {
+    const busy = new Map<string, number>();
+    for (const job of started) {
+      if (!isMoving(job)) continue;
+      for (const name of this.devicesOf(job.request)) busy.set(name, (busy.get(name) ?? 0) + 1);
+    }
+    return new SlowRoom(busy, this.limits.maxRunningPerSlowDevice, (job) => this.devicesOf(job.request));
+  }
+
+  private devicesOf(request: JobRequest): DeviceNames {
+    return this.limits.maxRunningPerSlowDevice > 0 ? (this.slowDevices?.of(request) ?? []) : [];
+  }
+}
+
+/** The slow devices at one moment: which have room for one more job. */
+class SlowRoom {
+  private readonly busy: ReadonlyMap<string, number>;
+  private readonly most: number;
+  private readonly devicesOf: (job: Waiting) => DeviceNames;
+  private readonly kept = new Set<string>();
+
+  constructor(busy: ReadonlyMap<string, number>, most: number, devicesOf: (job: Waiting) => DeviceNames) {
+    this.busy = busy;
+    this.most = most;
+    this.devicesOf = devicesOf;
+  }
+
+  /** Asked in the order in which jobs are to be served. */
+  admits(job: Waiting): boolean {
+    if (job.priority === "now") return true;
+    const devices = this.devicesOf(job);
+    if (!devices.some((name) => this.isBusy(name) || this.kept.has(name))) return true;
+    if (job.passedOver >= patience) for (const name of devices) this.kept.add(name);
+    return false;
+  }
+
+  /** null: not for a device's sake. */
+  reason(job: Waiting): string | null {
+    if (job.priority === "now") return null;
+    const name = this.devicesOf(job).find((device) => this.isBusy(device));
+    if (name === undefined) return null;
+    const jobs = this.most === 1 ? "one job works" : `${this.most} jobs work`;
+    return `another job uses ${name}; ${jobs} on a rotating or USB device at a time`;
+  }
+
+  private isBusy(name: string): boolean {
+    return (this.busy.get(name) ?? 0) >= this.most;
+  }
+}
