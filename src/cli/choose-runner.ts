@@ -5,6 +5,7 @@ import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
 import type { Settings } from "./copy-settings.ts";
 import { writeText } from "./output.ts";
+import { isOfThisProcess } from "./paths.ts";
 import type { Runner } from "./runner.ts";
 
 /** The service may have to be started first; a user who could have copied a file meanwhile should not wait longer for it. */
@@ -29,6 +30,8 @@ export async function chooseRunner(settings: Readonly<Settings>, { calledAsCp }:
 }
 
 const systemOrEmbedded: Runner = async (request, listener, options) => {
+  // Our own open files, as /dev/stdin: nobody else can open them, and the service's worker least of all.
+  if ([...request.sources, request.destination].some(isOfThisProcess)) return (await embedded())(request, listener, options);
   const { connect, serviceRunner } = await import("./service-runner.ts");
   try {
     return await serviceRunner(await connect("system", systemTimeoutMs))(request, listener, options);

@@ -31,10 +31,16 @@ export function absolutePath(typed: ByteString, workingDirectory: ByteString | n
 function asOurs(path: ByteString): ByteString {
   const match = /^\/+(?:dev\/+(?:std(in|out|err)$|fd(?=\/|$))|proc\/+self(?=\/|$))/.exec(path);
   if (match === null) return path;
-  const ours = `/proc/${process.pid}`;
   const stream = match[1] === undefined ? -1 : ["in", "out", "err"].indexOf(match[1]);
   const start = stream >= 0 ? `${ours}/fd/${stream}` : match[0].includes("proc") ? ours : `${ours}/fd`;
   return (start + path.slice(match[0].length)) as ByteString;
+}
+
+const ours = `/proc/${process.pid}`;
+
+/** True for what `absolutePath` made of a name that means this process. */
+export function isOfThisProcess(path: ByteString): boolean {
+  return path === ours || path.startsWith(`${ours}/`);
 }
 
 /** The working directory as bytes; null when it has been deleted. */

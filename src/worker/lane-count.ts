@@ -40,12 +40,12 @@ export class LaneCount {
   private workRateBefore = 0;
   private isSettled = false;
 
-  /** `asked`: 0 to adapt. `isOrdered`: messages must come in one order, which one lane only can give. */
-  constructor(asked: number, isOrdered: boolean, cores: number) {
-    this.isFixed = asked > 0 || isOrdered;
+  /** `asked`: 0 to adapt. `whyInOrder`: why one lane must do it all, or null. */
+  constructor(asked: number, whyInOrder: string | null, cores: number) {
+    this.isFixed = asked > 0 || whyInOrder !== null;
     this.cores = cores;
-    this.asked = isOrdered ? 1 : asked;
-    this.reason = isOrdered ? "one lane, so that messages and questions come in order" : asked > 0 ? `${asked} lanes as asked` : "";
+    this.asked = whyInOrder === null ? asked : 1;
+    this.reason = whyInOrder ?? (asked > 0 ? `${asked} lanes as asked` : "");
   }
 
   private readonly asked: number;

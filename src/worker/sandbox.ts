@@ -7,6 +7,8 @@
 //  - a move may also take the source away: its names in its parent directory, and all that lies below the source;
 //  - `symlinks: follow` reads whatever the links lead to, which nobody knows before: then reading is not confined.
 //  - `cp -l` gives the sources' files new names, which takes the rights they get there.
+//  - cp writes into existing files through symlinks at the destination: into what such an argument leads to, and, where a tree is
+//    merged into one that exists, into any file, since nobody knows the links in it before. Nothing is made or removed there.
 // A denied call fails with EACCES, or with EXDEV for a link or rename between directories, and the entry reports it.
 
 import { resolve } from "node:path";
@@ -28,6 +30,8 @@ export interface SandboxPaths {
   readonly removeFrom: readonly ByteString[];
   /** Directories whose files get hard links elsewhere. */
   readonly linkFrom: readonly ByteString[];
+  /** Existing files, and trees with them, to write into. */
+  readonly writeInto: readonly ByteString[];
 }
 
 export type SandboxResult =
@@ -51,14 +55,14 @@ const removeAccess = Access.REMOVE_FILE | Access.REMOVE_DIR | Access.REFER;
 /** The paths of one job. Looks at what the destination is now. */
 export function sandboxPaths(request: JobRequest): SandboxPaths {
   const { sources, destination, options, operation } = request;
-  const everything = "/" as ByteString;
   const readOnly = options.symlinks === "follow" ? [everything] : sources;
   const intoDirectory = isDirectory(destination);
   // An exact destination is itself replaced, renamed or backed up: in its parent.
   const readWrite = intoDirectory && options.target !== "exact" ? [destination] : [destination, parentOf(destination)];
   if (options.gnu.keepDirectorySymlink) readWrite.push(everything);
   if (options.manifest !== "") readWrite.push(parentOf(options.manifest));
-  const paths = { readOnly, readWrite, removeFrom: [], linkFrom: [] };
+  const writeInto = operation === "copy" ? writtenThroughLinks(request, intoDirectory) : [];
+  const paths = { readOnly, readWrite, removeFrom: [], linkFrom: [], writeInto };
   const isLinked = options.gnu.make === "hard-link";
   if (operation === "copy" && !isLinked) return paths;
   const parents = [...new Set(sources.map(parentOf))];
@@ -71,7 +75,24 @@ export function sandboxPaths(request: JobRequest): SandboxPaths {
 /** The paths of a dry run: it reads and writes nothing at all. Where names can be made there, it asks without making any. */
 export function previewPaths(request: JobRequest): SandboxPaths {
   const { readOnly, readWrite } = sandboxPaths({ ...request, operation: "copy" });
-  return { readOnly: [...readOnly, ...readWrite], readWrite: [], removeFrom: [], linkFrom: [] };
+  return { readOnly: [...readOnly, ...readWrite], readWrite: [], removeFrom: [], linkFrom: [], writeInto: [] };
+}
+
+const everything = "/" as ByteString;
+
+/** What lies elsewhere and cp's contract has it write into: the ends of symlinks at the destination. */
+function writtenThroughLinks({ sources, destination, options }: JobRequest, intoDirectory: boolean): readonly ByteString[] {
+  const { gnu } = options;
+  if (!gnu.inPlace || gnu.make !== "copy" || gnu.removeDestination || gnu.backup !== "none" || !intoDirectory) return [];
+  const isInto = options.target !== "exact";
+  if (options.recursive && (gnu.parents || !isInto)) return [everything];
+  const places = isInto ? sources.map((source) => `${destination}/${lastNameOf(source)}` as ByteString) : [];
+  return options.recursive && places.some(isDirectory) ? [everything] : places;
+}
+
+function lastNameOf(path: ByteString): string {
+  const end = path.replace(/\/+$/, "");
+  return end.slice(end.lastIndexOf("/") + 1);
 }
 
 /**
@@ -93,6 +114,8 @@ export function confine(paths: SandboxPaths): SandboxResult {
     [paths.readWrite, all],
     [paths.removeFrom, removeAccess],
     [paths.linkFrom, Access.REFER],
+    // Reading back for a verification included.
+    [paths.writeInto, Access.WRITE_FILE | Access.TRUNCATE | Access.READ_FILE],
   ];
   for (const [list, access] of granted) {
     for (const path of list) {

@@ -11,6 +11,7 @@ import { emptySnapshot } from "./empty-snapshot.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
 import { LaneCount } from "./lane-count.ts";
+import { whyInOrder } from "./lane-order.ts";
 import { Lanes } from "./lanes.ts";
 import { PreviewJob } from "./preview-job.ts";
 import { applyPriority } from "./priority.ts";
@@ -118,10 +119,8 @@ class RunningJob {
     this.talk = talk;
     this.resolve = resolve;
     const { options } = start.request;
-    const { gnu, onConflict, symlinks } = options;
     this.verifies = options.verify !== "none" && options.verify !== "size";
-    const isOrdered = gnu.verbose || gnu.debug || onConflict === "ask" || symlinks === "follow" || options.renameMatch !== "";
-    this.laneCount = new LaneCount(start.lanes, isOrdered, availableParallelism());
+    this.laneCount = new LaneCount(start.lanes, whyInOrder(start.request), availableParallelism());
     // Preserved modes are set exactly; otherwise the kernel applies the caller's umask, and default ACLs, by itself.
     libc.umask(options.preserve.includes("mode") ? 0 : options.umask);
     applyPriority(options.priority);

@@ -13,13 +13,13 @@ function second(count: LaneCount, lanes: number, busyShare: number, entries: num
 }
 
 test("lanes that work all the time stay as many as they are", () => {
-  const count = new LaneCount(0, false, 2);
+  const count = new LaneCount(0, null, 2);
   expect(count.first()).toBe(2);
   expect(second(count, 2, 0.95, 30_000)).toBe(2);
 });
 
 test("lanes that wait for a slow source become more, while that helps", () => {
-  const count = new LaneCount(0, false, 2);
+  const count = new LaneCount(0, null, 2);
   let lanes = count.first();
   lanes = count.next(lanes, { seconds: 0.5, busySeconds: 0.02, preemptions: 0, entries: 100, bytes: 0 });
   for (let tick = 0; tick < 4; tick++)
@@ -33,7 +33,7 @@ test("lanes that wait for a slow source become more, while that helps", () => {
 });
 
 test("a doubling that brings nothing is the last", () => {
-  const count = new LaneCount(0, false, 2);
+  const count = new LaneCount(0, null, 2);
   let lanes = count.first();
   for (let tick = 0; tick < 5; tick++)
     lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, preemptions: 0, entries: 20, bytes: 0 });
@@ -42,7 +42,7 @@ test("a doubling that brings nothing is the last", () => {
 });
 
 test("lanes that wait for a processor that others use stay as many as they are", () => {
-  const count = new LaneCount(0, false, 2);
+  const count = new LaneCount(0, null, 2);
   let lanes = count.first();
   for (let tick = 0; tick < 20; tick++) {
     lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.05, preemptions: 30, entries: 500, bytes: 0 });
@@ -51,12 +51,12 @@ test("lanes that wait for a processor that others use stay as many as they are",
 });
 
 test("nothing done is no reason for more lanes: a paused job, a dead device", () => {
-  const count = new LaneCount(0, false, 2);
+  const count = new LaneCount(0, null, 2);
   expect(second(count, 2, 0, 0)).toBe(2);
 });
 
 test("a number that was asked for, and messages in order, are kept", () => {
-  expect(new LaneCount(5, false, 2).first()).toBe(5);
-  expect(second(new LaneCount(5, false, 2), 5, 0.01, 500)).toBe(5);
-  expect(new LaneCount(0, true, 8).first()).toBe(1);
+  expect(new LaneCount(5, null, 2).first()).toBe(5);
+  expect(second(new LaneCount(5, null, 2), 5, 0.01, 500)).toBe(5);
+  expect(new LaneCount(0, "in order", 8).first()).toBe(1);
 });

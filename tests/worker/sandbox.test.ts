@@ -205,7 +205,7 @@ testUnless(noLandlock, "seventeen sandboxes inside each other are one too many, 
   const script = `
     const { confine } = await import(${JSON.stringify(join(import.meta.dir, "../../src/worker/sandbox.ts"))});
     let result;
-    for (let count = 0; count < 17; count++) result = confine({ readOnly: [], readWrite: [], removeFrom: [], linkFrom: [] });
+    for (let count = 0; count < 17; count++) result = confine({ readOnly: [], readWrite: [], removeFrom: [], linkFrom: [], writeInto: [] });
     console.log(JSON.stringify(result));`;
   const result = JSON.parse((await runChecked([process.execPath, "-e", script])).stdout) as ReturnType<typeof confine>;
   if (result.confined) throw new Error("confined 17 times");
@@ -218,7 +218,8 @@ test("the paths of a job follow from its request", async () => {
   const path = place.path;
   const paths = (request: unknown): Record<string, readonly string[]> => ({ ...sandboxPaths(requestSchema.parse(request)) });
   const copy = { operation: "copy", sources: [`${path}/source/`], destination: `${path}/destination` };
-  expect(paths(copy)).toEqual({ readOnly: [`${path}/source/`], readWrite: [`${path}/destination`], removeFrom: [], linkFrom: [] });
+  const none = { removeFrom: [], linkFrom: [], writeInto: [] };
+  expect(paths(copy)).toEqual({ readOnly: [`${path}/source/`], readWrite: [`${path}/destination`], ...none });
   expect(paths({ ...copy, options: { target: "exact" } }).readWrite).toEqual([`${path}/destination`, path]);
   expect(paths({ ...copy, destination: `${path}/destination/new//` }).readWrite).toEqual([
     `${path}/destination/new//`,
@@ -227,6 +228,28 @@ test("the paths of a job follow from its request", async () => {
   const move = paths({ ...copy, operation: "move", sources: [`${path}/source/`, `${path}/other`, "/top"] });
   expect(move.removeFrom).toEqual([path, "/"]);
   expect(move.readWrite).toEqual([`${path}/destination`, `${path}/source/`, `${path}/other`, "/top"]);
+});
+
+test("cp may write where links at the destination lead, and only where it merges into a tree, anywhere", async () => {
+  await using place = await places();
+  const path = place.path;
+  const into = (source: string, options: object, gnu: object = {}): readonly string[] =>
+    sandboxPaths(
+      requestSchema.parse({
+        operation: "copy",
+        sources: [source],
+        destination: path,
+        options: { ...options, gnu: { inPlace: true, ...gnu } },
+      }),
+    ).writeInto;
+  expect(into("/elsewhere/file/", { recursive: false })).toEqual([`${path}/file`]);
+  expect(into("/elsewhere/new", { recursive: true })).toEqual([`${path}/new`]);
+  expect(into("/elsewhere/source", { recursive: true })).toEqual(["/"]);
+  expect(into("/elsewhere/source/.", { recursive: true })).toEqual(["/"]);
+  expect(into("/elsewhere/source", { recursive: true, target: "exact" })).toEqual(["/"]);
+  for (const gnu of [{ inPlace: false }, { make: "hard-link" }, { removeDestination: true }, { backup: "simple" }]) {
+    expect(into("/elsewhere/source", { recursive: true }, gnu)).toEqual([]);
+  }
 });
 
 describe("the compiled binary", () => {

@@ -1,22 +1,28 @@
-// Runs one case by the machine's cp and by ours, each in a fresh tree at the same path, and says in which lines the outcomes differ.
+// Runs one case by GNU's cp and by ours, each in a fresh tree at the same path, and says in which lines the outcomes differ.
 
 import { mkdirSync } from "node:fs";
 import { run } from "../../support/process.ts";
-import { asUser } from "../../support/users.ts";
+import { asUser, type Identity } from "../../support/users.ts";
 import type { Case } from "./case.ts";
 import { age, treeLines } from "./outcome.ts";
 
 export type Program = "cp" | "mv";
 export type Who = "root" | "user";
+/** The ways in which ours runs: by itself, and through a daemon on a bus. */
+export type Mode = "embedded" | "service";
 
-/** Nobody else on the machine has this number. */
-export const userId = 1_234_567;
 const timeoutSeconds = 20;
+/** COPYD_TEST_CP and COPYD_TEST_MV name other builds of GNU's programs to compare with. */
+const reference: Readonly<Record<Program, string | undefined>> = { cp: process.env.COPYD_TEST_CP, mv: process.env.COPYD_TEST_MV };
 
 export interface Bench {
   /** The binary under test. */
   readonly copyd: string;
   readonly program: Program;
+  /** The ordinary user: one that the service knows, where there is a service. */
+  readonly user: Identity;
+  /** The bus that the service mode's daemon is on; null where there can be none. */
+  readonly busAddress: string | null;
   /** An existing directory, that everybody may enter, for each kind of filesystem. */
   readonly places: Readonly<Partial<Record<NonNullable<Case["on"]>, string>>>;
 }
@@ -30,32 +36,52 @@ export async function differencesOf(
   reading: (line: string) => string = (line) => line,
 ): Promise<string[]> {
   const gnu = await outcomeOf(test, who, bench, number, "gnu");
-  const ours = await outcomeOf(test, who, bench, number, "copyd");
+  const ours = await outcomeOf(test, who, bench, number, "embedded");
   return difference(gnu.map(reading), ours.map(reading));
 }
 
-async function outcomeOf(test: Case, who: Who, bench: Bench, number: number, which: "gnu" | "copyd"): Promise<string[]> {
+/** The same for several modes, with one run of GNU's. */
+export async function differencesByMode(
+  test: Case,
+  who: Who,
+  bench: Bench,
+  number: number,
+  modes: readonly Mode[],
+): Promise<Map<Mode, string[]>> {
+  const gnu = await outcomeOf(test, who, bench, number, "gnu");
+  const found = new Map<Mode, string[]>();
+  for (const mode of modes) found.set(mode, difference(gnu, await outcomeOf(test, who, bench, number, mode)));
+  return found;
+}
+
+async function outcomeOf(test: Case, who: Who, bench: Bench, number: number, which: "gnu" | Mode): Promise<string[]> {
   const place = bench.places[test.on ?? "tmpfs"];
   if (place === undefined) throw new Error(`there is no ${test.on} here`);
+  const identity = who === "root" ? null : bench.user;
   const root = `${place}/${number}-${who}`;
   const tree = `${root}/t`;
-  await shell(`rm -rf "${root}" && mkdir -m 755 "${root}" && mkdir -m 755 "${tree}"`, "root", "/");
+  await shell(`rm -rf "${root}" && mkdir -m 755 "${root}" && mkdir -m 755 "${tree}"`, null, "/");
   try {
-    if (who === "user") await shell(`chown ${userId}:${userId} "${tree}"`, "root", "/");
-    if (test.rootSetup !== undefined) await must(shell(test.rootSetup, "root", tree), test);
-    await must(shell(test.setup, who, tree), test);
+    if (identity !== null) await shell(`chown ${identity.uid}:${identity.gid} "${tree}"`, null, "/");
+    if (test.rootSetup !== undefined) await must(shell(test.rootSetup, null, tree), test);
+    await must(shell(test.setup, identity, tree), test);
     const before = age(tree);
-    const program = which === "gnu" ? `command ${bench.program}` : `'${bench.copyd}' ${bench.program} --local`;
-    const script = `${bench.program}() { ${program} "$@"; }\n${test.run}`;
-    const result = await shell(script, who, tree, { ...test.env }, test.stdin);
+    const script = `${bench.program}() { ${commandOf(bench, which)} "$@"; }\n${test.run}`;
+    const bus = which === "service" ? { DBUS_SYSTEM_BUS_ADDRESS: `${bench.busAddress}` } : {};
+    const result = await shell(script, identity, tree, { ...test.env, ...bus }, test.stdin);
     const lines = [result.status === 137 ? "status: killed after a long time" : `status: ${result.status}`];
     lines.push(...said("out", result.stdout, test), ...said("err", result.stderr, test));
-    const uid = who === "root" ? 0 : userId;
-    lines.push(...(await treeLines(tree, { before, uid, xattrs: test.xattrs === true, blocks: test.blocks === true })));
+    const { uid, gid } = identity ?? { uid: 0, gid: 0 };
+    lines.push(...(await treeLines(tree, { before, uid, gid, xattrs: test.xattrs === true, blocks: test.blocks === true })));
     return lines;
   } finally {
-    await shell(`rm -rf --one-file-system "${root}"`, "root", "/");
+    await shell(`rm -rf --one-file-system "${root}"`, null, "/");
   }
+}
+
+function commandOf({ copyd, program }: Bench, which: "gnu" | Mode): string {
+  if (which === "gnu") return reference[program] === undefined ? `command ${program}` : `'${reference[program]}'`;
+  return `'${copyd}' ${program}${which === "embedded" ? " --local" : ""}`;
 }
 
 function said(stream: "out" | "err", text: string, test: Case): string[] {
@@ -70,10 +96,10 @@ async function must(running: ReturnType<typeof shell>, test: Case): Promise<void
   if (result.status !== 0) throw new Error(`the set-up of "${test.name}" ended with ${result.status}: ${result.stderr}`);
 }
 
-function shell(script: string, who: Who, cwd: string, env: Readonly<Record<string, string>> = {}, input?: string) {
+function shell(script: string, identity: Identity | null, cwd: string, env: Readonly<Record<string, string>> = {}, input?: string) {
   // timeout ends the whole process group: what a case started in the background would hold the pipes open.
   const command = ["timeout", "--signal=KILL", `${timeoutSeconds}`, "sh", "-c", `umask 022\n${script}`];
-  const argv = who === "root" ? command : asUser({ uid: userId, gid: userId }, command);
+  const argv = identity === null ? command : asUser(identity, command);
   const environment = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", HOME: "/", ...env };
   return run(argv, { cwd, env: environment, ...(input === undefined ? {} : { input }) });
 }

@@ -27,8 +27,9 @@ export interface Look {
   readonly xattrs: boolean;
   readonly blocks: boolean;
   readonly before: Before;
-  /** The one who copied is called "me". */
+  /** The one who copied is called "me", and so is the group. */
   readonly uid: number;
+  readonly gid: number;
 }
 
 /** One line for each entry, in the order of names. */
@@ -54,8 +55,8 @@ export async function treeLines(root: string, look: Look): Promise<string[]> {
 
 function fieldsOf(path: Buffer, stat: BigIntStats, look: Look): string[] {
   const type = typeOf(stat);
-  const owner = (id: bigint): string => (id === BigInt(look.uid) ? "me" : `${id}`);
-  const fields = [type, (stat.mode & 0o7777n).toString(8).padStart(4, "0"), `${owner(stat.uid)}:${owner(stat.gid)}`];
+  const called = (id: bigint, own: number): string => (id === BigInt(own) ? "me" : `${id}`);
+  const fields = [type, (stat.mode & 0o7777n).toString(8).padStart(4, "0"), `${called(stat.uid, look.uid)}:${called(stat.gid, look.gid)}`];
   fields.push(Number(stat.mtimeNs) / 1e9 > nowAgeSeconds ? "now" : `mtime=${stat.mtimeNs}`);
   const was = look.before.get(`${stat.ino}`);
   fields.push(was === undefined ? "new" : `was=${quoted(was)}`);

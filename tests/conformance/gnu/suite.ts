@@ -2,59 +2,83 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { appendFileSync } from "node:fs";
-import { unlessRoot } from "../../support/skip.ts";
-import { prepareBench } from "./bench.ts";
-import { type Bench, differencesOf, type Program, type Who } from "./both.ts";
+import type { DaemonProcess } from "../../support/daemon.ts";
+import { firstReason, testUnless, unlessRoot } from "../../support/skip.ts";
+import { addService, prepareBench, whyNoService } from "./bench.ts";
+import { type Bench, differencesByMode, type Mode, type Program, type Who } from "./both.ts";
 import type { Case } from "./case.ts";
 import type { Differences } from "./differences.ts";
 
 const atOnce = 3;
 /** COPYD_RECORD_DIFFERENCES=file appends what every case differs in, as JSON lines. COPYD_CASE=words runs the cases whose names hold them. */
 const wanted = process.env.COPYD_CASE ?? "";
+/** Through the service each case is run by one kind of user, by turns; by both with COPYD_TORTURE=1. */
+const everyone = process.env.COPYD_TORTURE !== undefined;
 
 interface Planned {
   readonly test: Case;
   readonly who: Who;
   readonly number: number;
-  readonly done: PromiseWithResolvers<string[]>;
+  readonly modes: readonly Mode[];
+  readonly done: PromiseWithResolvers<ReadonlyMap<Mode, string[]>>;
 }
 
 /** Call once in a test file. */
 export function defineCases(program: Program, cases: readonly Case[], differences: Differences): void {
   const asRoot = unlessRoot() === null;
+  const lacking = whyNoService();
   const plans: Planned[] = [];
-  for (const one of cases) {
+  for (const [index, one] of cases.entries()) {
     if (!one.name.includes(wanted)) continue;
+    const served = everyone ? "both" : (one.as ?? (index % 2 === 0 ? "root" : "user"));
     for (const who of ["root", "user"] as const) {
       if (one.as !== undefined && one.as !== who) continue;
-      if (asRoot) plans.push({ test: one, who, number: plans.length, done: Promise.withResolvers() });
+      const modes: Mode[] = lacking === null && (served === "both" || served === who) ? ["embedded", "service"] : ["embedded"];
+      if (asRoot) plans.push({ test: one, who, number: plans.length, modes, done: Promise.withResolvers() });
     }
   }
   const held: AsyncDisposable[] = [];
+  let daemon: DaemonProcess | null = null;
   beforeAll(async () => {
     const kinds = (["ext4", "xfs"] as const).filter((kind) => plans.some(({ test: one }) => one.on === kind));
-    const bench = await prepareBench(program, kinds, held);
+    let bench = await prepareBench(program, kinds, held);
+    if (lacking === null) ({ bench, daemon } = await addService(bench, held));
     const queue = [...plans];
     for (let worker = 0; worker < atOnce; worker++) void work(queue, bench);
   }, 240_000);
   afterAll(async () => {
     for (const one of held) await one[Symbol.asyncDispose]();
   }, 60_000);
-  for (const plan of plans) {
-    const name = `${plan.test.name} (${plan.who})`;
-    test(name, async () => expect(await plan.done.promise).toEqual([...differences.of(plan.test.name, plan.who)]), 100_000);
+  for (const { test: one, who, modes, done } of plans) {
+    for (const mode of modes) {
+      const name = `${one.name} (${who}${mode === "service" ? ", service" : ""})`;
+      test(name, async () => expect((await done.promise).get(mode)).toEqual([...differences.of(one.name, who)]), 100_000);
+    }
   }
+  testUnless(
+    firstReason(unlessRoot(), lacking),
+    "the service did what it was asked to: next to nothing fell back to the embedded mode",
+    async () => {
+      await Promise.all(plans.map(({ done }) => done.promise));
+      const asked = plans.filter(({ modes }) => modes.includes("service")).length;
+      const started = (await daemon?.log())?.match(/job started/g)?.length ?? 0;
+      expect(started).toBeGreaterThan(0.8 * asked);
+    },
+  );
 }
 
 async function work(queue: Planned[], bench: Bench): Promise<void> {
   for (let plan = queue.shift(); plan !== undefined; plan = queue.shift()) {
+    const { test: one, who, number, modes, done } = plan;
     try {
-      const lines = await differencesOf(plan.test, plan.who, bench, plan.number);
+      const found = await differencesByMode(one, who, bench, number, modes);
       const record = process.env.COPYD_RECORD_DIFFERENCES;
-      if (record !== undefined) appendFileSync(record, `${JSON.stringify({ name: plan.test.name, who: plan.who, lines })}\n`);
-      plan.done.resolve(lines);
+      for (const [mode, lines] of found) {
+        if (record !== undefined) appendFileSync(record, `${JSON.stringify({ name: one.name, who, mode, lines })}\n`);
+      }
+      done.resolve(found);
     } catch (error) {
-      plan.done.resolve([String(error)]);
+      done.resolve(new Map(modes.map((mode) => [mode, [String(error)]])));
     }
   }
 }

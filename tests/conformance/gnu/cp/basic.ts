@@ -80,6 +80,11 @@ export const basic: readonly Case[] = [
   row("two sources of one name, the second a directory", "mkdir -p x y/f d; echo 1 >x/f", "cp -r x/f y/f d"),
   row("two directories of one name merge", "mkdir -p x/s y/s d; echo 1 >x/s/a; echo 2 >y/s/b", "cp -r x/s y/s d"),
   row("two directories of one name with one file", "mkdir -p x/s y/s d; echo 1 >x/s/a; echo 2 >y/s/a", "cp -r x/s y/s d"),
+  row(
+    "two directories of one name with many files",
+    "mkdir -p x/s/t y/s/t d; for i in $(seq 400); do echo 1 >x/s/$i; echo 1 >x/s/t/$i; echo 2 >y/s/$i; echo 2 >y/s/t/$i; done",
+    "cp -r x/s y/s d; cat d/s/[1-9]* d/s/t/* | sort | uniq -c; rm -r x y d",
+  ),
   row("an unreadable file", "echo x >a; chmod 0 a", "cp a b"),
   row("an unreadable file in a tree", `${tree}; chmod 0 d/one`, "cp -r d e"),
   row("an unreadable directory in a tree", `${tree}; chmod 0 d/sub`, "cp -r d e; s=$?; chmod 700 d/sub; exit $s"),
