@@ -50,6 +50,14 @@ export const contract = {
         ],
         out: [["job", "o"]],
       },
+      MoveAsAdmin: {
+        in: [
+          ["sources", "aay"],
+          ["destination", "ay"],
+          ["options", "a{sv}"],
+        ],
+        out: [["job", "o"]],
+      },
       Preview: {
         in: [
           ["sources", "aay"],

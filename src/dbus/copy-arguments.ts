@@ -6,32 +6,31 @@ import type { JobRequest } from "../request.ts";
 import { requestSchema } from "../request-schema.ts";
 import { decodeCopyOptions } from "./options.ts";
 import { pathFromBytes, pathFromUri } from "./paths.ts";
-import type { ServiceLimits } from "./service-limits.ts";
+import { beyondFactor, type ServiceLimits } from "./service-limits.ts";
 import { asVariantDict, type WireValue } from "./values.ts";
 
 export interface CopyArguments {
   readonly token: string | null;
   readonly request: JobRequest;
+  /** Why this is more than one call may have; null where it is not. polkit may let the caller go beyond it. */
+  readonly beyond: CopyError | null;
 }
 
 type Limits = Pick<ServiceLimits, "maxSources" | "maxArgumentBytes">;
 
-/** Decodes (aay, ay, a{sv}) or (as, s, a{sv}). Throws bad-path, unknown-option, bad-option, invalid-arguments, limits-exceeded. */
+/**
+ * Decodes (aay, ay, a{sv}) or (as, s, a{sv}). Throws bad-path, unknown-option, bad-option, invalid-arguments, and limits-exceeded for
+ * what nobody may have.
+ */
 export function decodeCopyArguments(operation: JobRequest["operation"], args: readonly WireValue[], limits: Limits): CopyArguments {
   const [sources, destination, options] = args as readonly [readonly (Buffer | string)[], Buffer | string, WireValue];
   if (sources.length === 0) throw new CopyError("invalid-arguments", "there is no source");
-  if (sources.length > limits.maxSources) {
-    throw new CopyError("limits-exceeded", `${sources.length} sources are more than the ${limits.maxSources} that one call may have`);
-  }
-  const bytes = sources.reduce((sum, source) => sum + source.length, destination.length);
   const { token, options: jobOptions } = decodeCopyOptions(asVariantDict(options));
   const typed = jobOptions.gnu.names?.sources.reduce((sum, name) => sum + name.length, 0) ?? 0;
-  if (bytes + typed > limits.maxArgumentBytes) {
-    throw new CopyError(
-      "limits-exceeded",
-      `paths of ${bytes + typed} bytes are more than the ${limits.maxArgumentBytes} that one call may have`,
-    );
-  }
+  const bytes = sources.reduce((sum, source) => sum + source.length, destination.length) + typed;
+  const most = { maxSources: limits.maxSources * beyondFactor, maxArgumentBytes: limits.maxArgumentBytes * beyondFactor };
+  const tooMuch = excess(sources.length, bytes, most);
+  if (tooMuch !== null) throw tooMuch;
   const parsed = requestSchema.safeParse({
     operation,
     sources: sources.map((source, index) => pathOf(source, sources.length === 1 ? "the source" : `source ${index + 1}`)),
@@ -39,7 +38,15 @@ export function decodeCopyArguments(operation: JobRequest["operation"], args: re
     options: jobOptions,
   });
   if (!parsed.success) throw new CopyError("invalid-arguments", parsed.error.issues[0]?.message ?? "the arguments do not fit together");
-  return { token, request: deepFrozen(parsed.data) };
+  return { token, request: deepFrozen(parsed.data), beyond: excess(sources.length, bytes, limits) };
+}
+
+function excess(sources: number, bytes: number, { maxSources, maxArgumentBytes }: Limits): CopyError | null {
+  if (sources > maxSources) {
+    return new CopyError("limits-exceeded", `${sources} sources are more than the ${maxSources} that one call may have`);
+  }
+  if (bytes <= maxArgumentBytes) return null;
+  return new CopyError("limits-exceeded", `paths of ${bytes} bytes are more than the ${maxArgumentBytes} that one call may have`);
 }
 
 function pathOf(path: Buffer | string, what: string): ByteString {

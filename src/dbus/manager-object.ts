@@ -2,11 +2,12 @@
 
 import { assert } from "../assert.ts";
 import { CopyError } from "../errors.ts";
+import { requireAdminOptions } from "../jobs/admin-options.ts";
 import { type Caller, type Jobs, type JobView, jobStates } from "../jobs/api.ts";
 import type { PlannedOperation } from "../worker/protocol.ts";
+import { copyDetails } from "./action-details.ts";
 import type { Companions, Errands } from "./attachments.ts";
-import type { Audit } from "./audit.ts";
-import type { Authorize, PolkitAction } from "./authorization.ts";
+import type { Authorizations } from "./authorizations.ts";
 import { contract, type ManagerProperty, managerInterface } from "./contract.ts";
 import { decodeCopyArguments } from "./copy-arguments.ts";
 import { jobProperties, weightOf } from "./job-properties.ts";
@@ -20,56 +21,48 @@ import type { Subscriptions } from "./subscriptions.ts";
 import { asVariantDict, dictValue, Variant } from "./values.ts";
 
 /** Raised with each addition to the XML. */
-const apiMinor = 0;
+const apiMinor = 1;
+
+const administratorFeatures = ["method:copy-as-admin", "method:move-as-admin", "list:all-users"];
 
 export interface ManagerDependencies {
   readonly jobs: Jobs;
   readonly subscriptions: Subscriptions;
   readonly companions: Companions;
   readonly errands: Errands;
-  readonly audit: Audit;
   readonly limits: ServiceLimits;
   readonly version: string;
-  /** null on the session bus, where there is nothing to authorize and no administrator. */
-  readonly authorize: Authorize | null;
+  readonly authorizations: Authorizations;
   /** Who a unique name is. Throws access-denied. */
   readonly identify: (connection: string) => Promise<Caller>;
 }
 
 /** The Manager interface; one object serves every caller. */
 export function managerObject(dependencies: ManagerDependencies): ObjectInterface {
-  const { jobs, subscriptions, companions, limits, authorize } = dependencies;
-  const asking = new Map<number, number>();
+  const { jobs, subscriptions, companions, limits, authorizations } = dependencies;
 
-  const submit = (operation: "copy" | "move"): MethodHandler => {
+  /** What the call asks for, frozen before anybody is asked anything: what polkit is asked about is what will be done. */
+  const accept = (operation: "copy" | "move", rights: "own" | "admin"): MethodHandler => {
     return async (args, context) => {
-      const { token, request } = decodeCopyArguments(operation, args, limits);
+      const { token, request, beyond } = decodeCopyArguments(operation, args, limits);
+      if (rights === "admin") requireAdminOptions(request);
       await context.requireSameView(request);
-      return [started(jobs.submit(context.caller, token, request), context)];
+      if (beyond !== null) await authorizations.requireBeyond(beyond, context);
+      if (rights === "admin") await authorizations.require(`org.copyd.${operation}-as-admin`, copyDetails(request), context);
+      const asAdmin = rights === "admin";
+      try {
+        return [started(jobs.submit(context.caller, token, request, { asAdmin, beyondLimits: beyond !== null }), context)];
+      } catch (error) {
+        if (!(error instanceof CopyError) || error.code !== "limits-exceeded" || beyond !== null) throw error;
+        await authorizations.requireBeyond(error, context);
+      }
+      return [started(jobs.submit(context.caller, token, request, { asAdmin, beyondLimits: true }), context)];
     };
   };
   const started = (job: JobView, { sender }: CallContext): string => {
     if (job.request.options.onDisconnect === "cancel") companions.add(job, sender);
     return pathOf(job);
   };
-  /** One question at a time is what a person can answer; a few more are what a program may ask. */
-  const requireAuthorized = async (action: PolkitAction, context: CallContext, ask: Authorize): Promise<void> => {
-    const { uid } = context.caller;
-    const under = asking.get(uid) ?? 0;
-    if (under >= limits.maxAuthorizationsPerUser)
-      throw new CopyError("limits-exceeded", "too many authorizations of your user are under way");
-    asking.set(uid, under + 1);
-    try {
-      await ask(action, context);
-      dependencies.audit.granted(action, context);
-    } finally {
-      const left = (asking.get(uid) ?? 1) - 1;
-      if (left > 0) asking.set(uid, left);
-      else asking.delete(uid);
-    }
-    context.stillThere();
-  };
-
   /** A stranger's connection and one that does not exist are the same to the caller. */
   const requireOwn = async (connection: string, uid: number): Promise<void> => {
     const owner = await dependencies.identify(connection).catch(() => undefined);
@@ -81,20 +74,15 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
     description: contract[managerInterface],
     property: (name) => managerProperty(name as ManagerProperty, dependencies),
     methods: {
-      Copy: submit("copy"),
-      Move: submit("move"),
-      CopyUris: submit("copy"),
-      MoveUris: submit("move"),
-      CopyAsAdmin: async (args, context) => {
-        // Decoded and frozen first: what polkit is asked about is what will be done.
-        const { token, request } = decodeCopyArguments("copy", args, limits);
-        if (authorize === null) throw new CopyError("not-supported", "a session's service has no administrator's rights to lend");
-        await context.requireSameView(request);
-        await requireAuthorized("org.copyd.copy-as-admin", context, authorize);
-        return [started(jobs.submit(context.caller, token, request, { asAdmin: true }), context)];
-      },
+      Copy: accept("copy", "own"),
+      Move: accept("move", "own"),
+      CopyUris: accept("copy", "own"),
+      MoveUris: accept("move", "own"),
+      CopyAsAdmin: accept("copy", "admin"),
+      MoveAsAdmin: accept("move", "admin"),
       Preview: async (args, context) => {
-        const { request } = decodeCopyArguments("copy", args, limits);
+        const { request, beyond } = decodeCopyArguments("copy", args, limits);
+        if (beyond !== null) throw beyond;
         await context.requireSameView(request);
         const operations: PlannedOperation[] = [];
         const preview = await dependencies.errands.run(context.sender, (signal) =>
@@ -113,7 +101,7 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
         checkKeys(dict, { "all-users": "b", states: "as", limit: "u" });
         const states = statesOf(dictValue(dict, "states", "as"));
         const allUsers = dictValue(dict, "all-users", "b") ?? false;
-        if (allUsers && authorize !== null) await requireAuthorized("org.copyd.manage-others", context, authorize);
+        if (allUsers && authorizations.isPossible) await authorizations.require("org.copyd.manage-others", new Map(), context);
         const wanted = jobs.list(allUsers ? null : context.caller.uid).filter(({ state }) => states === null || states.includes(state));
         const limit = Math.min(dictValue(dict, "limit", "u") ?? limits.maxListedJobs, limits.maxListedJobs);
         return [newestThatFit(wanted, limit, limits.maxReplyBytes).map((job) => [pathOf(job), jobProperties(job)])];
@@ -154,14 +142,14 @@ export function newestThatFit(jobs: readonly JobView[], limit: number, maxBytes:
   return jobs.slice(first);
 }
 
-function managerProperty(name: ManagerProperty, { jobs, limits, version, authorize }: ManagerDependencies): Variant {
+function managerProperty(name: ManagerProperty, { jobs, limits, version, authorizations }: ManagerDependencies): Variant {
   switch (name) {
     case "Version":
       return new Variant("s", version);
     case "ApiMinor":
       return new Variant("u", apiMinor);
     case "Features":
-      return new Variant("as", [...optionFeatures, "preview", ...(authorize === null ? [] : ["method:copy-as-admin", "list:all-users"])]);
+      return new Variant("as", [...optionFeatures, "preview", ...(authorizations.isPossible ? administratorFeatures : [])]);
     case "Limits":
       return new Variant("a{sv}", toldLimits(limits));
     case "ActiveJobs":

@@ -30,8 +30,13 @@ export interface ServiceLimits {
   readonly crowdedJobs: number;
 }
 
-/** What the codec need not even decode: messages that no call within these limits can need. Options take the rest. */
-export function decodeLimits({ maxSources, maxArgumentBytes }: Pick<ServiceLimits, "maxSources" | "maxArgumentBytes">): DecodeLimits {
+/** So far beyond the limits of one call may go whom polkit lets (org.copyd.override-limits). The bus's own limit is not far. */
+export const beyondFactor = 4;
+
+/** What the codec need not even decode: messages that no call can need, be it beyond these limits. Options take the rest. */
+export function decodeLimits(limits: Pick<ServiceLimits, "maxSources" | "maxArgumentBytes">): DecodeLimits {
+  const maxSources = limits.maxSources * beyondFactor;
+  const maxArgumentBytes = limits.maxArgumentBytes * beyondFactor;
   // Each path of an array comes with its length, its NUL and its padding.
   return { maxMessageBytes: maxArgumentBytes + 8 * maxSources + 1024 * 1024, maxValues: maxSources + 32 * 1024 };
 }

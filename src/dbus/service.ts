@@ -7,6 +7,7 @@ import { Announcer } from "./announcer.ts";
 import { Companions, Errands, Waits } from "./attachments.ts";
 import { Audit, type TellAudit } from "./audit.ts";
 import { polkitAuthorize } from "./authorization.ts";
+import { Authorizations } from "./authorizations.ts";
 import { type Message, MessageType } from "./codec.ts";
 import { type BusConnection, driver } from "./connection.ts";
 import { busName, jobInterface, managerInterface, rootPath } from "./contract.ts";
@@ -83,15 +84,15 @@ export class Service {
     this.credentials = new Credentials(connection, createUserDatabase(), kind === "session" ? (process.getuid?.() ?? -1) : null);
     this.announcer = new Announcer(connection, jobs, this.subscriptions, this.limits);
     const audit = new Audit(dependencies.audit ?? (() => undefined));
+    const authorize = kind === "session" ? null : polkitAuthorize(connection);
     this.manager = managerObject({
       jobs,
       subscriptions: this.subscriptions,
       companions: this.companions,
       errands: this.errands,
-      audit,
       limits: this.limits,
       version: dependencies.version,
-      authorize: kind === "session" ? null : polkitAuthorize(connection),
+      authorizations: new Authorizations(authorize, this.errands, audit, this.limits.maxAuthorizationsPerUser),
       identify: (name) => this.credentials.identify(name),
     });
     this.dispatcher = new Dispatcher({

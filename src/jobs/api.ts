@@ -114,6 +114,13 @@ export interface Preview {
   readonly expectedTimeUs: number | null;
 }
 
+export interface SubmitOptions {
+  /** With root's rights instead of the caller's. */
+  readonly asAdmin?: boolean;
+  /** Several times what one user may have waiting: an administrator allows it. */
+  readonly beyondLimits?: boolean;
+}
+
 /**
  * The jobs of all users. Authorization by ownership is the service's: it looks a job up by the caller's uid before it calls.
  * Every method throws CopyError with the codes named.
@@ -123,7 +130,7 @@ export interface Jobs {
    * Queues a job and returns at once. The same uid, token and request give the existing job.
    * Throws job-exists, limits-exceeded, shutting-down.
    */
-  submit(caller: Caller, token: string | null, request: JobRequest, options?: { readonly asAdmin?: boolean }): JobView;
+  submit(caller: Caller, token: string | null, request: JobRequest, options?: SubmitOptions): JobView;
   /**
    * Says what a copy would do, and does nothing. Throws not-supported for what cannot be foreseen, limits-exceeded, shutting-down,
    * cancelled (by the signal), and what keeps the worker from it.

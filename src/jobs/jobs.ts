@@ -4,7 +4,7 @@ import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
 import type { WorkerLimitChanges } from "../worker/pool.ts";
 import type { EntryError } from "../worker/protocol.ts";
-import { type Caller, hasEnded, type JobsEvents, type JobView, type Preview, type PreviewOptions } from "./api.ts";
+import { type Caller, hasEnded, type JobsEvents, type JobView, type Preview, type PreviewOptions, type SubmitOptions } from "./api.ts";
 import { ErrorList } from "./error-list.ts";
 import { type AnswerChoice, advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "./job.ts";
 import type { AdjustableJobs, JobsDependencies } from "./jobs-dependencies.ts";
@@ -80,14 +80,14 @@ class JobsRoom implements AdjustableJobs {
     for (const job of this.store?.unfinished() ?? []) this.takeUp(job);
   }
 
-  submit(caller: Caller, token: string | null, request: JobRequest, options: { readonly asAdmin?: boolean } = {}): JobView {
+  submit(caller: Caller, token: string | null, request: JobRequest, options: SubmitOptions = {}): JobView {
     if (this.closing) throw new CopyError("shutting-down", "the service is stopping and takes no new jobs");
     const asAdmin = options.asAdmin ?? false;
     if (token !== null) {
       const existing = this.sameJob(caller, token, request, asAdmin);
       if (existing !== null) return existing;
     }
-    this.loads.check(caller.uid, request);
+    this.loads.check(caller.uid, request, options.beyondLimits === true ? "beyond" : "within");
     const chosen = token ?? this.freshToken(caller.uid);
     const workToken = token === null ? chosen : generateToken();
     const job = newJob({ id: ++this.lastId, token: chosen, workToken, owner: caller, asAdmin, request }, this.now());

@@ -8,6 +8,9 @@ export interface UserLimits {
   readonly maxArgumentBytesPerUser: number;
 }
 
+/** So far beyond the limits may go whom an administrator lets: more than a person needs, and still an end. */
+const beyondFactor = 10;
+
 interface UserLoad {
   readonly jobs: number;
   readonly argumentBytes: number;
@@ -23,10 +26,12 @@ export class UserLoads {
     this.limits = limits;
   }
 
-  /** Throws CopyError `limits-exceeded` where one more job like this would be too much. */
-  check(uid: number, request: JobRequest): void {
+  /** Throws CopyError `limits-exceeded` where one more job like this would be too much, be it beyond the limits. */
+  check(uid: number, request: JobRequest, how: "within" | "beyond" = "within"): void {
     const load = this.byUser.get(uid) ?? nothing;
-    const { maxJobsPerUser, maxArgumentBytesPerUser } = this.limits;
+    const factor = how === "beyond" ? beyondFactor : 1;
+    const maxJobsPerUser = this.limits.maxJobsPerUser * factor;
+    const maxArgumentBytesPerUser = this.limits.maxArgumentBytesPerUser * factor;
     if (load.jobs >= maxJobsPerUser) {
       throw new CopyError("limits-exceeded", `user ${uid} has ${load.jobs} jobs that have not ended; ${maxJobsPerUser} are allowed`);
     }

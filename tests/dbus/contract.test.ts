@@ -41,6 +41,7 @@ test("what must be there is there", () => {
       "CopyUris",
       "MoveUris",
       "CopyAsAdmin",
+      "MoveAsAdmin",
       "Preview",
       "ListJobs",
       "GetJob",

@@ -73,9 +73,14 @@ testUnless(
   },
 );
 
-test("the policy has the three actions, each for administrators only, asked anew every time", () => {
+test("the policy has the four actions, each for administrators only, asked anew every time", () => {
   const actions = [...policy.matchAll(/<action id="([^"]+)">([\s\S]*?)<\/action>/g)];
-  expect(actions.map(([, id]) => id)).toEqual(["org.copyd.copy-as-admin", "org.copyd.manage-others", "org.copyd.override-limits"]);
+  expect(actions.map(([, id]) => id)).toEqual([
+    "org.copyd.copy-as-admin",
+    "org.copyd.move-as-admin",
+    "org.copyd.manage-others",
+    "org.copyd.override-limits",
+  ]);
   for (const [, , body = ""] of actions) {
     expect([...body.matchAll(/<allow_(any|inactive|active)>(\w+)</g)].map(([, , value]) => value)).toEqual([
       "auth_admin",
@@ -83,6 +88,8 @@ test("the policy has the three actions, each for administrators only, asked anew
       "auth_admin",
     ]);
   }
+  for (const id of ["copy-as-admin", "move-as-admin"])
+    expect(policy).toMatch(new RegExp(`${id}">[^/]*/description>[^/]*\\$\\(source\\) to \\$\\(destination\\)`));
   // Every action that the code asks about is in the policy.
   const asked = readFileSync(join(repository, "src/dbus/authorization.ts"), "utf8").match(/org\.copyd\.[a-z]+-[a-z-]+/g) ?? [];
   for (const action of asked) expect(actions.map(([, id]) => id)).toContain(action);

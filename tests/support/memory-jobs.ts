@@ -2,7 +2,7 @@
 
 import type { ByteString } from "../../src/bytes.ts";
 import { CopyError } from "../../src/errors.ts";
-import { type Caller, hasEnded, type JobResult, type Jobs, type JobsEvents, type JobView } from "../../src/jobs/api.ts";
+import { type Caller, hasEnded, type JobResult, type Jobs, type JobsEvents, type JobView, type SubmitOptions } from "../../src/jobs/api.ts";
 import type { JobRequest } from "../../src/request.ts";
 import type { EntryError } from "../../src/worker/protocol.ts";
 
@@ -11,19 +11,23 @@ type Listeners = { [Name in keyof JobsEvents]: JobsEvents[Name][] };
 export class MemoryJobs implements Jobs {
   /** What was asked of the jobs, in order: "pause abc", "set-options abc {...}". */
   readonly asked: string[] = [];
+  maxJobsPerUser = Number.POSITIVE_INFINITY;
   private readonly views = new Map<string, JobView>();
   private readonly errorLists = new Map<string, EntryError[]>();
   private readonly listeners: Listeners = { added: [], removed: [], changed: [], ended: [], lines: [], errors: [] };
   private closing = false;
   private lastToken = 0;
 
-  submit(caller: Caller, token: string | null, request: JobRequest, options: { readonly asAdmin?: boolean } = {}): JobView {
+  submit(caller: Caller, token: string | null, request: JobRequest, options: SubmitOptions = {}): JobView {
     if (this.closing) throw new CopyError("shutting-down", "the service is stopping");
     const chosen = token ?? `memory${++this.lastToken}`;
     const existing = this.get(caller.uid, chosen);
     if (existing !== undefined) {
       if (Bun.deepEquals(existing.request, request)) return existing;
       throw new CopyError("job-exists", `your job '${chosen}' was given other arguments`);
+    }
+    if (options.beyondLimits !== true && this.list(caller.uid).length >= this.maxJobsPerUser) {
+      throw new CopyError("limits-exceeded", "your user has too many jobs");
     }
     const view = newView(chosen, caller, request, options.asAdmin ?? false);
     this.views.set(key(view), view);
