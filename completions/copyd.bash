@@ -35,7 +35,7 @@ _copyd() {
       --engine) mapfile -t COMPREPLY < <(compgen -W 'auto reflink copy-file-range io-uring splice read-write' -- "$current"); return ;;
       -S|--suffix|--limit-rate|--lanes) return ;;
     esac
-    options='-a --archive --attributes-only --backup= -b --copy-contents -d -f --force -i --interactive -H -l --link -L --dereference -n --no-clobber -P --no-dereference -p --preserve= --no-preserve= --parents -R -r --recursive --reflink= --remove-destination --sparse= -s --symbolic-link --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug --keep-directory-symlink -x --one-file-system -Z --context= --help --version --dry-run --progress= --json --local --session --verify= --manifest= --durability= --limit-rate= --cache= --engine= --lanes='
+    options='-a --archive --attributes-only --backup= -b --copy-contents -d -f --force -i --interactive -H -l --link -L --dereference -n --no-clobber -P --no-dereference -p --preserve= --no-preserve= --parents -R -r --recursive --reflink= --remove-destination --sparse= -s --symbolic-link --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug --keep-directory-symlink -x --one-file-system -Z --context= --help --version --dry-run --progress= --json --local --session --admin --verify= --manifest= --durability= --limit-rate= --cache= --engine= --lanes='
     operands=files
     ;;
   mv)
@@ -51,7 +51,7 @@ _copyd() {
       --engine) mapfile -t COMPREPLY < <(compgen -W 'auto reflink copy-file-range io-uring splice read-write' -- "$current"); return ;;
       -S|--suffix|--limit-rate|--lanes) return ;;
     esac
-    options='--backup= -b --exchange -f --force -i --interactive -n --no-clobber --no-copy --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug -Z --context --help --version --progress= --json --local --session --verify= --manifest= --durability= --limit-rate= --cache= --engine= --lanes='
+    options='--backup= -b --exchange -f --force -i --interactive -n --no-clobber --no-copy --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug -Z --context --help --version --progress= --json --local --session --admin --verify= --manifest= --durability= --limit-rate= --cache= --engine= --lanes='
     operands=files
     ;;
   jobs)

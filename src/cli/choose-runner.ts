@@ -10,8 +10,8 @@ import type { Runner } from "./runner.ts";
 
 /** The service may have to be started first; a user who could have copied a file meanwhile should not wait longer for it. */
 const systemTimeoutMs = 1500;
-/** Who asks for the session's service by name waits as long as starting it may take. */
-const sessionTimeoutMs = 25_000;
+/** Who asks for a service by name waits as long as starting it may take. */
+const patientTimeoutMs = 25_000;
 const systemSocket = "/run/dbus/system_bus_socket";
 
 /**
@@ -22,12 +22,28 @@ const systemSocket = "/run/dbus/system_bus_socket";
 export async function chooseRunner(settings: Readonly<Settings>, { calledAsCp }: { readonly calledAsCp: boolean }): Promise<Runner> {
   if (settings.service === "session") {
     const { connect, serviceRunner } = await import("./service-runner.ts");
-    return serviceRunner(await connect("session", sessionTimeoutMs));
+    return serviceRunner(await connect("session", patientTimeoutMs));
   }
+  if (settings.admin) return asAdministrator;
   // How many lanes a service's worker has is the service's to say.
   if (settings.service === "local" || calledAsCp || settings.lanes > 0 || !hasSystemBus()) return await embedded();
   return systemOrEmbedded;
 }
+
+/** Nobody else can do it instead: the service, or an error. */
+const asAdministrator: Runner = async (request, listener, options) => {
+  const { connect, serviceRunner } = await import("./service-runner.ts");
+  const { startTextAgent } = await import("./text-agent.ts");
+  const client = await connect("system", patientTimeoutMs);
+  // Only until polkit has its answer: then the terminal is the copy's own again.
+  await using agent = await startTextAgent();
+  try {
+    return await serviceRunner(client, { asAdmin: true })(request, listener, options);
+  } catch (error) {
+    if (!(error instanceof CopyError) || error.code !== "not-authorized" || agent.problem === null) throw error;
+    throw new CopyError(error.code, `${error.message}; ${agent.problem}`, {}, error);
+  }
+};
 
 const systemOrEmbedded: Runner = async (request, listener, options) => {
   // Our own open files, as /dev/stdin: nobody else can open them, and the service's worker least of all.

@@ -120,6 +120,10 @@ const ownOptions: Rows = [
   ["--json", "one JSON object a line on standard output, see below"],
   ["--local", "copy in this process, without the service"],
   ["--session", "through the service on the session bus"],
+  [
+    "--admin",
+    "with the administrator's rights, if polkit allows it; asks for a password on a\nterminal. Existing files are replaced, not written into; of links among the\narguments, root's are followed",
+  ],
   ["--verify[=METHOD]", "read back what was written and compare: xxh3 (the default of --verify),\nblake3, sha256, md5, crc32, size, none"],
   [
     "--manifest=FILE",

@@ -72,10 +72,31 @@ function settleContradictions(state: ParseState): void {
     throw new UsageError("--reflink can be used only with --sparse=auto");
   }
   settleBackup(state);
+  if (settings.admin) settleAdmin(state);
   settings.dereference ??= settings.recursive && !settings.hardLink ? "never" : "always";
   if (settings.requireContext && !context.selinux) {
     throw new UsageError("cannot preserve security context without an SELinux-enabled kernel", { tryHelp: false });
   }
+}
+
+/** Root's rights do not go where links lead that others may have made: those of the arguments that are root's are followed. */
+function settleAdmin({ settings }: ParseState): void {
+  const { service, dryRun, lanes, manifest, parents, keepDirectorySymlink, dereference, recursive, hardLink } = settings;
+  const conflicts: readonly (readonly [isGiven: boolean, option: string])[] = [
+    [service !== "auto", `--${service}`],
+    [dryRun, "--dry-run"],
+    [lanes > 0, "--lanes"],
+    [manifest !== "", "--manifest"],
+    [parents, "--parents"],
+    [keepDirectorySymlink, "--keep-directory-symlink"],
+    [dereference === "always" && recursive, "--dereference (-L) and --recursive (-r)"],
+  ];
+  const first = conflicts.find(([isGiven]) => isGiven);
+  if (first !== undefined) throw new UsageError(`cannot combine --admin with ${first[1]}`);
+  // Without -r nothing but arguments can be a link.
+  const follows = dereference === "always" || (dereference === null && (!recursive || hardLink));
+  if (follows) settings.dereference = "arguments";
+  settings.followDanglingDestination = false;
 }
 
 function settleBackup({ settings, backupControl, backupSuffix, context }: ParseState): void {

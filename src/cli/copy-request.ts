@@ -56,8 +56,9 @@ export function requestOf(command: CopyCommand, caller: CallerContext): JobReque
       maxFileSize: 0,
       gnu: {
         names: { program, sources: [...command.sources], destination: command.destination, charset: caller.charset },
-        // cp writes into the existing inode; mv, whose contract is rename's, puts a new one in its place.
-        inPlace: !move,
+        // cp writes into the existing inode; mv, whose contract is rename's, puts a new one in its place. So do administrators' copies:
+        // the existing name may be a link that somebody else made.
+        inPlace: !move && !settings.admin,
         force: settings.force,
         removeDestination: settings.removeDestination,
         onlyOlder: settings.update === "older" && settings.interactive === "ask",
@@ -112,7 +113,7 @@ function requiredOf(preserve: readonly PreserveAttribute[], settings: Settings, 
   return preserve.filter((attribute) => {
     if (attribute === "xattr") return settings.requireXattr;
     // Only root can give files away; that others cannot is no news to them.
-    if (attribute === "owner") return caller.privileged;
+    if (attribute === "owner") return caller.privileged || settings.admin;
     return attribute === "mode" || attribute === "acl" || attribute === "times";
   });
 }

@@ -71,6 +71,8 @@ export interface Settings {
   verbose: boolean;
   followDanglingDestination: boolean;
 
+  /** With root's rights, if polkit allows it. */
+  admin: boolean;
   cache: "keep" | "drop";
   durability: Durability;
   engine: EngineChoice;
@@ -157,6 +159,7 @@ function defaultSettings(program: Program, environment: ParseContext["environmen
     verbose: false,
     // POSIX requires of cp what is not safe: to create a file through a link that leads nowhere.
     followDanglingDestination: !move && environment.POSIXLY_CORRECT !== undefined,
+    admin: false,
     cache: "keep",
     durability: "none",
     engine: "auto",
@@ -315,6 +318,9 @@ const handlers: Readonly<Record<Exclude<OptionName, "help" | "version">, Handler
   },
   session: ({ settings }) => {
     settings.service = "session";
+  },
+  admin: ({ settings }) => {
+    settings.admin = true;
   },
   verify: (state, argument) => {
     state.settings.verify = argument === null ? "xxh3" : matchArgument("--verify", argument, verifyWords, state.context.charset);

@@ -7,10 +7,10 @@ import type { JobRequest } from "../request.ts";
 import { newQuestions, type RunListener, type Runner, type RunningJob } from "./runner.ts";
 
 /** A Runner for a service that `connect` reaches. Closing the job closes the connection. */
-export function serviceRunner(client: ServiceClient): Runner {
+export function serviceRunner(client: ServiceClient, rights: { readonly asAdmin?: boolean } = {}): Runner {
   return async (request, listener) => {
     try {
-      return await start(client, request, listener);
+      return await start(client, request, listener, rights);
     } catch (error) {
       client.close();
       throw error;
@@ -38,9 +38,14 @@ export async function connect(bus: "system" | "session", timeoutMs: number): Pro
   }
 }
 
-async function start(client: ServiceClient, request: JobRequest, listener: RunListener): Promise<RunningJob> {
+async function start(
+  client: ServiceClient,
+  request: JobRequest,
+  listener: RunListener,
+  rights: { readonly asAdmin?: boolean },
+): Promise<RunningJob> {
   const { verbose } = request.options.gnu;
-  const watch = await client.submitAndWatch(request, { errors: true, lines: verbose });
+  const watch = await client.submitAndWatch(request, { ...rights, errors: true, lines: verbose });
   const { token } = watch.address;
   // The job may have ended meanwhile, or the service may have gone: `ended` tells.
   const attempt = (call: Promise<void>): void => void call.catch(() => undefined);

@@ -190,7 +190,8 @@ export class ServiceClient implements Disposable {
 
   private async queue(request: JobRequest, token: string, asAdmin: boolean): Promise<JobAddress> {
     const options = encodeOptions(request.options).set("token", new Variant("s", token));
-    const member = asAdmin ? "CopyAsAdmin" : request.operation === "move" ? "Move" : "Copy";
+    const isMove = request.operation === "move";
+    const member = asAdmin ? (isMove ? "MoveAsAdmin" : "CopyAsAdmin") : isMove ? "Move" : "Copy";
     const body = [request.sources.map(pathBytes), pathBytes(request.destination), options];
     const [path] = await this.manager(member, "aayaya{sv}", body, { interactive: asAdmin });
     const address = parseJobPath(String(path));

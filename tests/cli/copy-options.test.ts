@@ -346,6 +346,29 @@ test("names reach the request as typed, their paths joined to the working direct
   expect(request("cp", "-r --strip-trailing-slashes a/// / b").sources).toEqual(["/home/me/a", "/"] as ByteString[]);
 });
 
+test("as administrator nothing is written into existing files, and only the arguments' links are followed", () => {
+  expect(request("cp", "--admin a b").options).toMatchObject({ symlinks: "follow-arguments", gnu: { inPlace: false } });
+  expect(request("cp", "-rf --adm a b").options).toMatchObject({ symlinks: "copy", gnu: { inPlace: false, force: true } });
+  expect(request("cp", "-L --admin a b").options.symlinks).toBe("follow-arguments");
+  expect(request("cp", "-al --admin a b").options).toMatchObject({ symlinks: "copy", gnu: { make: "hard-link" } });
+  // What only root could keep is an error when it is lost, as for root.
+  expect(request("cp", "-p --admin a b").options.gnu.required).toContain("owner");
+  expect(request("mv", "--admin a b")).toMatchObject({ operation: "move", options: { symlinks: "copy" } });
+  for (const [options, conflict] of [
+    ["--local", "--local"],
+    ["--session", "--session"],
+    ["--dry-run", "--dry-run"],
+    ["--lanes=2", "--lanes"],
+    ["--manifest=m", "--manifest"],
+    ["--parents", "--parents"],
+    ["-r --keep-directory-symlink", "--keep-directory-symlink"],
+    ["-rL", "--dereference (-L) and --recursive (-r)"],
+  ]) {
+    const { status, stderr } = ours("cp", [...(options ?? "").split(" "), "--admin", "a", "b"], utf8);
+    expect([status, stderr]).toEqual([1, expect.stringContaining(`cp: cannot combine --admin with ${conflict}\n`)]);
+  }
+});
+
 test("our own options, and that they never make an abbreviation of GNU's ambiguous", () => {
   expect(request("cp", "--limit-rate=1.5M --engine=io-uring --cache=drop --verify --durability=job a b").options).toMatchObject({
     bandwidthLimit: 1572864,
