@@ -6,7 +6,7 @@ _copyd() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} option='' options='' operands=''
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget errors config verify doctor daemon --help --version' -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget errors audit config verify doctor daemon --help --version' -- "$current")
     return
   fi
   # bash takes --option=value for three words.
@@ -15,7 +15,7 @@ _copyd() {
   elif [ "$previous" = = ]; then
     option=${COMP_WORDS[COMP_CWORD - 2]}
   else
-    case $previous in --no-preserve|--sparse|-S|--suffix|-t|--target-directory|--manifest|--durability|--limit-rate|--cache|--engine|--lanes|--config|--method|--log-level|--set) option=$previous ;; esac
+    case $previous in --no-preserve|--sparse|-S|--suffix|-t|--target-directory|--manifest|--durability|--limit-rate|--cache|--engine|--lanes|--since|--until|--user|--job|--code|--event|--lines|--config|--method|--log-level|--set) option=$previous ;; esac
   fi
   case $command in
   cp)
@@ -89,6 +89,13 @@ _copyd() {
   errors)
     options='--json --session --help'
     operands=jobs
+    ;;
+  audit)
+    case $option in
+      --since|--until|--user|--job|--code|--event|--lines) return ;;
+    esac
+    options='--since= --until= --user= --job= --code= --event= --lines= --json --session --help'
+    operands=''
     ;;
   config)
     case $option in

@@ -4,7 +4,7 @@ function __copyd_jobs
     copyd jobs --all --json 2>/dev/null | sed -n 's/.*"job":"\([^"]*\)".*/\1/p'
 end
 
-set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget errors config verify doctor daemon
+set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget errors audit config verify doctor daemon
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l help -d 'Say what there is'
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l version -d 'Say the version'
 
@@ -145,6 +145,19 @@ complete -c copyd -n '__fish_seen_subcommand_from errors' -f -a '(__copyd_jobs)'
 complete -c copyd -n '__fish_seen_subcommand_from errors' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from errors' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from errors' -l help -d 'Say what it takes'
+
+complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a audit -d 'List who asked for what, and what was refused (administrators)'
+complete -c copyd -n '__fish_seen_subcommand_from audit' -f
+complete -c copyd -n '__fish_seen_subcommand_from audit' -l since -x -d 'From this time on: 2026-11-22, "2026-11-22 14:30", today, yesterday, or 90s, 15m, 2h, 7d ago'
+complete -c copyd -n '__fish_seen_subcommand_from audit' -l until -x -d 'Until this time'
+complete -c copyd -n '__fish_seen_subcommand_from audit' -l user -x -d 'Of this user, by name or number'
+complete -c copyd -n '__fish_seen_subcommand_from audit' -l job -x -d 'Of the job with this token'
+complete -c copyd -n '__fish_seen_subcommand_from audit' -l code -x -d 'With this code of an error, as not-authorized or policy-denied'
+complete -c copyd -n '__fish_seen_subcommand_from audit' -l event -x -d 'Of this kind: request, refusal, grant, queued or ended'
+complete -c copyd -n '__fish_seen_subcommand_from audit' -l lines -x -d 'At most so many, the newest (1000)'
+complete -c copyd -n '__fish_seen_subcommand_from audit' -l json -d 'One JSON object a line on standard output'
+complete -c copyd -n '__fish_seen_subcommand_from audit' -l session -d 'The service on the session bus instead of the system'"'"'s'
+complete -c copyd -n '__fish_seen_subcommand_from audit' -l help -d 'Say what it takes'
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a config -d 'Check the service'"'"'s settings, or show those in force'
 complete -c copyd -n '__fish_seen_subcommand_from config' -f -a 'check show'

@@ -114,6 +114,24 @@ export const sections = {
   history: {
     retentionDays: whole(30, 0, 3650, "How long ended jobs stay in the store, for those who ask later what became of a copy."),
     maxJobsPerUser: whole(1000, 0, 100_000, "Ended jobs of one user in the store. Each is some kilobytes."),
+    auditDays: whole(
+      90,
+      0,
+      3650,
+      "How long the records that `copyd audit` shows are kept: who asked for what, what was refused and granted.",
+    ),
+    maxAuditRecordsPerUser: whole(
+      10_000,
+      100,
+      1_000_000,
+      "Records of one user and of one kind, so that neither a user's flood nor its own refusals push out what is to be found later.",
+    ),
+    maxAuditRecords: whole(
+      200_000,
+      1000,
+      10_000_000,
+      "Records in all; each is some hundred bytes. Beyond, the users with the most lose their oldest.",
+    ),
   },
 };
 
@@ -122,7 +140,7 @@ export const sectionTexts: Readonly<Record<SectionName, { readonly about: string
   service: { about: "The service as a whole.", reloads: true },
   calls: { about: "What one call, or one caller, may ask. The property Limits tells callers.", reloads: false },
   jobs: { about: "How much is done at once, and for whom.", reloads: true },
-  history: { about: "What is kept of jobs that have ended.", reloads: false },
+  history: { about: "What is kept of jobs that have ended, and of who asked for what.", reloads: false },
 };
 
 export type Sections = typeof sections;

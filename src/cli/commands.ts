@@ -16,6 +16,7 @@ const commands: Readonly<Record<string, () => Promise<NamedCommand>>> = {
   resume: async () => (await import("./steer-commands.ts")).resumeCommand,
   forget: async () => (await import("./steer-commands.ts")).forgetCommand,
   errors: async () => (await import("./errors-command.ts")).errorsCommand,
+  audit: async () => (await import("./audit-command.ts")).auditCommand,
   config: async () => (await import("./config-command.ts")).configCommand,
   verify: async () => (await import("./verify-command.ts")).verifyCommand,
   doctor: async () => (await import("./doctor-command.ts")).doctorCommand,

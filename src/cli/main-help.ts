@@ -16,6 +16,7 @@ Copies files fast and without losing any. The commands:
            steer a job
   verify   check files against a manifest of checksums, off the medium
   errors   list what a job could not copy, with advice
+  audit    list who asked for what and what was refused, for administrators
   config   check the service's settings, or show those in force
   doctor   find out what this machine can do for copies, and what is missing
   daemon   the service; systemd or D-Bus start it

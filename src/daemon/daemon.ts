@@ -4,13 +4,13 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, daemonUsage, loadConfig } from "../config.ts";
 import { busAddress } from "../dbus/address.ts";
-import type { AuditRecord } from "../dbus/audit.ts";
 import { type BusConnection, BusError, connectBus } from "../dbus/connection.ts";
 import { busName } from "../dbus/contract.ts";
 import { Service } from "../dbus/service.ts";
 import { decodeLimits } from "../dbus/service-limits.ts";
 import { CopyError } from "../errors.ts";
 import type { Jobs } from "../jobs/api.ts";
+import type { AuditRecord } from "../jobs/audit-trail.ts";
 import { createJobs } from "../jobs/jobs.ts";
 import { SlowDevices } from "../jobs/slow-devices.ts";
 import { type JobStore, openStore } from "../jobs/store.ts";
@@ -100,7 +100,11 @@ async function run(config: Config, connection: BusConnection, store: JobStore, {
     kind,
     version,
     limits: config.calls,
-    audit: tellAudit,
+    audit: (record) => {
+      tellAudit(record);
+      store.addAudit(record);
+    },
+    readAudit: (query) => store.audit(query),
     reportInternal: (error) => log.error("a call met an internal error", { reason: error instanceof Error ? error.stack : String(error) }),
   });
   void connection.closed.then((reason) => stop.request("bus-gone", reason));
@@ -138,8 +142,9 @@ function leaveWhatIsOwed(service: Service, jobs: Jobs, stateDirectory: string): 
   return owes || jobs.counts().queued > 0;
 }
 
-/** Refusals and grants are what an administrator looks for; the rest is there for who asks. */
+/** Refusals and grants are what an administrator looks for; the rest is there for who asks. The jobs tell of themselves. */
 function tellAudit({ event, ...facts }: AuditRecord): void {
+  if (event === "queued" || event === "ended") return;
   if (event === "request") log.info("call served", facts);
   else log.notice(event === "grant" ? "authorization granted" : "call refused", facts);
 }

@@ -1,36 +1,30 @@
 // What callers asked for and how it ended, for the journal: a record of each call that changes something, is refused or was granted.
 //
-// Calls that make jobs are told by the jobs themselves, with the same facts.
+// Calls that make jobs are told as the jobs they made.
 // No paths and no messages with paths in them: who may read the journal need not be who may read the files' names.
 
-import { CopyError, type FailureCode } from "../errors.ts";
+import { CopyError } from "../errors.ts";
+import type { JobView } from "../jobs/api.ts";
+import type { AuditEvent, AuditRecord } from "../jobs/audit-trail.ts";
 import type { PolkitAction } from "./authorization.ts";
 import type { CallContext } from "./objects.ts";
-
-export interface AuditRecord {
-  readonly event: "request" | "refusal" | "grant";
-  /** The method as the bus names it; "" for a message that could not be read so far. */
-  readonly method: string;
-  readonly sender: string;
-  /** -1 where the bus did not say, which is itself a refusal. */
-  readonly uid: number;
-  readonly job?: string;
-  readonly code?: FailureCode;
-  /** The polkit action that was granted. */
-  readonly action?: string;
-  /** Refusals of this user that were not told since the last one: so many came. */
-  readonly untold?: number;
-}
 
 export type TellAudit = (record: AuditRecord) => void;
 
 /** Methods whose success is told. What only looks is not: a client may look often, and sees its own. */
 const telling = new Set(["Preview", "Pause", "Resume", "Cancel", "Answer", "SetOptions", "Forget"]);
-/** Refusals of one user that are told at once, and for each second after: journald drops everybody's lines of a service that floods. */
-const burst = 50;
-const perSecond = 2;
-/** Users whose refusals are counted; the one seen longest ago is forgotten first. */
-const maxUsers = 1024;
+/** Records of one user and event that are told at once, and for each second after: journald drops everybody's lines of a service that floods. */
+const allowances: Readonly<Record<AuditEvent, { readonly burst: number; readonly perSecond: number }>> = {
+  refusal: { burst: 50, perSecond: 2 },
+  // A script that copies file by file is no flood.
+  request: { burst: 1000, perSecond: 20 },
+  queued: { burst: 1000, perSecond: 20 },
+  ended: { burst: 1000, perSecond: 20 },
+  // An administrator was asked for each.
+  grant: { burst: 1000, perSecond: 20 },
+};
+/** Users and events that are counted; the one seen longest ago is forgotten first. */
+const maxCounted = 4096;
 
 interface Allowance {
   left: number;
@@ -41,7 +35,7 @@ interface Allowance {
 export class Audit {
   private readonly tell: TellAudit;
   private readonly now: () => number;
-  private readonly byUid = new Map<number, Allowance>();
+  private readonly allowances = new Map<string, Allowance>();
 
   constructor(tell: TellAudit, now: () => number = () => performance.now()) {
     this.tell = tell;
@@ -52,12 +46,34 @@ export class Audit {
   served(method: string, path: string, sender: string, uid: number): void {
     if (!telling.has(method)) return;
     const job = jobOf(path);
-    this.tell({ event: "request", method, sender, uid, ...(job !== undefined && { job }) });
+    this.note({ event: "request", method, sender, uid, ...(job !== undefined && { job }) });
   }
 
   /** A call that ended in an error. */
   refused(method: string, path: string, sender: string, uid: number, error: unknown): void {
-    const allowance = this.allowanceOf(uid);
+    const code = error instanceof CopyError ? error.code : "internal";
+    const job = jobOf(path);
+    this.note({ event: "refusal", method: method.slice(0, 64), sender, uid, code, ...(job !== undefined && { job }) });
+  }
+
+  /** polkit said yes, or had not to be asked. */
+  granted(action: PolkitAction, { sender, caller }: Pick<CallContext, "sender" | "caller">): void {
+    this.note({ event: "grant", method: "", sender, uid: caller.uid, action });
+  }
+
+  /** A job was asked for and taken. */
+  queued({ token, owner, asAdmin, request }: JobView): void {
+    const method = `${request.operation === "move" ? "Move" : "Copy"}${asAdmin ? "AsAdmin" : ""}`;
+    this.note({ event: "queued", method, sender: "", uid: owner.uid, job: token });
+  }
+
+  ended({ token, owner, result }: JobView): void {
+    const code = result?.code;
+    this.note({ event: "ended", method: "", sender: "", uid: owner.uid, job: token, ...(code !== undefined && { code }) });
+  }
+
+  private note(record: AuditRecord): void {
+    const allowance = this.allowanceOf(record);
     if (allowance.left < 1) {
       allowance.untold++;
       return;
@@ -65,33 +81,20 @@ export class Audit {
     allowance.left--;
     const { untold } = allowance;
     allowance.untold = 0;
-    const code = error instanceof CopyError ? error.code : "internal";
-    const job = jobOf(path);
-    this.tell({
-      event: "refusal",
-      method: method.slice(0, 64),
-      sender,
-      uid,
-      code,
-      ...(job !== undefined && { job }),
-      ...(untold > 0 && { untold }),
-    });
+    this.tell(untold > 0 ? { ...record, untold } : record);
   }
 
-  /** polkit said yes, or had not to be asked. */
-  granted(action: PolkitAction, { sender, caller }: Pick<CallContext, "sender" | "caller">): void {
-    this.tell({ event: "grant", method: "", sender, uid: caller.uid, action });
-  }
-
-  private allowanceOf(uid: number): Allowance {
+  private allowanceOf({ uid, event }: AuditRecord): Allowance {
+    const { burst, perSecond } = allowances[event];
     const nowMs = this.now();
-    const known = this.byUid.get(uid) ?? { left: burst, atMs: nowMs, untold: 0 };
+    const key = `${uid} ${event}`;
+    const known = this.allowances.get(key) ?? { left: burst, atMs: nowMs, untold: 0 };
     known.left = Math.min(burst, known.left + ((nowMs - known.atMs) / 1000) * perSecond);
     known.atMs = nowMs;
-    this.byUid.delete(uid);
-    this.byUid.set(uid, known);
-    const [oldest] = this.byUid.keys();
-    if (this.byUid.size > maxUsers && oldest !== undefined) this.byUid.delete(oldest);
+    this.allowances.delete(key);
+    this.allowances.set(key, known);
+    const [oldest] = this.allowances.keys();
+    if (this.allowances.size > maxCounted && oldest !== undefined) this.allowances.delete(oldest);
     return known;
   }
 }

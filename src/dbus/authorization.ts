@@ -5,7 +5,12 @@ import { type BusConnection, BusError, type Call } from "./connection.ts";
 import type { CallContext } from "./objects.ts";
 import { Variant } from "./values.ts";
 
-export type PolkitAction = "org.copyd.copy-as-admin" | "org.copyd.move-as-admin" | "org.copyd.manage-others" | "org.copyd.override-limits";
+export type PolkitAction =
+  | "org.copyd.copy-as-admin"
+  | "org.copyd.move-as-admin"
+  | "org.copyd.manage-others"
+  | "org.copyd.read-audit"
+  | "org.copyd.override-limits";
 
 /** What the policy's message shows in place of `$(name)`, and what rules see as `action.lookup("name")`. */
 export type ActionDetails = ReadonlyMap<string, string>;

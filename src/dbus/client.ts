@@ -5,6 +5,7 @@ import type { JobView } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
 import type { EntryError } from "../worker/protocol.ts";
 import { type BusKind, busAddress } from "./address.ts";
+import { type AuditEntry, type AuditFilter, auditEntryFrom, encodeFilter } from "./client-audit.ts";
 import { clientError } from "./client-errors.ts";
 import { entryErrorFrom, viewFromProperties } from "./client-views.ts";
 import { type JobEvent, JobWatch, type WatchOptions } from "./client-watch.ts";
@@ -15,7 +16,7 @@ import { type JobAddress, jobPath, parseJobPath } from "./object-path.ts";
 import { encodeOptions, pathBytes } from "./option-keys.ts";
 import { asVariantDict, Variant, type VariantDict, type WireValue } from "./values.ts";
 
-export type { JobEvent, JobWatch, WatchOptions };
+export type { AuditEntry, AuditFilter, JobEvent, JobWatch, WatchOptions };
 
 export interface ClientOptions {
   /** Default: "system". */
@@ -130,6 +131,12 @@ export class ServiceClient implements Disposable {
       if (address !== undefined) views.push(viewFromProperties(address, properties));
     }
     return views;
+  }
+
+  /** One page of the audit trail, newest first, which polkit must allow. */
+  async audit(filter: AuditFilter): Promise<readonly AuditEntry[]> {
+    const [rows] = await this.manager("ListAudit", "a{sv}", [encodeFilter(filter)], { interactive: true });
+    return (rows as readonly WireValue[]).map((row) => auditEntryFrom(asVariantDict(row)));
   }
 
   /** One job. Throws no-such-job. */

@@ -70,6 +70,7 @@ export const contract = {
         ],
       },
       ListJobs: { in: [["filter", "a{sv}"]], out: [["jobs", "a(oa{sv})"]] },
+      ListAudit: { in: [["filter", "a{sv}"]], out: [["records", "aa{sv}"]] },
       GetJob: { in: [["token", "s"]], out: [["job", "o"]] },
       Subscribe: { in: [["options", "a{sv}"]], out: [] },
       Unsubscribe: { in: [], out: [] },

@@ -7,6 +7,7 @@ import { type Caller, type Jobs, type JobView, jobStates } from "../jobs/api.ts"
 import type { PlannedOperation } from "../worker/protocol.ts";
 import { copyDetails } from "./action-details.ts";
 import type { Companions, Errands } from "./attachments.ts";
+import { encodeRecord, queryOf, type ReadAudit } from "./audit-query.ts";
 import type { Authorizations } from "./authorizations.ts";
 import { contract, type ManagerProperty, managerInterface } from "./contract.ts";
 import { decodeCopyArguments } from "./copy-arguments.ts";
@@ -30,6 +31,8 @@ export interface ManagerDependencies {
   readonly subscriptions: Subscriptions;
   readonly companions: Companions;
   readonly errands: Errands;
+  /** Reads the audit trail. */
+  readonly readAudit: ReadAudit;
   readonly limits: ServiceLimits;
   readonly version: string;
   readonly authorizations: Authorizations;
@@ -106,6 +109,11 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
         const limit = Math.min(dictValue(dict, "limit", "u") ?? limits.maxListedJobs, limits.maxListedJobs);
         return [newestThatFit(wanted, limit, limits.maxReplyBytes).map((job) => [pathOf(job), jobProperties(job)])];
       },
+      ListAudit: async ([filter], context) => {
+        const query = queryOf(asVariantDict(filter), limits.maxListedRecords);
+        if (authorizations.isPossible) await authorizations.require("org.copyd.read-audit", new Map(), context);
+        return [dependencies.readAudit(query).map(encodeRecord)];
+      },
       GetJob: ([token], { caller }) => {
         const job = jobs.get(caller.uid, String(token));
         if (job === undefined) throw new CopyError("no-such-job", `you have no job '${excerpt(String(token))}'`);
@@ -149,7 +157,7 @@ function managerProperty(name: ManagerProperty, { jobs, limits, version, authori
     case "ApiMinor":
       return new Variant("u", apiMinor);
     case "Features":
-      return new Variant("as", [...optionFeatures, "preview", ...(authorizations.isPossible ? administratorFeatures : [])]);
+      return new Variant("as", [...optionFeatures, "preview", "list-audit", ...(authorizations.isPossible ? administratorFeatures : [])]);
     case "Limits":
       return new Variant("a{sv}", toldLimits(limits));
     case "ActiveJobs":

@@ -19,6 +19,8 @@ export interface ServiceLimits {
   readonly maxListedJobs: number;
   /** Errors in one reply of GetErrors. */
   readonly maxListedErrors: number;
+  /** Records in one reply of ListAudit. */
+  readonly maxListedRecords: number;
   /** Operations in one reply of Preview. */
   readonly maxPreviewOperations: number;
   /** Bytes of one reply, roughly: the bus ends connections that send messages beyond its own limit (32 MiB by default). */
@@ -50,6 +52,7 @@ export const defaultServiceLimits: ServiceLimits = {
   maxAuthorizationsPerUser: 8,
   maxListedJobs: 1000,
   maxListedErrors: 1000,
+  maxListedRecords: 1000,
   maxPreviewOperations: 1000,
   maxReplyBytes: 8 * 1024 * 1024,
   progressIntervalMs: 250,

@@ -6,6 +6,7 @@ import type { BusKind } from "./address.ts";
 import { Announcer } from "./announcer.ts";
 import { Companions, Errands, Waits } from "./attachments.ts";
 import { Audit, type TellAudit } from "./audit.ts";
+import type { ReadAudit } from "./audit-query.ts";
 import { polkitAuthorize } from "./authorization.ts";
 import { Authorizations } from "./authorizations.ts";
 import { type Message, MessageType } from "./codec.ts";
@@ -36,6 +37,8 @@ export interface ServiceDependencies {
   readonly reportInternal: ReportInternal;
   /** Where requests, refusals and grants are told; by default nowhere. */
   readonly audit?: TellAudit;
+  /** Reads what was told; by default there is nothing. */
+  readonly readAudit?: ReadAudit;
 }
 
 /** What a service that has given up its name still owes, for the next one to keep. */
@@ -69,6 +72,7 @@ export class Service {
   private readonly announcer: Announcer;
   private readonly dispatcher: Dispatcher;
   private readonly manager: ObjectInterface;
+  private readonly audit: Audit;
   /** While the name is being given up: calls that came meanwhile, which must not be lost. */
   private held: Message[] | null = null;
   /** Called when something was asked of the service or one of its jobs changed its state: what idleness counts from. */
@@ -85,11 +89,13 @@ export class Service {
     this.announcer = new Announcer(connection, jobs, this.subscriptions, this.limits);
     const audit = new Audit(dependencies.audit ?? (() => undefined));
     const authorize = kind === "session" ? null : polkitAuthorize(connection);
+    this.audit = audit;
     this.manager = managerObject({
       jobs,
       subscriptions: this.subscriptions,
       companions: this.companions,
       errands: this.errands,
+      readAudit: dependencies.readAudit ?? (() => []),
       limits: this.limits,
       version: dependencies.version,
       authorizations: new Authorizations(authorize, this.errands, audit, this.limits.maxAuthorizationsPerUser),
@@ -212,10 +218,14 @@ export class Service {
   }
 
   private listenToJobs(): void {
-    this.jobs.on("added", (job) => this.announcer.added(job));
+    this.jobs.on("added", (job) => {
+      this.audit.queued(job);
+      this.announcer.added(job);
+    });
     this.jobs.on("changed", (job, urgent) => this.announcer.changed(job, urgent));
     this.jobs.on("lines", (job, lines) => this.announcer.lines(job, lines));
     this.jobs.on("ended", (job) => {
+      this.audit.ended(job);
       this.announcer.ended(job);
       this.waits.ended(job);
       this.companions.remove(job);

@@ -31,6 +31,20 @@ const migrations: readonly string[] = [
      record TEXT NOT NULL,
      PRIMARY KEY (job, position)
    ) WITHOUT ROWID;`,
+  `CREATE TABLE audit (
+     id INTEGER PRIMARY KEY AUTOINCREMENT,
+     time_us INTEGER NOT NULL,
+     event TEXT NOT NULL,
+     uid INTEGER NOT NULL,
+     method TEXT NOT NULL,
+     sender TEXT NOT NULL,
+     job TEXT,
+     code TEXT,
+     action TEXT,
+     untold INTEGER NOT NULL
+   );
+   CREATE INDEX audit_by_user ON audit (uid, event, id);
+   CREATE INDEX audit_by_time ON audit (time_us);`,
 ];
 
 /** A usable database in any case but one: CopyError `invalid-state` when another copyd has it open. */

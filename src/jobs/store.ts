@@ -5,6 +5,7 @@
 
 import { CopyError } from "../errors.ts";
 import type { EntryError } from "../worker/protocol.ts";
+import { type AuditLimits, type AuditQuery, type AuditRecord, AuditTrail, type KeptAuditRecord } from "./audit-trail.ts";
 import type { Job } from "./job.ts";
 import type { JobsLog } from "./log.ts";
 import { openDatabase, type StoreDatabase } from "./store-database.ts";
@@ -26,11 +27,15 @@ export interface JobStore {
   errors(job: Job, offset: number, limit: number): readonly EntryError[];
   /** Forgets a job altogether. */
   remove(job: Job): void;
+  /** Appends to the audit trail, with the next batch. */
+  addAudit(record: AuditRecord): void;
+  /** What the trail has, newest first. */
+  audit(query: AuditQuery): readonly KeptAuditRecord[];
   /** Writes what is pending and closes. */
   close(): void;
 }
 
-export interface StoreOptions {
+export interface StoreOptions extends Partial<AuditLimits> {
   /** The database file, or ":memory:". */
   readonly path: string;
   readonly log: JobsLog;
@@ -68,6 +73,7 @@ class SqliteStore implements JobStore {
   private readonly now: () => number;
   private readonly dirty = new Map<number, Job>();
   private readonly newErrors = new Map<number, EntryError[]>();
+  private readonly trail: AuditTrail;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private endsSincePruning = 0;
   private failing = false;
@@ -77,7 +83,10 @@ class SqliteStore implements JobStore {
     this.options = options;
     this.now = now;
     this.lastId = database.query<{ seq: number }, []>("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").get()?.seq ?? 0;
+    const { auditDays = 90, maxAuditRecordsPerUser = 10_000, maxAuditRecords = 200_000 } = options;
+    this.trail = new AuditTrail(database, { auditDays, maxAuditRecordsPerUser, maxAuditRecords });
     this.tryWriting(() => this.prune());
+    this.tryWriting(() => this.trail.prune(now()));
   }
 
   unfinished(): readonly Job[] {
@@ -130,6 +139,16 @@ class SqliteStore implements JobStore {
     this.tryWriting(() => this.database.query("DELETE FROM jobs WHERE id = ?").run(job.id));
   }
 
+  addAudit(record: AuditRecord): void {
+    this.trail.add(record, this.now());
+    this.flushLater();
+  }
+
+  audit(query: AuditQuery): readonly KeptAuditRecord[] {
+    this.flush();
+    return this.trail.list(query);
+  }
+
   close(): void {
     this.flush();
     clearTimeout(this.timer);
@@ -145,7 +164,7 @@ class SqliteStore implements JobStore {
   private flush(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
-    if (this.dirty.size === 0 && this.newErrors.size === 0) return;
+    if (this.dirty.size === 0 && this.newErrors.size === 0 && !this.trail.isPending) return;
     const written = this.tryWriting(() => this.database.transaction(() => this.writeAll())());
     if (!written) {
       this.flushLater();
@@ -153,6 +172,8 @@ class SqliteStore implements JobStore {
     }
     this.dirty.clear();
     this.newErrors.clear();
+    this.trail.written();
+    this.tryWriting(() => this.trail.prune(this.now()));
     if (this.endsSincePruning >= endsBetweenPrunings) this.tryWriting(() => this.prune());
   }
 
@@ -170,6 +191,7 @@ class SqliteStore implements JobStore {
        WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ?1)`,
     );
     for (const [id, errors] of this.newErrors) for (const error of errors) append.run(id, JSON.stringify(error));
+    this.trail.write();
   }
 
   /** Ended jobs that are too old or too many go, and their pages are given back. */

@@ -73,20 +73,18 @@ testUnless(
   },
 );
 
-test("the policy has the four actions, each for administrators only, asked anew every time", () => {
+test("the policy has the five actions, each for administrators only, asked anew every time but for pages of the audit trail", () => {
   const actions = [...policy.matchAll(/<action id="([^"]+)">([\s\S]*?)<\/action>/g)];
   expect(actions.map(([, id]) => id)).toEqual([
     "org.copyd.copy-as-admin",
     "org.copyd.move-as-admin",
     "org.copyd.manage-others",
+    "org.copyd.read-audit",
     "org.copyd.override-limits",
   ]);
-  for (const [, , body = ""] of actions) {
-    expect([...body.matchAll(/<allow_(any|inactive|active)>(\w+)</g)].map(([, , value]) => value)).toEqual([
-      "auth_admin",
-      "auth_admin",
-      "auth_admin",
-    ]);
+  for (const [, id, body = ""] of actions) {
+    const allowed = id === "org.copyd.read-audit" ? "auth_admin_keep" : "auth_admin";
+    expect([...body.matchAll(/<allow_(any|inactive|active)>(\w+)</g)].map(([, , value]) => value)).toEqual([allowed, allowed, allowed]);
   }
   for (const id of ["copy-as-admin", "move-as-admin"])
     expect(policy).toMatch(new RegExp(`${id}">[^/]*/description>[^/]*\\$\\(source\\) to \\$\\(destination\\)`));

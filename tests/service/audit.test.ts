@@ -1,12 +1,15 @@
 // What the service tells of who asked for what: facts and codes, no names of files, and no flood.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { Audit, type AuditRecord } from "../../src/dbus/audit.ts";
+import { Audit } from "../../src/dbus/audit.ts";
 import { jobInterface, managerInterface, rootPath } from "../../src/dbus/contract.ts";
-import { whyNoBus } from "../support/bus.ts";
+import type { AuditRecord } from "../../src/jobs/audit-trail.ts";
+import { privateBus, whyNoBus } from "../support/bus.ts";
 import { callService, copy, errorOf, pathOf, variant } from "../support/bus-client.ts";
+import { plainEnvironment, runCopyd } from "../support/cli.ts";
+import { startDaemon } from "../support/daemon.ts";
 import { type ServiceFixture, startServiceFixture } from "../support/service.ts";
-import { describeUnless } from "../support/skip.ts";
+import { describeUnless, testUnless } from "../support/skip.ts";
 
 describeUnless(whyNoBus(), "the audit", () => {
   let fixture: ServiceFixture;
@@ -19,22 +22,24 @@ describeUnless(whyNoBus(), "the audit", () => {
     fixture.audit.splice(0);
     await calls();
     return fixture.audit.map(({ sender, ...record }) => {
-      expect(sender).toStartWith(":1.");
+      expect(sender).toStartWith(["queued", "ended"].includes(record.event) ? "" : ":1.");
       return record as AuditRecord;
     });
   };
   const job = (path: string, member: string) => callService(fixture.client, path, jobInterface, member, "a{sv}", [new Map()]);
 
-  test("tells who steered which job, and nothing of who only looks", async () => {
-    const path = await copy(fixture.client, ["/secret-name"], { token: variant.s("seen") });
+  test("tells who asked for which job, who steered it and how it ended, and nothing of who only looks", async () => {
     const records = await told(async () => {
+      const path = await copy(fixture.client, ["/secret-name"], { token: variant.s("seen") });
       await job(path, "Pause");
       await callService(fixture.client, rootPath, managerInterface, "ListJobs", "a{sv}", [new Map()]);
       await callService(fixture.client, path, jobInterface, "GetErrors", "uu", [0, 0]);
       await job(path, "Cancel");
     });
     expect(records).toEqual([
+      { event: "queued", method: "Copy", uid, job: "seen" } as AuditRecord,
       { event: "request", method: "Pause", uid, job: "seen" } as AuditRecord,
+      { event: "ended", method: "", uid, job: "seen", code: "cancelled" } as AuditRecord,
       { event: "request", method: "Cancel", uid, job: "seen" } as AuditRecord,
     ]);
   });
@@ -62,8 +67,50 @@ describeUnless(whyNoBus(), "the audit", () => {
     const body = [[pathOf("/a")], pathOf("/b"), new Map([["token", variant.s("admin")]])];
     const records = await told(() => callService(fixture.client, rootPath, managerInterface, "CopyAsAdmin", "aayaya{sv}", body));
     // root needs no polkit; others are tried with a real one in systemd.test.ts.
-    if (uid === 0) expect(records).toEqual([{ event: "grant", method: "", uid, action: "org.copyd.copy-as-admin" } as AuditRecord]);
+    const granted = { event: "grant", method: "", uid, action: "org.copyd.copy-as-admin" } as AuditRecord;
+    if (uid === 0) expect(records).toEqual([granted, { event: "queued", method: "CopyAsAdmin", uid, job: "admin" } as AuditRecord]);
   });
+});
+
+const whyNotRoot = process.getuid?.() === 0 ? null : "only root has an audit to read without polkit";
+testUnless(whyNoBus() ?? whyNotRoot, "`copyd audit` finds it again, also after a restart of the service", async () => {
+  await using bus = await privateBus({ kind: "system" });
+  const client = await bus.connect();
+  const env = { ...plainEnvironment, DBUS_SYSTEM_BUS_ADDRESS: bus.address };
+  const audit = async (...args: string[]): Promise<Record<string, unknown>[]> => {
+    const { stdout, stderr, status } = await runCopyd(["audit", "--json", ...args], { cwd: "/", env });
+    expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
+    return stdout
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  };
+  {
+    await using _daemon = await startDaemon(bus);
+    await errorOf(copy(client, ["secret-relative"]));
+    await copy(client, ["/nonexistent-secret"], { token: variant.s("kept") });
+    const path = `${rootPath}/jobs/u0/kept`;
+    await callService(client, path, jobInterface, "Wait", "a{sv}", [new Map()]);
+    expect((await audit("--job", "kept")).map(({ event, method, code }) => [event, method, code])).toEqual([
+      ["queued", "Copy", ""],
+      ["ended", "", "source-not-found"],
+    ]);
+  }
+  await using _daemon = await startDaemon(bus);
+  const all = await audit("--user", "root", "--since", "1h");
+  expect(all.map(({ event, code }) => `${event} ${code}`)).toEqual([
+    "refusal bad-path",
+    "queued ",
+    "ended source-not-found",
+    // Reading it, before and now.
+    "grant ",
+    "grant ",
+  ]);
+  expect(JSON.stringify(all)).not.toContain("secret");
+  expect(await audit("--lines", "1", "--event", "refusal")).toHaveLength(1);
+  expect(await audit("--until", "1h")).toEqual([]);
+  const table = await runCopyd(["audit", "--code", "bad-path"], { cwd: "/", env });
+  expect(table.stdout).toMatch(/^TIME .*CODE\n\S+ \S+ +root +refusal +Copy +bad-path\n$/);
 });
 
 test("a flood of refusals is told in part, with how many were not, and does not silence another user's", () => {
@@ -80,4 +127,7 @@ test("a flood of refusals is told in part, with how many were not, and does not 
   nowMs = 1000;
   audit.refused("Copy", rootPath, ":1.7", 1000, new Error("x"));
   expect(records.at(-1)).toMatchObject({ uid: 1000, untold: 9950 });
+  // What else this user does is told as before.
+  audit.served("Pause", rootPath, ":1.7", 1000);
+  expect(records.at(-1)).toEqual({ event: "request", method: "Pause", sender: ":1.7", uid: 1000 });
 });

@@ -194,6 +194,31 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "polkit", () => {
     for (let round = 0; round < 10; round++) expect((await copyAsAdmin()).ok).toBe(true);
   });
 
+  test("the audit trail is shown to whom it allows it, as was asked", async () => {
+    fixture.trail.push({
+      id: 7,
+      timeUs: 5,
+      event: "refusal",
+      uid: 4242,
+      method: "Copy",
+      sender: ":1.9",
+      job: "j",
+      code: "bad-path",
+      untold: 3,
+    });
+    const audit = (user: TestUsers["first"], ...filter: string[]) =>
+      busctlAs(user, fixture.bus.address, rootPath, managerInterface, "ListAudit", "a{sv}", ...filter);
+    authority.answer = [true, false];
+    const shown = JSON.stringify(await audit(users.second, "3", "uid", "u", "4242", "code", "s", "bad-path", "before", "t", "9"));
+    for (const fact of ["refusal", "4242", "bad-path", ":1.9"]) expect(shown).toContain(fact);
+    expect(fixture.auditQueries.splice(0)).toEqual([{ uid: 4242, code: "bad-path", beforeId: 9, limit: 1000 }]);
+    expect(authority.asked.at(-1)?.[1]).toBe("org.copyd.read-audit");
+    authority.answer = [false, false];
+    expect(JSON.stringify(await audit(users.second, "0"))).toContain("org.copyd.read-audit");
+    expect(JSON.stringify(await audit(users.second, "1", "event", "s", "gossip"))).toContain("option 'event' takes");
+    expect(fixture.auditQueries).toEqual([]);
+  });
+
   test("wrong arguments are refused before it is asked", async () => {
     const asked = authority.asked.length;
     const answer = await busctlAs(

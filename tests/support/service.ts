@@ -1,12 +1,12 @@
 // The service in this process on a private bus of the system kind, over jobs in memory, with a client connected.
 
-import type { AuditRecord } from "../../src/dbus/audit.ts";
 import type { BusConnection } from "../../src/dbus/connection.ts";
 import { jobInterface, rootPath } from "../../src/dbus/contract.ts";
 import { Service } from "../../src/dbus/service.ts";
 import type { ServiceLimits } from "../../src/dbus/service-limits.ts";
 import { Variant } from "../../src/dbus/values.ts";
 import type { JobView } from "../../src/jobs/api.ts";
+import type { AuditQuery, AuditRecord, KeptAuditRecord } from "../../src/jobs/audit-trail.ts";
 import { type PrivateBus, privateBus } from "./bus.ts";
 import { callService } from "./bus-client.ts";
 import { MemoryJobs } from "./memory-jobs.ts";
@@ -20,6 +20,9 @@ export interface ServiceFixture extends AsyncDisposable {
   readonly internal: unknown[];
   /** What it told of requests, refusals and grants. */
   readonly audit: AuditRecord[];
+  /** What was asked of the audit trail, which answers with `trail`. */
+  readonly auditQueries: AuditQuery[];
+  readonly trail: KeptAuditRecord[];
   /** The job at a path. */
   jobAt(path: string): JobView;
   /** A property of the job at a path, as the bus tells it. */
@@ -32,6 +35,8 @@ export async function startServiceFixture(limits: Partial<ServiceLimits> = {}): 
   const jobs = new MemoryJobs();
   const internal: unknown[] = [];
   const audit: AuditRecord[] = [];
+  const auditQueries: AuditQuery[] = [];
+  const trail: KeptAuditRecord[] = [];
   const service = new Service({
     connection: await bus.connect(),
     jobs,
@@ -40,6 +45,10 @@ export async function startServiceFixture(limits: Partial<ServiceLimits> = {}): 
     limits: { maxSources: 100, maxArgumentBytes: 50_000, maxSubscriptions: 3, maxWaits: 3, maxListedErrors: 10, ...limits },
     reportInternal: (error) => internal.push(error),
     audit: (record) => audit.push(record),
+    readAudit: (query) => {
+      auditQueries.push(query);
+      return trail;
+    },
   });
   await service.start();
   if (!(await service.requestName())) throw new Error("the name is taken on a fresh bus");
@@ -51,6 +60,8 @@ export async function startServiceFixture(limits: Partial<ServiceLimits> = {}): 
     client,
     internal,
     audit,
+    auditQueries,
+    trail,
     jobAt(path) {
       const view = jobs.list(null).find(({ owner, token }) => path === `${rootPath}/jobs/u${owner.uid}/${token}`);
       if (view === undefined) throw new Error(`no job at ${path}`);

@@ -1,0 +1,115 @@
+// `copyd audit`: who asked the service for what, what was refused and granted, how jobs ended. For administrators.
+
+import { readFileSync } from "node:fs";
+import type { ArgsDef } from "citty";
+import type { AuditEntry, AuditFilter } from "../dbus/client.ts";
+import { CopyError } from "../errors.ts";
+import { writeJson } from "./json-lines.ts";
+import { named } from "./named-command.ts";
+import { writeText } from "./output.ts";
+import { commonArgs, withService } from "./service-command.ts";
+import { type Column, tableLines } from "./table.ts";
+import { timeOf } from "./time-text.ts";
+
+const args = {
+  since: {
+    type: "string",
+    valueHint: "TIME",
+    description: 'From this time on: 2026-11-22, "2026-11-22 14:30", today, yesterday, or 90s, 15m, 2h, 7d ago',
+  },
+  until: { type: "string", valueHint: "TIME", description: "Until this time" },
+  user: { type: "string", valueHint: "USER", description: "Of this user, by name or number" },
+  job: { type: "string", valueHint: "TOKEN", description: "Of the job with this token" },
+  code: { type: "string", valueHint: "CODE", description: "With this code of an error, as not-authorized or policy-denied" },
+  event: { type: "string", valueHint: "EVENT", description: "Of this kind: request, refusal, grant, queued or ended" },
+  lines: { type: "string", valueHint: "N", description: "At most so many, the newest (1000)" },
+  ...commonArgs,
+} as const satisfies ArgsDef;
+
+/** ListAudit's own limit. */
+const pageRecords = 1000;
+
+const columns: readonly Column[] = [
+  { title: "TIME", align: "left" },
+  { title: "USER", align: "left" },
+  { title: "EVENT", align: "left" },
+  { title: "WHAT", align: "left" },
+  { title: "JOB", align: "left" },
+  { title: "CODE", align: "left" },
+];
+
+export const auditCommand = named("audit", "List who asked for what, and what was refused (administrators)", args, (given) =>
+  withService(given, async (client) => {
+    const nowMs = Date.now();
+    const wanted = countOf(given.lines);
+    const filter: AuditFilter = {
+      ...(given.since !== undefined && { since: timeOf("--since", given.since, nowMs) * 1000 }),
+      ...(given.until !== undefined && { until: timeOf("--until", given.until, nowMs) * 1000 }),
+      ...(given.user !== undefined && { uid: uidOf(given.user) }),
+      ...(given.job !== undefined && { job: given.job }),
+      ...(given.code !== undefined && { code: given.code }),
+      ...(given.event !== undefined && { event: given.event }),
+    };
+    const entries: AuditEntry[] = [];
+    while (entries.length < wanted) {
+      const last = entries.at(-1);
+      const limit = Math.min(wanted - entries.length, pageRecords);
+      const page = await client.audit({ ...filter, limit, ...(last !== undefined && { before: last.id }) });
+      entries.push(...page);
+      if (page.length < limit) break;
+    }
+    entries.reverse();
+    if (given.json === true) for (const entry of entries) writeJson(jsonOf(entry));
+    else if (entries.length === 0) writeText("stderr", "There are no such records.\n");
+    else writeText("stdout", `${tableLines(columns, entries.map(rowOf), null).join("\n")}\n`);
+    return 0;
+  }),
+);
+
+function rowOf({ timeUs, uid, event, method, action, job, code, untold }: AuditEntry): readonly string[] {
+  const more = untold === 0 ? "" : ` (and ${untold} before it)`;
+  const what = `${action === "" ? method : action}${more}`;
+  return [localTime(timeUs), uid === null ? "?" : (userNames().get(uid) ?? String(uid)), event, what, job, code];
+}
+
+function jsonOf({ timeUs, uid, event, method, sender, action, job, code, untold, id }: AuditEntry): Readonly<Record<string, unknown>> {
+  const time = new Date(timeUs / 1000).toISOString();
+  return { type: "audit", id, time, uid, event, method, sender, action, job, code, untold };
+}
+
+function localTime(timeUs: number): string {
+  const time = new Date(timeUs / 1000);
+  const two = (value: number): string => String(value).padStart(2, "0");
+  const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
+  return `${day} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
+}
+
+function countOf(typed: string | undefined): number {
+  if (typed === undefined) return 1000;
+  if (/^[1-9]\d{0,8}$/.test(typed)) return Number(typed);
+  throw new CopyError("usage", `--lines takes a number, not '${typed}'`);
+}
+
+/** Throws usage for a name that no user has. */
+function uidOf(typed: string): number {
+  if (/^\d{1,10}$/.test(typed) && Number(typed) < 0xffff_ffff) return Number(typed);
+  for (const [uid, name] of userNames()) if (name === typed) return uid;
+  const asked = Bun.spawnSync(["/usr/bin/getent", "passwd", "--", typed], { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
+  const uid = /^[^:]*:[^:]*:(\d+):/.exec(asked.stdout.toString())?.[1];
+  if (uid !== undefined) return Number(uid);
+  throw new CopyError("usage", `there is no user '${typed}'`);
+}
+
+let names: ReadonlyMap<number, string> | undefined;
+
+/** The users that /etc/passwd names; those of a directory service are shown by number. */
+function userNames(): ReadonlyMap<number, string> {
+  names ??= new Map(
+    readFileSync("/etc/passwd", "utf8")
+      .split("\n")
+      .map((line) => line.split(":"))
+      .filter((fields) => fields.length >= 7)
+      .map((fields): [number, string] => [Number(fields[2]), fields[0] ?? ""]),
+  );
+  return names;
+}
