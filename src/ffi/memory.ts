@@ -1,6 +1,6 @@
 // Native memory that does not move: what the kernel reads or writes through a pointer lives here, never in a small typed array.
 
-import { type Pointer, toArrayBuffer } from "bun:ffi";
+import { type Pointer, read, toArrayBuffer } from "bun:ffi";
 import { assert } from "../assert.ts";
 import { libc, Mmap } from "./libc.ts";
 
@@ -43,6 +43,14 @@ export function mapAnonymous(bytes: number): number {
 export function viewOf(address: number, length: number): ArrayBuffer {
   assert(address > 0 && length > 0, "a view needs an address and a length");
   return toArrayBuffer(address as Pointer, 0, length);
+}
+
+/**
+ * The 32-bit word at an address. The collector counts every view's memory as used, in each thread that has one: large tables that
+ * many threads only look into are read word by word.
+ */
+export function wordAt(address: number): number {
+  return read.u32(address as Pointer, 0);
 }
 
 /** A bump allocator for C strings and small structures with one owner; `reset` forgets them all. */

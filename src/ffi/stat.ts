@@ -22,10 +22,22 @@ const stateWords = [
   at.stx_ctime + 8,
 ].map((offset) => offset / 4);
 
+const birthWords = [at.stx_btime, at.stx_btime + 4, at.stx_btime + 8];
+const modificationWords = [at.stx_mtime, at.stx_mtime + 4, at.stx_mtime + 8];
+/** What tells one state of a source from another after a reboot, too: devices may have other numbers then. */
+const sourceWords = stateWords.filter((index) => index !== at.stx_dev_major / 4 && index !== at.stx_dev_minor / 4);
+/** What stays as it is in a finished copy: not ctime, which a second name changes. */
+const copyWords = [at.stx_ino, at.stx_ino + 4, at.stx_size, at.stx_size + 4, ...modificationWords, ...birthWords].map(
+  (offset) => offset / 4,
+);
+const inodeWords = [at.stx_ino, at.stx_ino + 4, ...birthWords].map((offset) => offset / 4);
+
 /** A view of one struct statx at an address somebody else owns (256 bytes); fields read the kernel's latest answer. */
 export class Stat {
   readonly address: number;
   readonly bytes: Uint8Array;
+  /** What statx is asked for. */
+  private mask: number = Statx.BASIC_STATS;
   private readonly u32: Uint32Array;
   private readonly i32: Int32Array;
   private readonly u16: Uint16Array;
@@ -43,19 +55,25 @@ export class Stat {
     return new Stat(0, bytes.slice().buffer as ArrayBuffer);
   }
 
+  /** Has every look ask for the time of birth as well: for the keys of copies. Some network filesystems take it dearly. */
+  withBirth(): this {
+    this.mask = Statx.BASIC_STATS | Statx.BTIME;
+    return this;
+  }
+
   /** statx() of a name (address of a C string) below a directory, never following a final symlink. 0 or -errno. */
   ofName(dirFd: number, name: number): number {
-    return libc.statx(dirFd, name, At.AT_SYMLINK_NOFOLLOW, Statx.BASIC_STATS, this.address);
+    return libc.statx(dirFd, name, At.AT_SYMLINK_NOFOLLOW, this.mask, this.address);
   }
 
   /** statx() following symlinks. 0 or -errno. */
   ofTarget(dirFd: number, name: number): number {
-    return libc.statx(dirFd, name, 0, Statx.BASIC_STATS, this.address);
+    return libc.statx(dirFd, name, 0, this.mask, this.address);
   }
 
   /** statx() of an open descriptor; `emptyName` is the address of an empty C string. 0 or -errno. */
   ofDescriptor(fd: number, emptyName: number): number {
-    return libc.statx(fd, emptyName, At.AT_EMPTY_PATH, Statx.BASIC_STATS, this.address);
+    return libc.statx(fd, emptyName, At.AT_EMPTY_PATH, this.mask, this.address);
   }
 
   get mode(): number {
@@ -113,6 +131,13 @@ export class Stat {
     return this.u32[at.stx_ctime / 4 + 2] ?? 0;
   }
 
+  /** When the inode was made, microseconds since 1970; where the filesystem does not know, when it was last changed. */
+  get birthTimeUs(): number {
+    const knows = ((this.u32[at.stx_mask / 4] ?? 0) & Statx.BTIME) !== 0;
+    const offset = knows ? at.stx_btime : at.stx_ctime;
+    return this.seconds(offset) * 1e6 + Math.floor((this.u32[offset / 4 + 2] ?? 0) / 1000);
+  }
+
   /** True for the same inode of the same device. */
   isSameFile(other: Stat): boolean {
     return this.inodeLow === other.inodeLow && this.inodeHigh === other.inodeHigh && this.device === other.device;
@@ -136,8 +161,27 @@ export class Stat {
 
   /** 32 bits of a hash over device, inode, size, mtime and ctime (MurmurHash3's mixing); two seeds make 64. hot: */
   stateKey(seed: number): number {
+    return this.hashOf(stateWords, seed);
+  }
+
+  /** As stateKey, without the device. hot: */
+  sourceKey(seed: number): number {
+    return this.hashOf(sourceWords, seed);
+  }
+
+  /** Likewise of inode, size, mtime and time of birth: a finished copy, as long as nobody writes to it. hot: */
+  copyKey(seed: number): number {
+    return this.hashOf(copyWords, seed);
+  }
+
+  /** Likewise of inode and time of birth: the inode, whatever is written to it. */
+  inodeKey(seed: number): number {
+    return this.hashOf(inodeWords, seed);
+  }
+
+  private hashOf(words: readonly number[], seed: number): number {
     let hash = seed;
-    for (const index of stateWords) {
+    for (const index of words) {
       let word = Math.imul(this.u32[index] ?? 0, 0xcc9e2d51);
       word = Math.imul((word << 15) | (word >>> 17), 0x1b873593);
       hash ^= word;
@@ -146,6 +190,11 @@ export class Stat {
     hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
     hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
     return (hash ^ (hash >>> 16)) >>> 0;
+  }
+
+  /** True for the same mtime, to the nanosecond. */
+  hasMtimeOf(other: Stat): boolean {
+    return modificationWords.every((offset) => this.u32[offset / 4] === other.u32[offset / 4]);
   }
 
   /** Writes atime and mtime as two struct timespec for utimensat(2) at a 32-bit word index, word by word: no rounding. */

@@ -55,7 +55,7 @@ export class DirectoryCopier {
         mode: fields.createdMode,
       });
     }
-    if (!this.keepsMode && (flags & DirectoryFlag.made) !== 0) this.finishMode(directory);
+    if (!this.keepsMode && (flags & (DirectoryFlag.made | DirectoryFlag.adopted)) !== 0) this.finishMode(directory);
     if (this.context.options.durability === "file") this.sync(destinationFd, directory);
     this.context.finishing = null;
     libc.close(sourceFd);
@@ -92,7 +92,8 @@ export class DirectoryCopier {
     const made = libc.mkdirat(parentFd, entry.name, mode);
     if (made < 0 && made !== -Errno.EEXIST) return this.fail(entry, "destination", made, "mkdirat", "cannot create directory %d");
     if (made < 0 && !this.mayJoin(entry)) return null;
-    const ownMode = made === 0 ? this.lend(entry) : -1;
+    const isAdopted = made < 0 && this.context.resumption?.isMadeDirectory(entry) === true;
+    const ownMode = made === 0 ? this.lend(entry) : isAdopted ? this.lendAgain(entry) : -1;
     if (made === 0) this.context.announcer?.madeDirectory(entry.place);
     const follows = made < 0 && options.gnu.keepDirectorySymlink;
     const destinationFd = libc.openat(parentFd, entry.name, follows ? openFlags : openFlags | Open.O_NOFOLLOW, 0);
@@ -103,7 +104,25 @@ export class DirectoryCopier {
       if (status < 0) return this.fail(entry, "destination", status, "statx", "cannot stat %d");
       return this.fail(entry, "source", 0, "", "%s and %d are the same file", "same-file");
     }
-    return this.register(entry, sourceFd, destinationFd, { isMade: made === 0, ownMode });
+    return this.register(entry, sourceFd, destinationFd, { flags: this.flagsFor({ isMade: made === 0, isAdopted }), ownMode });
+  }
+
+  private flagsFor({ isMade, isAdopted }: { readonly isMade: boolean; readonly isAdopted: boolean }): number {
+    const { preserve, resumption } = this.context;
+    // Everything was copied once: the sources have lost entries since, and with them the times that were kept.
+    if (!isMade && resumption?.wasRemoving === true) return 0;
+    const made = isMade ? DirectoryFlag.made : isAdopted ? DirectoryFlag.adopted : 0;
+    return made | (preserve.size > 0 ? DirectoryFlag.finish : 0);
+  }
+
+  /** A directory that a former worker made may be finished, and no longer writable for its owner. */
+  private lendAgain(entry: Entry): number {
+    const { options, destinationStat } = this.context;
+    const { destinationFd } = entry.directory.fields;
+    if (destinationStat.ofName(destinationFd, entry.name) < 0 || destinationStat.type !== Mode.S_IFDIR) return -1;
+    const { permissions } = destinationStat;
+    if ((permissions & 0o700) !== 0o700) libc.fchmodat(destinationFd, entry.name, permissions | 0o700);
+    return (permissions | 0o700) & ~(options.umask & 0o700);
   }
 
   /** An umask that denies the owner must not keep us out while the directory fills. Returns the mode it is to have, -1 for its own. */
@@ -120,18 +139,17 @@ export class DirectoryCopier {
     entry: Entry,
     sourceFd: number,
     destinationFd: number,
-    { isMade, ownMode }: { readonly isMade: boolean; readonly ownMode: number },
+    { flags, ownMode }: { readonly flags: number; readonly ownMode: number },
   ): Directory {
     const { sourceStat, destinationStat, directories, metadata } = this.context;
     const { argument, path, destinationRoot } = entry.directory.fields;
     const root = entry.isArgument ? destinationStat : null;
     this.context.noteDevice(destinationStat.device, destinationFd);
     const inheritsAcl = metadata.inheritsAcl(destinationFd);
-    const finish = this.context.preserve.size > 0 ? DirectoryFlag.finish : 0;
     const fields = {
       sourceFd,
       destinationFd,
-      flags: (isMade ? DirectoryFlag.made : 0) | finish | (inheritsAcl ? DirectoryFlag.defaultAcl : 0),
+      flags: flags | (inheritsAcl ? DirectoryFlag.defaultAcl : 0),
       argument,
       argumentDevice: entry.isArgument ? sourceStat.device : entry.directory.fields.argumentDevice,
       path: entry.isArgument ? "" : joinPath(path, entry.text),

@@ -2,6 +2,7 @@
 
 import { Errno } from "../errno.ts";
 import { At, Mode } from "../ffi/libc.ts";
+import { Placement } from "./checkpoint-layout.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { joinPath } from "./reporter.ts";
 
@@ -25,15 +26,28 @@ export class Destination {
     const isDirectory = status === 0 && destinationStat.type === Mode.S_IFDIR;
     if (request.destination.endsWith("/") && !isDirectory) this.slashErrno = status < 0 ? -status : Errno.ENOTDIR;
     if (options.target === "exact" && request.sources.length === 1) return true;
-    this.isDirectory = isDirectory;
+    this.isDirectory = isDirectory && !this.wasMadeByJob();
+    const { log } = this.context;
+    if (log !== null) log.placement = this.isDirectory ? Placement.into : Placement.exact;
     const mustBe = options.target === "directory" || request.sources.length > 1;
-    if (isDirectory || !mustBe) return true;
+    if (this.isDirectory || !mustBe) return true;
     const errno = status < 0 ? -status : Errno.ENOTDIR;
     const place = { argument: 0, path: "", destinationRoot: request.destination };
     const what = options.gnu.names === null ? "the destination %d" : options.target === "directory" ? "target directory %d" : "target %d";
     const code = errno === Errno.ENOENT ? ("destination-not-found" as const) : ("destination-not-directory" as const);
     reporter.fail({ place, side: "destination", errno, syscall: "statx", what, code });
     return false;
+  }
+
+  // A resumed job finds the directory that it has itself become; the question was settled when it began.
+  private wasMadeByJob(): boolean {
+    const { log, resumption, arena, request, options } = this.context;
+    if (resumption === null || options.target === "directory" || request.sources.length > 1) return false;
+    if (log !== null && log.placement !== Placement.unknown) return log.placement === Placement.exact;
+    const mark = arena.mark();
+    const isOlder = resumption.isOlderThanJob(At.AT_FDCWD, arena.cstring(request.destination));
+    arena.reset(mark);
+    return !isOlder;
   }
 
   /** The final absolute path of an argument. What has no name of its own ("/", ".", "..") goes into the destination as ".". */

@@ -36,6 +36,8 @@ export const DirectoryFlag = {
   finish: 2,
   /** New entries inherit an ACL from it, which must not survive on copies. */
   defaultAcl: 4,
+  /** A former worker of this job made it: it gets its mode at the end, and what is in it is looked at. */
+  adopted: 8,
 } as const;
 
 export interface DirectoryFields {

@@ -43,7 +43,9 @@ export class InPlaceWriter {
   }
 
   private refill(entry: Entry, sourceFd: number, fd: number): "done" | "failed" {
-    const { destinationStat, sourceStat, options, copier } = this.context;
+    const { destinationStat, sourceStat, options, copier, log, copyStat, empty } = this.context;
+    const isNoted = log !== null && destinationStat.type === Mode.S_IFREG && copyStat.ofDescriptor(fd, empty) === 0;
+    if (isNoted) log.inPlace(copyStat, "begun");
     if (!options.gnu.attributesOnly) {
       const truncated = destinationStat.type === Mode.S_IFREG ? libc.ftruncate(fd, 0) : 0;
       if (truncated < 0) return this.maker.fail(entry, "destination", truncated, "ftruncate", "cannot create regular file %d");
@@ -51,7 +53,12 @@ export class InPlaceWriter {
       if (result < 0) return this.maker.failCopy(entry, result);
     }
     const { uid, gid, permissions } = destinationStat;
-    return this.maker.complete(entry, fd, { uid, gid, mode: permissions });
+    const outcome = this.maker.complete(entry, fd, { uid, gid, mode: permissions });
+    if (outcome === "done" && isNoted) {
+      this.maker.noteDone(fd);
+      log.inPlace(copyStat, "ended");
+    }
+    return outcome;
   }
 
   private closed(entry: Entry, fd: number, outcome: "done" | "failed"): "done" | "failed" {

@@ -15,12 +15,14 @@ import { engineNames, type JobOptions, type JobRequest, type PreserveAttribute }
 import { BeneathOpener } from "../tree/open.ts";
 import { Announcer } from "./announcer.ts";
 import { BackupKeeper } from "./backup.ts";
+import { CheckpointLog } from "./checkpoint-log.ts";
 import { CopiedList } from "./copied-set.ts";
 import { DirectoryTable } from "./directory.ts";
 import type { Entry } from "./entry.ts";
 import { HardLinks } from "./hard-links.ts";
 import { LaneControl } from "./lane-control.ts";
 import { type EntryPlace, type LaneMessage, Reporter } from "./reporter.ts";
+import { Resumption } from "./resumption.ts";
 import { Counter, type Shared, Word } from "./shared.ts";
 
 /** F_DUPFD_CLOEXEC of fcntl(2). */
@@ -31,6 +33,8 @@ export interface PublishedFiles {
   /** A further name of a file that was noted already, or will be. */
   noteLink(entry: Entry): void;
   note(entry: Entry, fd: number, how: "new" | "in-place"): void;
+  /** A file that a former worker published: its source is read once more for what it is to be compared with. */
+  noteFinished(entry: Entry, sourceFd: number): void;
 }
 
 export interface LaneSetup {
@@ -62,6 +66,10 @@ export class LaneContext {
   readonly publisher: Publisher;
   readonly directories: DirectoryTable;
   readonly hardLinks: HardLinks;
+  /** What this job finishes, for whoever resumes it; null: nobody does. */
+  readonly log: CheckpointLog | null;
+  /** What a former worker left; null: there was none. */
+  readonly resumption: Resumption | null;
   /** A move's record of what it may delete later; null for a copy. */
   readonly copied: CopiedList | null;
   readonly opener = new BeneathOpener();
@@ -72,6 +80,8 @@ export class LaneContext {
   readonly sourceStat: Stat;
   readonly afterStat: Stat;
   readonly destinationStat: Stat;
+  /** The finished copy, as the log knows it. */
+  readonly copyStat: Stat;
   /** The entry or the directory at hand, for progress and for the report of a metadata loss. */
   entry: Entry | null = null;
   /** What this job made for its arguments: the identity of the entry by the path it was made under. Only the leader's fills. */
@@ -110,8 +120,12 @@ export class LaneContext {
     this.backups = new BackupKeeper(this);
     this.empty = this.arena.cstring("");
     this.sourceStat = new Stat(this.arena.allocate(layout.statx.size));
+    this.copyStat = new Stat(this.arena.allocate(layout.statx.size)).withBirth();
     this.afterStat = new Stat(this.arena.allocate(layout.statx.size));
     this.destinationStat = new Stat(this.arena.allocate(layout.statx.size));
+    const { checkpoint } = setup.shared;
+    this.log = checkpoint === null ? null : new CheckpointLog(setup.shared, setup.lane, checkpoint);
+    this.resumption = checkpoint === null || checkpoint.known === null ? null : new Resumption(this, checkpoint, checkpoint.known);
   }
 
   /** Adds to one of this lane's counters. hot: */

@@ -4,6 +4,7 @@ import { assert } from "../assert.ts";
 import { libc, Mmap } from "../ffi/libc.ts";
 import { mapAnonymous } from "../ffi/memory.ts";
 import type { JobRequest } from "../request.ts";
+import type { CheckpointMemory } from "./checkpoint-file.ts";
 import type { LaneStart } from "./lane.ts";
 import type { PreviewLimits } from "./plan-reporter.ts";
 import { inFlightBytes } from "./protocol.ts";
@@ -16,6 +17,8 @@ export interface LanesOptions {
   readonly token: string;
   /** Descriptor of the in-flight record, or -1. */
   readonly inFlightFd: number;
+  /** Left out or null: nothing is logged. */
+  readonly checkpoint?: CheckpointMemory | null;
   readonly onMessage: (lane: number, message: LaneMessage) => void;
   /** A thread failed to start or threw outside its own net. */
   readonly onCrash: (message: string) => void;
@@ -34,8 +37,10 @@ export class Lanes {
     this.options = options;
     this.lanesAddress = mapAnonymous(maxLanes * laneBytes);
     const slots = mapAnonymous(maxLanes * slotsPerLane * slotBytes);
-    this.memory = { buffer: Shared.allocate(), slots, inFlight: mapInFlight(options.inFlightFd) };
+    const checkpoint = options.checkpoint ?? null;
+    this.memory = { buffer: Shared.allocate(), slots, inFlight: mapInFlight(options.inFlightFd), checkpoint };
     this.shared = new Shared(this.memory);
+    this.shared.words[Word.checkpointPages] = checkpoint?.pages ?? 0;
     // The leader holds the arguments from the start.
     Atomics.store(this.shared.words, Word.active, 1);
   }

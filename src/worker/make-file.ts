@@ -32,7 +32,7 @@ export class FileMaker implements Maker {
       return this.failCreate(entry, fd, how);
     }
     let outcome: "done" | "failed" | "exists" = this.fill(entry, fd, mode);
-    if (outcome === "done") outcome = this.publish(entry, how);
+    if (outcome === "done") outcome = this.publish(entry, fd, how);
     else publisher.abandon();
     if (this.context.published !== null && outcome === "done") this.context.published.note(entry, fd, "new");
     const closed = libc.close(fd);
@@ -108,8 +108,9 @@ export class FileMaker implements Maker {
     return "failed";
   }
 
-  private publish(entry: Entry, how: How): "done" | "failed" | "exists" {
+  private publish(entry: Entry, fd: number, how: How): "done" | "failed" | "exists" {
     const { publisher, backups } = this.context;
+    this.noteDone(fd);
     const aside = how === "back-up" ? backups.moveAside(entry) : 0;
     const published = aside < 0 ? aside : publisher.publish(how !== "new");
     if (published >= 0) return "done";
@@ -119,6 +120,12 @@ export class FileMaker implements Maker {
     if (aside < 0) return this.fail(entry, "destination", aside, "renameat2", "cannot backup %d");
     if (published === -Errno.EEXIST) return "exists";
     return this.failCreate(entry, published, how);
+  }
+
+  /** For whoever resumes the job; one statx, since only now the times are what they stay. hot: */
+  noteDone(fd: number): void {
+    const { log, copyStat, sourceStat, empty } = this.context;
+    if (log !== null && copyStat.ofDescriptor(fd, empty) === 0) log.done(sourceStat, copyStat);
   }
 
   // cp removes the old file where copyd renames over it: where neither is allowed, the words are cp's.

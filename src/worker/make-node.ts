@@ -4,6 +4,7 @@ import { Errno } from "../errno.ts";
 import type { FailureSide } from "../errors.ts";
 import { At, libc, Mode, makeDevice } from "../ffi/libc.ts";
 import { NativeMemory } from "../ffi/memory.ts";
+import type { CheckpointLog } from "./checkpoint-log.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import type { How, Maker } from "./making.ts";
@@ -45,11 +46,21 @@ export class NodeMaker implements Maker {
       return this.fail(entry, "destination", made, this.syscall, this.words);
     }
     this.finish(entry);
+    if (this.context.log !== null) this.noteDone(entry, this.context.log);
     return "done";
+  }
+
+  restore(entry: Entry): void {
+    this.finish(entry);
   }
 
   reportTaken(entry: Entry): void {
     this.fail(entry, "destination", -Errno.EEXIST, this.syscall, this.words);
+  }
+
+  private noteDone(entry: Entry, log: CheckpointLog): void {
+    const { copyStat, sourceStat } = this.context;
+    if (copyStat.ofName(entry.directory.fields.destinationFd, entry.name) === 0) log.done(sourceStat, copyStat);
   }
 
   private prepare(entry: Entry): "ready" | "failed" {

@@ -11,8 +11,12 @@ export type FileOutcome = "done" | "failed" | "skipped" | "is-directory";
 export type How = "new" | "replace" | "back-up";
 
 export interface Maker {
+  /** The source's open descriptor, where it has one. */
+  readonly sourceFd?: number;
   /** Makes the entry of context.sourceStat. Failures are reported; "exists" is for the caller: how was "new" and the name is taken. */
   make(entry: Entry, how: How): "done" | "failed" | "exists";
+  /** Sets the attributes of what is there already (what is no regular file only): the interruption may have come before them. */
+  restore?(entry: Entry): void;
   /** Reports that the name is taken, in the words of what was to be made. */
   reportTaken(entry: Entry): void;
   /** Writes into the existing file (regular files only). */

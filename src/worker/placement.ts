@@ -1,5 +1,6 @@
 // Gives one entry that is not a directory its place: new, over what stands there, beside it, linked to its first copy, or not at all.
 
+import { Mode } from "../ffi/libc.ts";
 import { type Operation, serialName } from "../tree/plan.ts";
 import { ConflictResolver, entryType, type Resolution } from "./conflict.ts";
 import type { Entry } from "./entry.ts";
@@ -15,6 +16,8 @@ const maxSerial = 999;
 /** Names that come and go meanwhile are looked at again this often. */
 const maxAttempts = 8;
 const create: Operation = { kind: "create" };
+/** What a former worker of this job did not finish is made again, whatever the policy says of other people's files. */
+const remakes = { ours: { kind: "replace", isTold: false }, begun: { kind: "overwrite-in-place" } } as const;
 
 export class Placement {
   private readonly context: LaneContext;
@@ -32,7 +35,10 @@ export class Placement {
   /** Places the entry of context.sourceStat with what `maker` makes. Failures are reported. hot: */
   place(entry: Entry, maker: Maker, follow: boolean): FileOutcome {
     // In a directory that this job made there is nothing, and so nothing to look at.
-    let operation: Resolution = entry.directory.isMade ? create : this.conflicts.resolve(entry, follow);
+    const isNew = entry.directory.isMade;
+    const finding = isNew ? "nothing" : (this.context.resumption?.look(entry, maker) ?? "nothing");
+    if (finding === "done") return this.adopt(entry, maker, follow);
+    let operation: Resolution = isNew ? create : finding === "nothing" ? this.conflicts.resolve(entry, follow) : remakes[finding];
     for (let attempt = 0; attempt < maxAttempts; attempt++) {
       const outcome = this.carryOut(entry, maker, follow, operation);
       if (outcome !== "exists") return outcome;
@@ -135,12 +141,28 @@ export class Placement {
       arena.reset(mark);
       const name = arena.cstring(serialName(original, serial, entryType(sourceStat.type)));
       entry.setName(name, arena.memory.bytes, name - arena.memory.address);
+      if (this.context.resumption?.isCopyAt(entry) === true) return this.adopt(entry, maker, follow);
       if (destinationStat.ofName(entry.directory.fields.destinationFd, entry.name) === 0) continue;
       const outcome = this.makeOrLink(entry, maker, follow, "new");
       if (outcome !== "exists") return outcome;
     }
     maker.reportTaken(entry);
     return "failed";
+  }
+
+  /** What a former worker finished counts as done now. It may have become a copy of its own where it was to be a link. */
+  private adopt(entry: Entry, maker: Maker, follow: boolean): FileOutcome {
+    const { sourceStat, published } = this.context;
+    maker.restore?.(entry);
+    const linked = this.mayLink(follow) ? this.hardLinker.link(entry, "replace") : "first";
+    if (linked === "failed" || linked === "exists") return "failed";
+    if (linked === "first" && this.mayLink(follow)) this.hardLinker.finished(this.pathOf(entry));
+    if (linked === "linked") published?.noteLink(entry);
+    else if (sourceStat.type === Mode.S_IFREG) {
+      this.context.count(Counter.bytesDone, sourceStat.size);
+      published?.noteFinished(entry, maker.sourceFd ?? -1);
+    }
+    return this.ended("done") as FileOutcome;
   }
 
   private pathOf(entry: Entry): string {

@@ -3,6 +3,8 @@
 // One SharedArrayBuffer holds every word that is waited on or changed by two threads. Bulk bytes (names, directory records) lie in
 // native memory that all threads see at the same address. A lane is the only writer of its own counters.
 
+import type { CheckpointMemory } from "./checkpoint-file.ts";
+
 /** The last one only counts totals. */
 export const maxLanes = 32;
 /** Frames of a lane's stack that others may steal from; deeper ones are private, which bounds the scan of a thief. */
@@ -47,6 +49,9 @@ export const Word = {
   /** The leader's descriptor of the manifest being written; and 1 where writing it failed. */
   manifestFd: 20,
   manifestFailed: 21,
+  /** Pages in the checkpoint's log, and who may append one. */
+  checkpointPages: 22,
+  checkpointLock: 23,
   words: 32,
 } as const;
 
@@ -122,6 +127,8 @@ export interface SharedMemory {
   readonly slots: number;
   /** Address of the in-flight record, or 0. */
   readonly inFlight: number;
+  /** null: nothing is logged. */
+  readonly checkpoint: CheckpointMemory | null;
 }
 
 /** Views of the shared buffer, one set per thread. */
@@ -130,6 +137,7 @@ export class Shared {
   readonly floats: Float64Array;
   readonly slots: number;
   readonly inFlight: number;
+  readonly checkpoint: CheckpointMemory | null;
   private readonly counterBase: number;
 
   constructor(memory: SharedMemory) {
@@ -137,6 +145,7 @@ export class Shared {
     this.floats = new Float64Array(memory.buffer, floatStart);
     this.slots = memory.slots;
     this.inFlight = memory.inFlight;
+    this.checkpoint = memory.checkpoint;
     this.counterBase = Float.count;
   }
 

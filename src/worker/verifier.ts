@@ -72,6 +72,26 @@ export class Verifier implements PublishedFiles {
     this.append(file, fd);
   }
 
+  noteFinished(entry: Entry, sourceFd: number): void {
+    const { context, stat, hasher } = this;
+    if (context.options.gnu.attributesOnly) return;
+    const { place } = entry;
+    const { sourceStat } = context;
+    const sourceKey = CopiedList.keyOf(sourceStat);
+    const fd = libc.openat(entry.directory.fields.destinationFd, entry.name, readFlags, 0);
+    const status = fd < 0 ? fd : stat.ofDescriptor(fd, context.empty);
+    hasher?.begin(sourceStat.size);
+    const read = status < 0 ? status : (hasher?.takeFrom(sourceFd, sourceStat.size) ?? 0);
+    if (status < 0) this.fail({ place, sourceKey }, -status, "statx", "cannot verify %d");
+    else if (read < 0) this.fail({ place, sourceKey }, -read, "read", "cannot read %s again to verify %d");
+    else if (stat.type === Mode.S_IFREG && hasher?.finish(sourceStat.size) !== false) {
+      const isInPlace = context.options.gnu.inPlace;
+      const kind = isInPlace ? "in-place" : "new";
+      this.append({ place, stat, length: sourceStat.size, kind, isCloned: false, sourceKey, hasher }, fd);
+    }
+    context.close(fd);
+  }
+
   /** A manifest has every name; for verification the first one is enough. */
   noteLink(entry: Entry): void {
     const { context, stat } = this;

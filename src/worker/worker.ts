@@ -6,6 +6,7 @@ import { libc } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
 import { ringStatus } from "../ffi/ring.ts";
 import { engineNames } from "../request.ts";
+import { openCheckpoint } from "./checkpoint-file.ts";
 import { Answer } from "./conflict.ts";
 import { emptySnapshot } from "./empty-snapshot.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
@@ -128,6 +129,7 @@ class RunningJob {
       request: start.request,
       token: start.token,
       inFlightFd: start.inFlightFd,
+      checkpoint: start.checkpoint === null ? null : openCheckpoint(start.checkpoint),
       onMessage: (_lane, message) => this.hear(message),
       onCrash: (message) => this.crash(message),
     });

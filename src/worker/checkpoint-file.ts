@@ -1,0 +1,169 @@
+// A job's checkpoint as the worker's main thread opens it: makes a fresh one, or takes over what a former worker left.
+//
+// Whoever runs as the user may have written anything into it: numbers are bounded, unknown pages are passed over, and what is read
+// decides about nothing but the user's own files.
+
+import { libc, Mmap, Open } from "../ffi/libc.ts";
+import { NativeMemory, viewOf } from "../ffi/memory.ts";
+import {
+  checkOf,
+  checkpointMagic,
+  checkpointVersion,
+  HeadWord,
+  logStart,
+  MarkWord,
+  markStarts,
+  maxLogPages,
+  PageKind,
+  PageWord,
+  pageBytes,
+  recordsPerPage,
+  recordWords,
+  tailBytes,
+  tailsStart,
+} from "./checkpoint-layout.ts";
+import { KnownCopiesBuilder, type KnownTable } from "./known-copies.ts";
+import type { ParentMessage } from "./protocol.ts";
+import { maxLanes } from "./shared.ts";
+
+type CheckpointStart = NonNullable<Extract<ParentMessage, { type: "start" }>["checkpoint"]>;
+
+/** What the threads are told; addresses are the same in all of them. */
+export interface CheckpointMemory {
+  readonly fd: number;
+  readonly head: number;
+  /** Pages in the log when this worker began. */
+  readonly pages: number;
+  readonly startedTimeUs: number;
+  readonly isSameBoot: boolean;
+  /** null: this is the job's first worker. */
+  readonly known: KnownTable | null;
+  /** A former worker had begun to remove what was moved. */
+  readonly wasRemoving: boolean;
+}
+
+const F_SETFL = 4;
+const SEEK_END = 2;
+
+/** null: the file cannot be used (no space, not a file of ours), and the job runs without one. */
+export function openCheckpoint(start: CheckpointStart): CheckpointMemory | null {
+  const { fd, isResumed, isSameBoot, startedTimeUs } = start;
+  const length = libc.lseek(fd, 0, SEEK_END);
+  if (length < 0) return null;
+  const mayResume = isResumed && length >= logStart;
+  if (!mayResume && libc.ftruncate(fd, 0) < 0) return null;
+  // Allocated at once: a page of a mapping for which there is no space would kill the worker.
+  const allocated = libc.fallocate(fd, 0, 0, logStart);
+  if (allocated < 0) return null;
+  libc.fcntl(fd, F_SETFL, Open.O_RDWR);
+  const head = libc.mmap(0, logStart, Mmap.PROT_READ | Mmap.PROT_WRITE, Mmap.MAP_SHARED, fd, 0);
+  if (head < 0) return null;
+  const words = new Uint32Array(viewOf(head, logStart));
+  const isOurs = words[HeadWord.magic] === checkpointMagic && words[HeadWord.version] === checkpointVersion;
+  if (mayResume && !isOurs) words.fill(0);
+  const takeover = new Takeover(fd, words, mayResume && isOurs ? length : 0, isSameBoot);
+  const pages = takeover.run();
+  words[HeadWord.magic] = checkpointMagic;
+  words[HeadWord.version] = checkpointVersion;
+  words[HeadWord.runs] = ((words[HeadWord.runs] ?? 0) + 1) & 0xffff;
+  return {
+    fd,
+    head,
+    pages,
+    startedTimeUs,
+    isSameBoot,
+    known: isResumed ? takeover.known : null,
+    wasRemoving: isResumed && words[HeadWord.removing] === 1,
+  };
+}
+
+/** Reads what counts of the log and of the lanes' tails, and leaves a log that holds just that. */
+class Takeover {
+  known: KnownTable | null = null;
+  private readonly fd: number;
+  private readonly words: Uint32Array;
+  private readonly length: number;
+  private readonly isSameBoot: boolean;
+
+  constructor(fd: number, words: Uint32Array, length: number, isSameBoot: boolean) {
+    this.fd = fd;
+    this.words = words;
+    this.length = length;
+    this.isSameBoot = isSameBoot;
+  }
+
+  /** Returns the pages of the log. */
+  run(): number {
+    const { words } = this;
+    // Nothing was there: nor need the pages of the tails be touched.
+    if (this.length === 0) {
+      this.known = new KnownCopiesBuilder(0).table;
+      return 0;
+    }
+    const found = Math.min(Math.max(0, Math.floor((this.length - logStart) / pageBytes)), maxLogPages);
+    const mark = this.isSameBoot ? null : this.latestMark();
+    const counted = this.isSameBoot ? found : Math.min(found, mark === null ? 0 : (words[mark + MarkWord.pages] ?? 0));
+    if (!this.isSameBoot) words[HeadWord.removing] = mark === null ? 0 : (words[mark + MarkWord.removing] ?? 0);
+    const builder = new KnownCopiesBuilder((counted + maxLanes) * recordsPerPage);
+    this.known = builder.table;
+    using page = new NativeMemory(pageBytes);
+    for (let index = 0; index < counted; index++) {
+      if (libc.pread(this.fd, page.address, pageBytes, logStart + index * pageBytes) !== pageBytes) break;
+      addPage(builder, page.u32, 0, recordsPerPage);
+    }
+    // What a mark does not cover must not be taken for durable by the next one.
+    libc.ftruncate(this.fd, logStart + counted * pageBytes);
+    return counted + this.moveTails(builder, mark, counted);
+  }
+
+  /** The tails become pages of the log, and begin anew. */
+  private moveTails(builder: KnownCopiesBuilder, mark: number | null, pages: number): number {
+    const { words, fd, isSameBoot } = this;
+    let moved = 0;
+    for (let lane = 0; lane < maxLanes; lane++) {
+      const start = tailsStart + lane * tailBytes;
+      const tail = words.subarray(start / 4, (start + pageBytes) / 4);
+      const generation = tail[PageWord.generation] ?? 0;
+      const covered =
+        mark !== null && words[mark + MarkWord.tails + lane * 2] === generation ? (words[mark + MarkWord.tails + lane * 2 + 1] ?? 0) : 0;
+      const used = Math.min(isSameBoot ? recordsPerPage : covered, tail[PageWord.used] ?? 0, recordsPerPage);
+      tail[PageWord.used] = used;
+      if (used > 0 && tail[PageWord.kind] === PageKind.copies && pages + moved < maxLogPages) {
+        addPage(builder, tail, 0, used);
+        using copy = new NativeMemory(pageBytes);
+        copy.u32.set(tail);
+        if (libc.pwrite(fd, copy.address, pageBytes, logStart + (pages + moved) * pageBytes) === pageBytes) moved++;
+      }
+      tail[PageWord.used] = 0;
+      tail[PageWord.generation] = generation + 1;
+    }
+    return moved;
+  }
+
+  /** Index of the latest whole mark's first word. */
+  private latestMark(): number | null {
+    const { words } = this;
+    let latest: number | null = null;
+    for (const start of markStarts) {
+      const at = start / 4;
+      const check = words[at + MarkWord.check] ?? 0;
+      if (check === 0 || check !== checkOfMark(words, at)) continue;
+      if (latest === null || (words[at + MarkWord.sequence] ?? 0) > (words[latest + MarkWord.sequence] ?? 0)) latest = at;
+    }
+    return latest;
+  }
+}
+
+/** The check of the mark at a word index. */
+export function checkOfMark(words: Uint32Array, at: number): number {
+  return (checkOf(words, at, at + MarkWord.check) ^ checkOf(words, at + MarkWord.tails, at + MarkWord.words)) | 1;
+}
+
+function addPage(builder: KnownCopiesBuilder, words: Uint32Array, start: number, limit: number): void {
+  if (words[start + PageWord.kind] !== PageKind.copies) return;
+  const used = Math.min(words[start + PageWord.used] ?? 0, limit);
+  for (let record = 0; record < used; record++) {
+    const at = start + PageWord.records + record * recordWords;
+    builder.add(words[at] ?? 0, words[at + 1] ?? 0, words[at + 2] ?? 0, words[at + 3] ?? 0);
+  }
+}

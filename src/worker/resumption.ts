@@ -1,0 +1,148 @@
+// What a resumed job finds at its destination: its own finished work, what an interruption left of it, or somebody else's.
+//
+// The log says what is finished. What it does not name and this job may yet have made (a symlink made in the moment before it was
+// noted; after a reboot everything since the last mark) is told by proof: born since the job began, and nothing in it that the source
+// does not hold. So whatever is replaced as ours holds nothing that would be lost with it.
+
+import { layout } from "../ffi/layout.ts";
+import { libc, Mode, Open } from "../ffi/libc.ts";
+import { NativeMemory } from "../ffi/memory.ts";
+import { Stat } from "../ffi/stat.ts";
+import type { CheckpointMemory } from "./checkpoint-file.ts";
+import { begunKeyOf, copyKeyOf, removeKey, renameKey, sourceKeyOf } from "./checkpoint-log.ts";
+import type { Entry } from "./entry.ts";
+import { KnownCopies, type KnownTable } from "./known-copies.ts";
+import type { LaneContext } from "./lane-context.ts";
+import type { Maker } from "./making.ts";
+import { ContentComparer } from "./same-content.ts";
+
+/** Timestamps come from a clock that ticks in milliseconds, the job's start from a finer one. */
+const clockSlackUs = 100_000;
+const maxTargetBytes = 64 * 1024;
+const readFlags = Open.O_RDONLY | Open.O_NOCTTY | Open.O_NONBLOCK | Open.O_NOFOLLOW | Open.O_CLOEXEC;
+
+/** done: finished. ours: made by this job, and to be made again. begun: an existing file that this job was writing into. */
+export type Finding = "nothing" | "done" | "ours" | "begun";
+
+export class Resumption {
+  /** A former worker had begun to remove what was moved: all directories have their attributes. */
+  readonly wasRemoving: boolean;
+  private readonly context: LaneContext;
+  private readonly known: KnownCopies;
+  private readonly isSameBoot: boolean;
+  private readonly bornSinceUs: number;
+  private readonly stat: Stat;
+  private comparer: ContentComparer | null = null;
+
+  constructor(context: LaneContext, checkpoint: CheckpointMemory, known: KnownTable) {
+    this.context = context;
+    this.known = new KnownCopies(known);
+    this.wasRemoving = checkpoint.wasRemoving;
+    this.isSameBoot = checkpoint.isSameBoot;
+    this.bornSinceUs = checkpoint.startedTimeUs - clockSlackUs;
+    this.stat = new Stat(context.arena.allocate(layout.statx.size)).withBirth();
+  }
+
+  /** What stands at the destination's name of the entry whose source statx is in context.sourceStat. */
+  look(entry: Entry, maker: Maker): Finding {
+    const { stat, context } = this;
+    const { destinationFd } = entry.directory.fields;
+    if (stat.ofName(destinationFd, entry.name) < 0) return "nothing";
+    const found = this.findCopy();
+    if (found === "same") return "done";
+    if (stat.type === Mode.S_IFDIR) return "nothing";
+    if (context.options.gnu.inPlace) return this.lookInPlace(entry);
+    if (found === "other") return "ours";
+    if (context.options.gnu.make === "hard-link" && stat.isSameFile(context.sourceStat)) return "done";
+    return stat.birthTimeUs >= this.bornSinceUs ? this.prove(entry, maker) : "nothing";
+  }
+
+  /** True for the copy of context.sourceStat under a serial name. */
+  isCopyAt(entry: Entry): boolean {
+    return this.stat.ofName(entry.directory.fields.destinationFd, entry.name) === 0 && this.findCopy() === "same";
+  }
+
+  /** True for a directory at the entry's name that this job made, or that somebody has made since it began. */
+  isMadeDirectory(entry: Entry): boolean {
+    const { stat } = this;
+    if (stat.ofName(entry.directory.fields.destinationFd, entry.name) < 0) return false;
+    return stat.type === Mode.S_IFDIR && stat.birthTimeUs >= this.bornSinceUs;
+  }
+
+  /** True when what stands at a path was there before the job began. */
+  isOlderThanJob(directoryFd: number, path: number): boolean {
+    return this.stat.ofTarget(directoryFd, path) === 0 && this.stat.birthTimeUs < this.bornSinceUs;
+  }
+
+  /** True when the argument, which is missing, was renamed to this name. */
+  wasRenamedTo(argument: number, directoryFd: number, name: number): boolean {
+    if (this.stat.ofName(directoryFd, name) < 0) return false;
+    const [low, high] = renameKey(argument, this.stat);
+    return this.known.find(low, high, 1, 0) === "same";
+  }
+
+  /** True when the argument, which is missing, was copied whole and was being removed. */
+  wasRemoved(argument: number): boolean {
+    const [low, high] = removeKey(argument);
+    return this.known.find(low, high, 1, 0) === "same";
+  }
+
+  private findCopy(): "none" | "same" | "other" {
+    const [copyLow, copyHigh] = copyKeyOf(this.stat);
+    const [sourceLow, sourceHigh] = sourceKeyOf(this.context.sourceStat);
+    return this.known.find(copyLow, copyHigh, sourceLow, sourceHigh);
+  }
+
+  // A file that was being written into is newer than any source, and -u would keep the half of it.
+  private lookInPlace(entry: Entry): Finding {
+    const { stat } = this;
+    if (stat.type === Mode.S_IFLNK && stat.ofTarget(entry.directory.fields.destinationFd, entry.name) < 0) return "nothing";
+    if (this.findCopy() === "same") return "done";
+    const [low, high] = begunKeyOf(stat);
+    return this.known.find(low, high, 1, 0) === "same" ? "begun" : "nothing";
+  }
+
+  private prove(entry: Entry, maker: Maker): Finding {
+    const { stat, context } = this;
+    const { sourceStat } = context;
+    if (stat.type !== sourceStat.type) return "nothing";
+    if (stat.type === Mode.S_IFREG) return this.proveFile(entry, maker.sourceFd ?? -1);
+    if (stat.type === Mode.S_IFLNK) return this.hasSameTarget(entry) ? "done" : "nothing";
+    return stat.rdevMajor === sourceStat.rdevMajor && stat.rdevMinor === sourceStat.rdevMinor ? "done" : "nothing";
+  }
+
+  private proveFile(entry: Entry, sourceFd: number): Finding {
+    const { stat, context } = this;
+    const { sourceStat, preserve } = context;
+    const hasSize = stat.size === sourceStat.size;
+    const hasTimes = preserve.has("times") && stat.hasMtimeOf(sourceStat);
+    // Without a reboot nothing of ours is under its name before it is whole, with its times.
+    if (this.isSameBoot && (!hasSize || (preserve.has("times") && !hasTimes))) return "nothing";
+    if (sourceFd < 0 || stat.size > sourceStat.size) return "nothing";
+    const likeness = this.compare(entry, sourceFd, stat.size);
+    if (likeness === "different") return "nothing";
+    if (likeness === "same" && hasSize && (this.isSameBoot || hasTimes)) return "done";
+    return this.isSameBoot ? "nothing" : "ours";
+  }
+
+  private compare(entry: Entry, sourceFd: number, length: number): "same" | "torn" | "different" {
+    const { control, empty, afterStat } = this.context;
+    const fd = libc.openat(entry.directory.fields.destinationFd, entry.name, readFlags, 0);
+    if (fd < 0) return "different";
+    this.comparer ??= new ContentComparer();
+    const isIt = afterStat.ofDescriptor(fd, empty) === 0 && afterStat.isSameFile(this.stat);
+    const likeness = isIt ? this.comparer.compare(sourceFd, fd, length, (bytes) => control.mayRead(bytes)) : "different";
+    libc.close(fd);
+    return likeness;
+  }
+
+  private hasSameTarget(entry: Entry): boolean {
+    using memory = new NativeMemory(2 * maxTargetBytes);
+    const { sourceFd, destinationFd } = entry.directory.fields;
+    const wanted = libc.readlinkat(sourceFd, entry.sourceName, memory.address, maxTargetBytes);
+    const found = libc.readlinkat(destinationFd, entry.name, memory.address + maxTargetBytes, maxTargetBytes);
+    if (wanted < 0 || wanted !== found) return false;
+    const { bytes } = memory;
+    return Buffer.compare(bytes.subarray(0, wanted), bytes.subarray(maxTargetBytes, maxTargetBytes + wanted)) === 0;
+  }
+}

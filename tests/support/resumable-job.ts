@@ -1,0 +1,146 @@
+// A job's workers, driven directly as the service drives them: started, killed, swept up after, and started again with its checkpoint.
+
+import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
+import { requestSchema } from "../../src/request-schema.ts";
+import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle } from "../../src/worker/pool.ts";
+import { inFlightBytes } from "../../src/worker/protocol.ts";
+
+export interface RunOptions {
+  /** Decides when it is killed: called again and again while it runs. */
+  readonly killWhen?: (worker: WorkerHandle) => boolean;
+  /** As killWhen, but it is told to stop in order. */
+  readonly stopWhen?: (worker: WorkerHandle) => boolean;
+  readonly isSameBoot?: boolean;
+  readonly lanes?: number;
+  readonly onMessage?: (message: LiveMessage, worker: WorkerHandle) => void;
+  readonly standingAnswers?: readonly { readonly kind: "conflict"; readonly choice: "overwrite" | "skip" | "rename" | "newer" }[];
+}
+
+export interface RunOutcome {
+  readonly end: WorkerEnd;
+  /** What its workers' threads wrote by system calls that copy, as /proc/PID/io counted it last. */
+  readonly writtenBytes: number;
+  /** Messages of errors. */
+  readonly errors: readonly string[];
+  readonly questions: number;
+}
+
+export class ResumableJob implements Disposable {
+  readonly request: ReturnType<typeof requestSchema.parse>;
+  readonly inFlightPath: string;
+  readonly checkpointPath: string;
+  writtenBytes = 0;
+  runs = 0;
+  private readonly inFlightFd: number;
+  private readonly checkpointFd: number;
+  private startedTimeUs: number;
+
+  /** `directory` holds its records; the request is as for requestSchema. */
+  constructor(directory: string, request: unknown) {
+    this.request = requestSchema.parse(request);
+    this.inFlightPath = `${directory}/in-flight`;
+    this.checkpointPath = `${directory}/checkpoint`;
+    this.inFlightFd = openSync(this.inFlightPath, "w+");
+    ftruncateSync(this.inFlightFd, inFlightBytes);
+    this.checkpointFd = openSync(this.checkpointPath, "w+");
+    this.startedTimeUs = 0;
+  }
+
+  /** Runs a worker to its end, resumed if there was one before, and sweeps up after one that died. */
+  async run(options: RunOptions = {}): Promise<RunOutcome> {
+    const isResumed = this.runs++ > 0;
+    if (!isResumed) this.startedTimeUs = Date.now() * 1000;
+    const { startedTimeUs } = this;
+    const messages: LiveMessage[] = [];
+    const ended = Promise.withResolvers<WorkerEnd>();
+    const worker = startWorker({
+      task: {
+        type: "start",
+        request: this.request,
+        sandbox: "off",
+        token: "resumable",
+        lanes: options.lanes ?? 0,
+        totals: false,
+        checkpoint: { isResumed, isSameBoot: options.isSameBoot ?? true, startedTimeUs },
+        standingAnswers: [...(options.standingAnswers ?? [])],
+      },
+      credentials: null,
+      inFlightFd: this.inFlightFd,
+      checkpointFd: this.checkpointFd,
+      onMessage: (message) => {
+        messages.push(message);
+        options.onMessage?.(message, worker);
+      },
+      onEnd: ended.resolve,
+      onStderr: (line) => console.error(line),
+    });
+    const writtenBytes = await this.watch(worker, ended.promise, options);
+    const end = await ended.promise;
+    this.writtenBytes += writtenBytes;
+    if (end.kind === "failed") await this.recover({ keepsPartial: true });
+    const errors = messages.flatMap((message) => (message.type === "errors" ? message.errors.map((error) => error.message) : []));
+    return { end, writtenBytes, errors, questions: messages.filter(({ type }) => type === "question").length };
+  }
+
+  /** What the service does after a worker's death. */
+  async recover({ keepsPartial }: { readonly keepsPartial: boolean }): Promise<WorkerEnd> {
+    const ended = Promise.withResolvers<WorkerEnd>();
+    startWorker({
+      task: { type: "recover", request: this.request, sandbox: "off", token: "resumable", keepsPartial },
+      credentials: null,
+      inFlightFd: this.inFlightFd,
+      checkpointFd: this.checkpointFd,
+      onMessage: () => undefined,
+      onEnd: ended.resolve,
+      onStderr: (line) => console.error(line),
+    });
+    return ended.promise;
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.inFlightFd);
+    closeSync(this.checkpointFd);
+  }
+
+  private async watch(worker: WorkerHandle, end: Promise<WorkerEnd>, { killWhen, stopWhen }: RunOptions): Promise<number> {
+    let isOver = false;
+    let written = 0;
+    let isStopped = false;
+    void end.then(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      written = Math.max(written, writtenBy(worker.pid));
+      if (killWhen?.(worker) === true) {
+        // Its counters go with it: stopped first, they are read whole.
+        signal(worker.pid, "SIGSTOP");
+        written = Math.max(written, writtenBy(worker.pid));
+        signal(worker.pid, "SIGKILL");
+        break;
+      }
+      if (!isStopped && stopWhen?.(worker) === true) {
+        isStopped = true;
+        worker.send({ type: "stop" });
+      }
+      await Bun.sleep(0);
+    }
+    return written;
+  }
+}
+
+function signal(pid: number, name: "SIGSTOP" | "SIGKILL"): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // Gone already: it was faster.
+  }
+}
+
+function writtenBy(pid: number): number {
+  try {
+    return Number(/^wchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "latin1"))?.[1] ?? 0);
+  } catch {
+    // Gone.
+    return 0;
+  }
+}

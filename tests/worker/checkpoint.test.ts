@@ -1,0 +1,71 @@
+// A worker that is killed and started again with its checkpoint: what was finished is not made again, and the tree is the same.
+
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { chmodSync, existsSync, linkSync, lstatSync, mkdirSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expectSameTree } from "../support/compare.ts";
+import { Random } from "../support/random.ts";
+import { ResumableJob } from "../support/resumable-job.ts";
+import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+
+let directory: TemporaryDirectory;
+let path = "";
+
+beforeEach(async () => {
+  directory = await temporaryDirectory();
+  path = directory.path;
+});
+afterEach(() => directory[Symbol.asyncDispose]());
+
+/** Directories of small files, hard links, symlinks, a FIFO, and directories that their owner may not write to. */
+function makeTree(source: string, files: number): void {
+  const random = new Random(7);
+  for (let index = 0; index < files; index++) {
+    const below = join(source, `d${index % 7}`, `e${index % 3}`);
+    mkdirSync(below, { recursive: true });
+    writeFileSync(join(below, `f${index}`), Buffer.alloc(random.below(20_000), `copyd ${index}`));
+    if (index % 10 === 0) linkSync(join(below, `f${index}`), join(source, `d${index % 7}`, `link${index}`));
+    if (index % 15 === 0) symlinkSync(`../f${index}`, join(below, `symlink${index}`));
+  }
+  Bun.spawnSync(["mkfifo", join(source, "fifo")]);
+  utimesSync(join(source, "d0"), 1_000_000_000, 1_000_000_000);
+  chmodSync(join(source, "d1", "e1"), 0o555);
+}
+
+function entriesBelow(at: string): number {
+  return existsSync(at) ? readdirSync(at, { recursive: true }).length : 0;
+}
+
+/** Each inode once. */
+function bytesBelow(at: string): number {
+  const inodes = new Map<number, number>();
+  for (const name of readdirSync(at, { recursive: true })) {
+    const stat = lstatSync(join(at, String(name)));
+    if (stat.isFile()) inodes.set(stat.ino, stat.size);
+  }
+  return [...inodes.values()].reduce((sum, size) => sum + size, 0);
+}
+
+function copyOf(source: string, destination: string, options: Record<string, unknown> = {}): unknown {
+  return { operation: "copy", sources: [source], destination, options: { durability: "none", engine: "read-write", ...options } };
+}
+
+test("after kills a job goes on where it was: the same tree, and little copied twice", async () => {
+  const source = join(path, "source");
+  makeTree(source, 2000);
+  const destination = join(path, "destination");
+  const random = new Random();
+  console.log(`seed ${random.seed}`);
+  using job = new ResumableJob(path, copyOf(source, destination));
+  for (let round = 0; round < 5; round++) {
+    const until = entriesBelow(destination) + 1 + random.below(600);
+    await job.run({ killWhen: () => entriesBelow(destination) >= until, lanes: 1 + random.below(4) });
+  }
+  const { end, errors } = await job.run();
+  expect(errors).toEqual([]);
+  expect(end).toMatchObject({ kind: "result", result: { outcome: "completed", snapshot: { filesDone: entriesBelow(source) - 7 * 4 } } });
+  await expectSameTree(source, destination);
+  // What talk and log take is little: a megabyte is less than a tenth of the tree.
+  expect(job.writtenBytes - bytesBelow(source)).toBeLessThan(1_000_000);
+  expect(readdirSync(destination, { recursive: true }).filter((name) => String(name).includes(".copyd-"))).toEqual([]);
+}, 120_000);
