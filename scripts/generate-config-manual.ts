@@ -32,7 +32,7 @@ function manual(): string {
       "Each setting can also be given in the environment of the service as COPYD_SECTION_KEY (COPYD_JOBS_MAX_RUNNING=2), which wins over the files, and on its command line as --set section.key=value, which wins over all.",
     ),
     roffParagraph(
-      "A key that is not known or a value out of range is an error, told with file and line: the service does not start with it, and does not take it up on a reload. `copyd config check` says what is wrong before that; `copyd config show` prints what is in force and where it comes from.",
+      "A key that is not known or a value out of range is an error, told with file and line: the service does not start with it (for some seconds it answers every call with what is wrong, then it ends), and does not take it up on a reload. `copyd config check` says what is wrong before that; `copyd config show` prints what is in force and where it comes from.",
     ),
     roffParagraph(
       "`systemctl reload copyd` takes up changed settings of the sections of which this is said below; the others wait for the next start of the service, which ends by itself when it has nothing to do.",

@@ -19,6 +19,7 @@ import { version } from "../version.ts";
 import { callSuccessor, leaveHandover, takeHandover } from "./handover.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import { journalSink } from "./journal.ts";
+import { refuseEveryCall } from "./refusing-service.ts";
 import { Reload } from "./reload.ts";
 import { StopRequest } from "./stop-request.ts";
 import { startWatchdog } from "./watchdog.ts";
@@ -41,7 +42,26 @@ export async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (!(error instanceof CopyError)) throw error;
     log.error(error.message, { code: error.code, advice: error.advice });
+    if (error.code === "bad-config") await tellCallers(argv, error);
     return error.failure.exitStatus;
+  }
+}
+
+/** Whoever called is waiting. Where there is no bus, or another service, nobody is. */
+async function tellCallers(argv: readonly string[], error: CopyError): Promise<void> {
+  const kind = argv.includes("--session") ? "session" : "system";
+  const address = busAddress(kind, process.env);
+  if (address === undefined || (kind === "system" && process.getuid?.() !== 0)) return;
+  try {
+    const connection = await connectBus(address);
+    try {
+      await requireFreeName(connection);
+      await refuseEveryCall(connection, error);
+    } finally {
+      connection.close();
+    }
+  } catch (cause) {
+    log.warning("callers could not be told", { reason: cause instanceof Error ? cause.message : String(cause) });
   }
 }
 

@@ -123,12 +123,36 @@ describeUnless(firstReason(whyNoBus(), unlessRoot()), "the daemon", () => {
     expect(second.stderr).toContain("another process owns org.copyd.Copyd1");
   });
 
+  test("with wrong settings it tells whoever calls what is wrong, at once, and then ends", async () => {
+    await using bus = await privateBus({ kind: "system", activate: [...daemonCommand, "--set", "jobs.max-running=0"] });
+    const connection = await bus.connect();
+    const began = performance.now();
+    for (const [path, member] of [
+      [rootPath, "GetJob"],
+      [`${rootPath}/jobs/u1/any`, "Whatever"],
+    ] as const) {
+      const error = await errorOf(callService(connection, path, managerInterface, member, "s", ["x"]));
+      expect(error).toMatchObject({ dbusName: "org.copyd.Copyd1.Error.BadConfig" });
+      expect(error.message).toContain("command line: jobs.max-running = 0: ");
+    }
+    // A bus that waits for a name in vain does so for 25 s.
+    expect(performance.now() - began).toBeLessThan(20_000);
+    const failure = await connectService({ address: bus.address }).catch((cause: unknown) => cause);
+    expect(failure).toMatchObject({ code: "bad-config" });
+    const pid = await ownerPid(connection);
+    expect(pid).toBeGreaterThan(0);
+    for (let tries = 0; isRunning(pid) && tries < 1000; tries++) await Bun.sleep(20);
+    expect([isRunning(pid), await ownerPid(connection)]).toEqual([false, 0]);
+    connection.close();
+  }, 60_000);
+
   test("says what is wrong with its settings, its bus and its command line", async () => {
     await using bus = await privateBus({ kind: "system" });
     const env = daemonEnvironment(bus);
-    const noBus = await run([...daemonCommand], { env: { ...env, DBUS_SYSTEM_BUS_ADDRESS: "unix:path=/nonexistent" } });
+    const without = { ...env, DBUS_SYSTEM_BUS_ADDRESS: "unix:path=/nonexistent" };
+    const noBus = await run([...daemonCommand], { env: without });
     expect([noBus.status, noBus.stderr]).toEqual([2, expect.stringContaining("the system bus cannot be reached")]);
-    const wrong = await run([...daemonCommand, "--set", "jobs.max-running=0"], { env });
+    const wrong = await run([...daemonCommand, "--set", "jobs.max-running=0"], { env: without });
     expect([wrong.status, wrong.stderr]).toEqual([78, expect.stringContaining("jobs.max-running")]);
     expect((await run([...daemonCommand, "--frobnicate"], { env })).status).toBe(1);
     expect((await run([...daemonCommand, "--help"], { env })).stdout).toContain("--session");

@@ -221,18 +221,21 @@ describeUnless(whyNoMachine(), "on a real systemd", () => {
     await call(alice, ["/org/copyd/Copyd1/jobs/u61001/slow", "org.copyd.Copyd1.Job", "Cancel", "a{sv}", "0"]);
     expect(await stateOf(alice, "/org/copyd/Copyd1/jobs/u61001/slow")).toBe("cancelled");
 
-    // At its start, wrong settings are the end: it is not tried again.
+    // At its start, wrong settings are the end, told to whoever called, and it is not tried again.
     await machine.runChecked(["systemctl", "stop", "copyd.service"]);
     const ping = ["org.copyd.Copyd1", "/org/copyd/Copyd1", "org.freedesktop.DBus.Peer", "Ping"];
-    // The bus itself waits 25 s for the name.
-    const refused = await machine.runAs(alice, ["busctl", "--timeout=3", "call", ...ping]);
-    expect(refused.status).not.toBe(0);
+    const refused = await machine.runAs(alice, ["busctl", "--timeout=20", "call", ...ping]);
+    expect([refused.status, refused.stderr]).toEqual([
+      1,
+      expect.stringContaining("/etc/copyd/copyd.toml:2: jobs.max-jobs-per-user = -1: "),
+    ]);
+    const told = await machine.runAs(alice, ["copyd", "jobs"]);
+    expect([told.status, told.stderr]).toEqual([78, expect.stringContaining("/etc/copyd/copyd.toml:2: ")]);
+    await until(async () => (await unitProperty("ActiveState")) === "failed");
     expect([await unitProperty("ExecMainStatus"), await unitProperty("NRestarts")]).toEqual(["78", "0"]);
     rmSync(file);
-    // For the bus the first call still waits; a start by hand serves both at once.
-    await machine.runChecked(["systemctl", "start", "copyd.service"]);
     expect((await call(alice, ["/org/copyd/Copyd1", "org.freedesktop.DBus.Peer", "Ping"])).status).toBe(0);
-  });
+  }, 60_000);
 
   test("a hung service is killed by the watchdog and serves again", async () => {
     await configure("WatchdogSec=2");
