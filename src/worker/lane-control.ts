@@ -72,16 +72,17 @@ export class LaneControl implements CopyControl {
 
   // A shared virtual clock: each block moves it on by what it costs, and whoever is ahead of it sleeps. Lanes share one limit.
   private limit(bytes: number): void {
-    const rate = this.floats[Float.bandwidthLimit] ?? 0;
+    let rate = this.floats[Float.bandwidthLimit] ?? 0;
     // Lifted since the caller looked: dividing by it would sleep for ever.
     if (rate <= 0) return;
     this.shared.lock(Word.limiterLock);
-    const now = performance.timeOrigin + performance.now();
-    // A changed limit starts anew: what the old one still owed would hold for hours if it was low enough.
-    const owed = this.floats[Float.limiterRate] === rate ? (this.floats[Float.limiterTime] ?? 0) : 0;
+    let now = performance.timeOrigin + performance.now();
+    const owed = (this.floats[Float.limiterTime] ?? 0) - now;
+    const formerRate = this.floats[Float.limiterRate] ?? 0;
+    // What is owed is bytes: at another rate they take another time. Shares of a common limit change all the while.
+    const owedNow = owed > 0 && formerRate !== rate ? (owed * formerRate) / rate : owed;
     this.floats[Float.limiterRate] = rate;
-    const start = Math.max(owed, now - burstMs);
-    const until = start + (bytes / rate) * 1000;
+    let until = now + Math.max(owedNow, -burstMs) + (bytes / rate) * 1000;
     this.floats[Float.limiterTime] = until;
     this.shared.unlock(Word.limiterLock);
     let left = until - now;
@@ -89,8 +90,12 @@ export class LaneControl implements CopyControl {
       // Nobody notifies this word with an intent for the limiter: it is only a place to sleep that a command wakes.
       Atomics.wait(this.words, Word.command, Command.run, Math.min(left, maxSleepMs));
       if (Atomics.load(this.words, Word.command) === Command.pause) return;
-      if (this.floats[Float.bandwidthLimit] !== rate) return;
-      left = until - (performance.timeOrigin + performance.now());
+      now = performance.timeOrigin + performance.now();
+      const changed = this.floats[Float.bandwidthLimit] ?? 0;
+      if (changed <= 0) return;
+      if (changed !== rate) until = now + ((until - now) * rate) / changed;
+      rate = changed;
+      left = until - now;
     }
   }
 }

@@ -201,6 +201,9 @@ class RunningJob {
       entries: entries - before.entries,
       bytes: bytes - before.bytes,
     };
+    // Lanes that sleep for the limit's sake wait for no medium.
+    const limit = shared.floats[Float.bandwidthLimit] ?? 0;
+    if (limit > 0 && measurement.bytes > limit * measurement.seconds * 0.7) return;
     this.addLanes(this.laneCount.next(this.lanes.count, measurement));
   }
 

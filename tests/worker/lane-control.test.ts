@@ -93,6 +93,26 @@ test("a limit that is changed holds from the next block on, and lifting it frees
   expect(performance.now() - start).toBeLessThan(10_000);
 });
 
+test("a limit that changes all the while, as a share of a common one does, holds as if it stood still", async () => {
+  using lanes = laneMemory();
+  const limit = 10_000_000;
+  lanes.shared.floats[Float.bandwidthLimit] = limit;
+  // A block takes a tenth of a second, and the limit changes in the middle of each.
+  const thread = inThread({ kind: "advance", lane: 0, memory: lanes.memory, blockBytes: 1_000_000, forMs: 60_000 });
+  const moved = (): number => lanes.shared.total(Counter.bytesDone);
+  while (moved() === 0) await Bun.sleep(5);
+  const [startMs, startBytes] = [performance.now(), moved()];
+  for (let change = 0; change < 80; change++) {
+    lanes.shared.floats[Float.bandwidthLimit] = change % 2 === 0 ? limit * 1.1 : limit;
+    await Bun.sleep(25);
+  }
+  const rate = (moved() - startBytes) / ((performance.now() - startMs) / 1000);
+  command(lanes, Command.cancel);
+  await thread;
+  expect(rate).toBeLessThan(limit * 1.2);
+  expect(rate).toBeGreaterThan(limit * 0.8);
+});
+
 test("a cancel wakes a lane that sleeps for the limit", async () => {
   using lanes = laneMemory();
   lanes.shared.floats[Float.bandwidthLimit] = 1000;
