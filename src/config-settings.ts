@@ -19,6 +19,15 @@ function whole(standard: number, least: number, most: number, about: string): Se
 
 const mebibyte = 1024 * 1024;
 
+/** What a JavaScript number holds exactly is more than any device moves. */
+const mostBytesPerSecond = Number.MAX_SAFE_INTEGER;
+
+function bytesPerSecond(about: string): Setting<number> {
+  const refusal = "bytes a second are a whole number, as 20000000; 0 is no limit";
+  const schema = z.number(refusal).int(refusal).min(0, refusal).max(mostBytesPerSecond, refusal);
+  return { schema, standard: 0, range: `0 to ${mostBytesPerSecond}`, about: `${about} 0: no limit.` };
+}
+
 export const sections = {
   service: {
     logLevel: {
@@ -68,6 +77,10 @@ export const sections = {
       64,
       "Jobs that move data at once on one rotating or USB device, whose head or controller two would only make run to and fro; those on other devices go on beside. Jobs of priority now do not wait for it. 0: no rule.",
     ),
+    bandwidthLimit: bytesPerSecond(
+      "Bytes a second that all jobs together may move. Users share it evenly, and so do the jobs of one user; what one does not use goes to the others.",
+    ),
+    bandwidthLimitPerUser: bytesPerSecond("Bytes a second that all jobs of one user together may move."),
     maxWorkersPerUser: whole(
       8,
       1,

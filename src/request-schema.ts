@@ -16,6 +16,7 @@ import {
 
 /** Largest file size and byte count that a JavaScript number holds exactly. */
 const maxBytes = Number.MAX_SAFE_INTEGER;
+const rateRefusal = `bytes a second are a whole number from 0 (no limit) to ${maxBytes}`;
 
 export const byteStringSchema = z.custom<ByteString>(
   (value) => typeof value === "string" && isByteString(value),
@@ -104,7 +105,7 @@ export const optionsSchema = z
     durability: z.enum(durabilities).default("job"),
     oneFileSystem: z.boolean().default(false),
     /** Bytes a second; 0 is unlimited. */
-    bandwidthLimit: z.number().int().min(0).max(maxBytes).default(0),
+    bandwidthLimit: z.number(rateRefusal).int(rateRefusal).min(0, rateRefusal).max(maxBytes, rateRefusal).default(0),
     priority: z.enum(priorities).default("normal"),
     onDisconnect: z.enum(["continue", "cancel"]).default("continue"),
     onError: z.enum(["continue", "stop"]).default("continue"),

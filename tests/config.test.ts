@@ -121,6 +121,13 @@ const refused: [string, string, string[], Record<string, string>, string][] = [
     {},
     "FILE:5: not TOML: Missing value after '='",
   ],
+  ...["-1", "9e99", "1.5", '"20M"'].map((value): (typeof refused)[number] => [
+    `${value} for a rate`,
+    `[jobs]\nbandwidth-limit = ${value}`,
+    [],
+    {},
+    "bytes a second are a whole number, as 20000000; 0 is no limit; correct it, or leave it out for 0",
+  ]),
   ["a number beyond all numbers", "[jobs]\nmax-running = 99999999999999999999", [], {}, "FILE:"],
   ["a date", "[jobs]\n\nmax-running = 2024-01-01", [], {}, "FILE:3: jobs.max-running = 2024-01-01: "],
   ["a key in the dotted form", "jobs.max-running = 0", [], {}, "FILE:1: jobs.max-running = 0"],

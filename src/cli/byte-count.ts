@@ -14,7 +14,8 @@ export function parseByteCount(option: string, typed: ByteString, charset: Messa
   const base = suffix?.toLowerCase() === "b" ? 1000 : 1024;
   const power = unit === undefined ? 0 : "kmgt".indexOf(unit.toLowerCase()) + 1;
   const bytes = digits === undefined ? Number.NaN : Math.round(Number(digits) * base ** power);
-  if (!Number.isSafeInteger(bytes)) {
+  // Less than a byte must not become 0, which is no limit.
+  if (!Number.isSafeInteger(bytes) || (bytes === 0 && Number(digits) > 0)) {
     throw new UsageError(`invalid ${option} argument ${quoteWord(typed, charset)}: a number of bytes like 500K, 20M or 1.5G is wanted`);
   }
   return bytes;

@@ -5,6 +5,7 @@ import type { JobRequest } from "../request.ts";
 import type { WorkerLimitChanges } from "../worker/pool.ts";
 import type { EntryError } from "../worker/protocol.ts";
 import { type Caller, hasEnded, type JobsEvents, type JobView, type Preview, type PreviewOptions, type SubmitOptions } from "./api.ts";
+import { Bandwidth, bandwidthStepMs } from "./bandwidth.ts";
 import { ErrorList } from "./error-list.ts";
 import { type AnswerChoice, advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "./job.ts";
 import type { AdjustableJobs, JobsDependencies } from "./jobs-dependencies.ts";
@@ -40,6 +41,7 @@ class JobsRoom implements AdjustableJobs {
   private readonly now: () => number;
   private readonly previews: Previews;
   private readonly turns: Turns;
+  private readonly bandwidth: Bandwidth;
   private readonly listeners: Listeners<JobsEvents>;
   /** By uid, then token; oldest first. */
   private readonly users = new Map<number, Map<string, Entry>>();
@@ -49,6 +51,7 @@ class JobsRoom implements AdjustableJobs {
   private readonly stopped: (() => void)[] = [];
   private lastId: number;
   private pumping = false;
+  private bandwidthTimer: ReturnType<typeof setTimeout> | undefined;
   private closing = false;
   private held = false;
 
@@ -73,6 +76,7 @@ class JobsRoom implements AdjustableJobs {
     };
     this.previews = new Previews(this.settings, this.limits);
     this.turns = new Turns(this.limits, dependencies.slowDevices ?? null);
+    this.bandwidth = new Bandwidth(this.limits);
     this.loads = new UserLoads(this.limits);
     this.lingering = new Lingering(this.limits, this.now, (entry) => this.remove(entry));
     this.listeners = new Listeners((cause) => this.log.error("a listener failed", { reason: String(cause) }));
@@ -148,7 +152,8 @@ class JobsRoom implements AdjustableJobs {
     this.apply(entry, { type: "options-changed", ...options });
     if (entry.job === before) return;
     if (this.turns.remove(entry.job.owner.uid, entry.job.token)) this.enqueue(entry.job);
-    entry.run?.send({ type: "set-options", ...options });
+    this.shareBandwidth();
+    if (options.priority !== undefined) entry.run?.send({ type: "set-options", priority: options.priority });
   }
 
   answer(job: JobView, question: number, choice: AnswerChoice, forAll: boolean): void {
@@ -182,6 +187,7 @@ class JobsRoom implements AdjustableJobs {
     // The turns, the loads and the lingering look at this very object.
     Object.assign(this.limits, limits);
     this.turns.look({ afresh: true });
+    this.shareBandwidth();
     this.pump();
   }
 
@@ -282,6 +288,18 @@ class JobsRoom implements AdjustableJobs {
     return next === null ? undefined : this.users.get(next.uid)?.get(next.token);
   }
 
+  /** Now, and then every so often as long as shares have to follow what jobs move. */
+  private shareBandwidth(): void {
+    clearTimeout(this.bandwidthTimer);
+    this.bandwidthTimer = undefined;
+    this.bandwidth.share(this.startedJobs(), this.now(), ({ owner, token }, bandwidthLimit) => {
+      this.users.get(owner.uid)?.get(token)?.run?.send({ type: "set-options", bandwidthLimit });
+    });
+    if (this.bandwidth.isShared && this.started.size > 0) {
+      this.bandwidthTimer = setTimeout(() => this.shareBandwidth(), bandwidthStepMs);
+    }
+  }
+
   private startedJobs(): readonly Job[] {
     return [...this.started].map(({ job }) => job);
   }
@@ -297,6 +315,7 @@ class JobsRoom implements AdjustableJobs {
     this.started.add(entry);
     entry.run = this.runOf(entry);
     this.apply(entry, { type: "started" });
+    this.shareBandwidth();
     this.log.info("job started", { job: entry.job.token, uid: entry.job.owner.uid });
     entry.run.start();
   }
@@ -304,6 +323,7 @@ class JobsRoom implements AdjustableJobs {
   private runOf(entry: Entry): JobRun {
     return new JobRun(this.settings, {
       job: () => entry.job,
+      bandwidthLimit: () => this.bandwidth.limitOf(entry.job),
       apply: (event) => this.apply(entry, event),
       errors: (errors) => this.recordErrors(entry, errors),
       lines: (lines) => this.listeners.emit("lines", this.view(entry), lines),
@@ -333,6 +353,7 @@ class JobsRoom implements AdjustableJobs {
     this.store?.save(entry.job, ended || event.type === "started" ? "now" : "soon");
     const urgent = state !== before.state || question !== before.question;
     if (ended) this.settle(entry);
+    if (urgent && this.bandwidth.isShared) this.shareBandwidth();
     this.listeners.emit("changed", this.view(entry), urgent);
     if (!ended) {
       if (urgent) this.pump();

@@ -9,6 +9,9 @@ export interface JobLimits {
   readonly maxRunningPerUser: number;
   /** Jobs that move data at once on one rotating or USB device; 0: no rule. */
   readonly maxRunningPerSlowDevice: number;
+  /** Bytes a second of all jobs, and of one user's, shared among those that run; 0: no limit. */
+  readonly bandwidthLimit: number;
+  readonly bandwidthLimitPerUser: number;
   /** Worker processes of one user, paused and asking ones included: each is some tens of megabytes. */
   readonly maxWorkersPerUser: number;
   /** Jobs of one user that have not ended. */
@@ -37,6 +40,8 @@ export const defaultJobLimits: JobLimits = {
   maxRunningNow: 2,
   maxRunningPerUser: 3,
   maxRunningPerSlowDevice: 1,
+  bandwidthLimit: 0,
+  bandwidthLimitPerUser: 0,
   maxWorkersPerUser: 8,
   maxJobsPerUser: 1000,
   maxArgumentBytesPerUser: 16 * 1024 * 1024,

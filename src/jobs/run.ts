@@ -30,6 +30,8 @@ export interface RunSettings {
 /** What happens to the job while it runs. */
 export interface RunListener {
   readonly job: () => Job;
+  /** Bytes a second that the worker begins with; 0: no limit. */
+  readonly bandwidthLimit: () => number;
   readonly apply: (event: JobEvent) => void;
   readonly errors: (errors: readonly EntryError[]) => void;
   readonly lines: (lines: readonly string[]) => void;
@@ -97,7 +99,8 @@ export class JobRun {
   ): WorkerHandle {
     const { settings, inFlight } = this;
     assert(inFlight !== null, "a worker has a record of what it has in flight");
-    const common = { request: { ...job.request, options: job.options }, sandbox: settings.sandbox, token: job.workToken };
+    const options = { ...job.options, bandwidthLimit: this.listener.bandwidthLimit() };
+    const common = { request: { ...job.request, options }, sandbox: settings.sandbox, token: job.workToken };
     return startWorker({
       task: type === "start" ? { type, ...common, lanes: settings.lanes, totals: settings.totals } : { type, ...common },
       credentials: settings.mode === "system" ? (job.asAdmin ? rootCredentials : job.owner) : null,

@@ -180,6 +180,11 @@ const newer: readonly [Program, string, string][] = [
   ],
   [
     "cp",
+    "--limit-rate=0.4 a b",
+    "cp: invalid --limit-rate argument ‘0.4’: a number of bytes like 500K, 20M or 1.5G is wanted\nTry 'cp --help' for more information.\n",
+  ],
+  [
+    "cp",
     "--limit-rate=fast a b",
     "cp: invalid --limit-rate argument ‘fast’: a number of bytes like 500K, 20M or 1.5G is wanted\nTry 'cp --help' for more information.\n",
   ],

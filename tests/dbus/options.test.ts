@@ -112,6 +112,8 @@ describe("options refused", () => {
     ["an unknown value in a list", { preserve: new Variant("as", ["mode", "soul"]) }, "bad-option", "'preserve' takes 'mode'"],
     ["a number out of range", { umask: new Variant("u", 0o7777) }, "bad-option", "'umask'"],
     ["a size that a number cannot hold", { "max-file-size": new Variant("t", 2n ** 64n - 1n) }, "bad-option", "'max-file-size'"],
+    ["a rate beyond all rates", { "bandwidth-limit": new Variant("t", 2n ** 64n - 1n) }, "bad-option", "bytes a second are a whole number"],
+    ["a rate below none", { "bandwidth-limit": new Variant("x", -1n) }, "bad-option", "'bandwidth-limit' is of type 't', not 'x'"],
     ["too long a text", { "rename-match": new Variant("s", "x".repeat(5000)) }, "bad-option", "'rename-match'"],
     ["too many patterns", { include: new Variant("as", Array(1000).fill("x")) }, "bad-option", "'include'"],
     ["a NUL in bytes", { "backup-suffix": new Variant("ay", Buffer.from("a\0b")) }, "bad-option", "'backup-suffix' contains a NUL"],
