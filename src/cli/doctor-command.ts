@@ -70,9 +70,10 @@ function sectionText(title: string, checks: readonly Check[]): string {
 }
 
 async function askWorker(paths: readonly ByteString[]): Promise<WorkerReport> {
-  const { selfCommand, workerEnvironment } = await import("../worker/spawn.ts");
+  const { selfCommand, selfName, workerEnvironment } = await import("../worker/spawn.ts");
   const encoded = paths.map((path) => path.replace(/[^A-Za-z0-9/._-]/g, (byte) => `%${byte.charCodeAt(0).toString(16).padStart(2, "0")}`));
   const child = Bun.spawn([...selfCommand(), "--doctor", ...encoded], {
+    argv0: selfName,
     cwd: "/",
     env: { ...workerEnvironment },
     stdin: "ignore",

@@ -154,8 +154,9 @@ function textFields(report: VerifyReport): Readonly<Record<string, unknown>> {
 }
 
 async function runWorker(task: VerifyTask, hear: (report: VerifyReport) => void): Promise<void> {
-  const { selfCommand, workerEnvironment } = await import("../worker/spawn.ts");
+  const { selfCommand, selfName, workerEnvironment } = await import("../worker/spawn.ts");
   const child = Bun.spawn([...selfCommand(), "--verify"], {
+    argv0: selfName,
     cwd: "/",
     env: { ...workerEnvironment },
     stdin: new Blob([JSON.stringify(task)]),

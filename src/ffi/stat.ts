@@ -21,7 +21,7 @@ const stateWords = [
   at.stx_ctime + 4,
   at.stx_ctime + 8,
 ].map((offset) => offset / 4);
-
+const identityWords = stateWords.slice(0, 4);
 const birthWords = [at.stx_btime, at.stx_btime + 4, at.stx_btime + 8];
 const modificationWords = [at.stx_mtime, at.stx_mtime + 4, at.stx_mtime + 8];
 /** What tells one state of a source from another after a reboot, too: devices may have other numbers then. */
@@ -177,6 +177,11 @@ export class Stat {
   /** Likewise of inode and time of birth: the inode, whatever is written to it. */
   inodeKey(seed: number): number {
     return this.hashOf(inodeWords, seed);
+  }
+
+  /** Likewise of device and inode alone: what stays while a directory's entries come and go. */
+  identityKey(seed: number): number {
+    return this.hashOf(identityWords, seed);
   }
 
   private hashOf(words: readonly number[], seed: number): number {

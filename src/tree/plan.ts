@@ -110,8 +110,11 @@ function planForMv(facts: PlanFacts, options: PlanOptions): Operation {
     const verdict = sameFileVerdict({ ...facts.kinship, source, seen: destination, destination, target }, options);
     if (verdict === "refuse") return fail("same-file");
   }
-  const isAskedOnly = source.type === "directory" && policy === "newer";
-  const settled = isAskedOnly ? null : settledByPolicy(source, destination, options);
+  // -u is not about directories.
+  const isOnlyNewer = source.type === "directory" && policy === "newer";
+  const settled = isOnlyNewer
+    ? null
+    : settledByPolicy(source, destination, source.type === "directory" ? { ...options, onlyOlder: false } : options);
   if (settled !== null) return settled;
   const isDirectory = destination.type === "directory";
   const backsUp = options.backup !== "none";

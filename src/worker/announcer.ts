@@ -25,6 +25,11 @@ export class Announcer {
     this.pair("renamed ", place, backup);
   }
 
+  exchanged(place: EntryPlace): void {
+    const { reporter } = this;
+    reporter.line(`exchanged ${reporter.quote(reporter.sourceDisplay(place))} <-> ${reporter.quote(reporter.destinationDisplay(place))}`);
+  }
+
   madeDirectory(place: EntryPlace): void {
     if (this.isMove) this.reporter.line(`created directory ${this.reporter.quote(this.reporter.destinationDisplay(place))}`);
     else this.pair("", place, null);
@@ -61,11 +66,11 @@ export class Announcer {
   }
 
   /** After a regular file. */
-  copied(copier: FileCopier, isSparse: boolean): void {
+  copied(copier: FileCopier, found: "no" | "SEEK_HOLE" | "zeros" | "SEEK_HOLE + zeros"): void {
     if (!this.isDebug) return;
     const isCloned = copier.engine === "reflink" && copier.cloned > 0;
     const offload = copier.engine === "copy-file-range" ? "yes" : isCloned ? "unknown" : "avoided";
     const reflink = isCloned ? "yes" : copier.engine === "copy-file-range" ? "unknown" : "no";
-    this.reporter.line(`copy offload: ${offload}, reflink: ${reflink}, sparse detection: ${isSparse ? "SEEK_HOLE" : "no"}`);
+    this.reporter.line(`copy offload: ${offload}, reflink: ${reflink}, sparse detection: ${found}`);
   }
 }

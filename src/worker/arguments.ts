@@ -9,12 +9,14 @@ import { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { Mover } from "./move.ts";
 import { ParentMaker } from "./parents.ts";
+import { Counter } from "./shared.ts";
 
 const pathFlags = Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC;
 
 /** Who takes an argument whose place is settled: the tree copier, or a dry run. "done": it was copied. */
 export interface ArgumentSink {
   copyArgument(entry: Entry, followArgument: boolean): string;
+  helpUntilQuiet(until: { readonly holds: 1 }): void;
 }
 
 /** The leader's part: hands each source to the tree copier, or has it renamed. */
@@ -106,8 +108,20 @@ export class ArgumentCopier {
       return;
     }
     if (this.mover.rename(entry) !== "copy") return;
-    this.toRemove.push({ argument, destinationRoot });
-    this.tree.copyArgument(entry, false);
+    if (this.copyToMove(entry)) this.toRemove.push({ argument, destinationRoot });
+    this.mover.finish(entry);
+  }
+
+  // mv keeps the whole of an argument of which anything failed; a file manager's move keeps what failed and what holds it.
+  private copyToMove(entry: Entry): boolean {
+    const { shared, options } = this.context;
+    const errors = shared.total(Counter.errors);
+    const outcome = this.tree.copyArgument(entry, false);
+    // The name that was skipped stays, also where the inode was copied under another one.
+    if (outcome === "skipped" || outcome === "failed") return false;
+    if (options.gnu.names === null) return true;
+    this.tree.helpUntilQuiet({ holds: 1 });
+    return shared.total(Counter.errors) === errors;
   }
 
   /** cp never overwrites, nor writes through, what it has just made for another argument. */
@@ -162,6 +176,10 @@ export class ArgumentCopier {
     if (this.mover !== null && !isDirectory) return this.mayMoveFile(argument, root, isOneName);
     // What is not a directory is looked at when it is placed: before anything is opened for writing, but after -n and -u.
     if (!isDirectory) return true;
+    // mv -n has nothing to do with it, then; it finds out when it finds the name taken.
+    const { names } = this.context.options.gnu;
+    const isSettled = this.mover !== null && names !== null && ["skip", "fail"].includes(this.context.options.onConflict);
+    if (isOneName && isSettled) return true;
     if (isOneName) {
       this.fail(argument, root, "source", 0, "", "%s and %d are the same file", "same-file");
       return false;
@@ -176,6 +194,7 @@ export class ArgumentCopier {
     const { options } = this.context;
     // mv looks when it finds the name taken; and of one file's two names it removes neither.
     const isMv = options.gnu.names !== null;
+    if (isMv && isOneName) return true;
     this.isSecondName = !isMv && isOneName && options.onConflict === "overwrite" && !this.isSameName(argument, root);
     if (!isMv && isOneName && !this.isSecondName && options.onConflict !== "rename") {
       this.fail(argument, root, "source", 0, "", "%s and %d are the same file", "same-file");

@@ -52,7 +52,11 @@ export class ConflictResolver {
    */
   resolve(entry: Entry, follow: boolean): Resolution {
     const { sourceStat, destinationStat, makesBackups } = this.context;
+    const { symlinks } = this.context.options;
     if (!makesBackups && this.options.backup !== "none") this.options = { ...this.options, backup: "none" };
+    // -H holds for the arguments alone.
+    const keepsSymlinks = symlinks === "copy" || (symlinks === "follow-arguments" && !entry.isArgument);
+    if (keepsSymlinks !== this.options.keepsSymlinks) this.options = { ...this.options, keepsSymlinks };
     const destinationFd = entry.directory.fields.destinationFd;
     const status = destinationStat.ofName(destinationFd, entry.name);
     if (status === -Errno.ENOENT) return create;

@@ -19,6 +19,10 @@ const windowKeys = 64 * 1024;
 /** Two independent 32-bit hashes make one key. */
 const copiedSeed = 0x2545f491;
 const leftSeed = 0x6c62272e;
+/** Directories are known by device and inode alone: removing their entries changes the rest. */
+const directorySeed = 0x5bd1e995;
+const leftDirectorySeed = 0x27d4eb2f;
+const leftNameSeed = 0x165667b1;
 const highSeed = 0x9e3779b1;
 /** Turns the key of a copied state into that of one whose copy proved wrong. */
 const revokedMask = 0x3c6ef372;
@@ -49,6 +53,24 @@ export class CopiedList {
   /** Notes a source that stays, skipped or failed, and of which the user knows. */
   addLeft(stat: Stat): void {
     this.append(stat, leftSeed);
+  }
+
+  /** Notes a directory that stands at the destination too: it may go when it is empty. */
+  addDirectory(stat: Stat): void {
+    this.appendKey(stat.identityKey(directorySeed), stat.identityKey(highSeed));
+  }
+
+  /** Notes a directory of which the user knows that it was not made. */
+  addLeftDirectory(stat: Stat): void {
+    this.appendKey(stat.identityKey(leftDirectorySeed), stat.identityKey(highSeed));
+  }
+
+  /**
+   * Notes one name, in this source directory, of an inode with several: another name's copy must not make it look copied. Rare, and
+   * so it may allocate.
+   */
+  addLeftName(directory: Stat, name: string): void {
+    this.appendKey(nameKey(directory, name, leftNameSeed), nameKey(directory, name, highSeed));
   }
 
   /** What `revoke` knows a source by. */
@@ -83,6 +105,13 @@ export class CopiedList {
   }
 }
 
+/** FNV-1a over the name's bytes, begun with the directory's identity. */
+function nameKey(directory: Stat, name: string, seed: number): number {
+  let hash = directory.identityKey(seed);
+  for (let at = 0; at < name.length; at++) hash = Math.imul(hash ^ name.charCodeAt(at), 0x01000193);
+  return (hash ^ (hash >>> 15)) >>> 0;
+}
+
 /** All lanes' lists as one set; made by the leader after the last lane has finished copying. */
 export class CopiedSet {
   private readonly keys: KeySet;
@@ -107,6 +136,18 @@ export class CopiedSet {
   has(stat: Stat): boolean {
     const [low, high] = CopiedList.keyOf(stat);
     return this.keys.has(low, high) && !this.keys.has((low ^ revokedMask) >>> 0, high);
+  }
+
+  hasDirectory(stat: Stat): boolean {
+    return this.keys.has(stat.identityKey(directorySeed), stat.identityKey(highSeed));
+  }
+
+  isLeftName(directory: Stat, name: string): boolean {
+    return this.keys.has(nameKey(directory, name, leftNameSeed), nameKey(directory, name, highSeed));
+  }
+
+  isLeftDirectory(stat: Stat): boolean {
+    return this.keys.has(stat.identityKey(leftDirectorySeed), stat.identityKey(highSeed));
   }
 
   /** True for one that was skipped or failed in this very state, or whose copy proved wrong. */

@@ -35,6 +35,8 @@ export class DirectoryCopier {
     if (sourceFd < 0) return this.fail(entry, "source", sourceFd, "openat", "cannot access %s");
     const status = sourceStat.ofDescriptor(sourceFd, empty);
     const directory = status < 0 ? this.fail(entry, "source", status, "statx", "cannot stat %s") : this.enterFound(entry, sourceFd);
+    if (directory !== null) this.context.copied?.addDirectory(directory.stat);
+    else if (status === 0) this.context.copied?.addLeftDirectory(sourceStat);
     if (directory === null) libc.close(sourceFd);
     else if (isUnreadable) {
       this.fail(entry, "source", opened, "openat", "cannot access %s");
@@ -88,10 +90,12 @@ export class DirectoryCopier {
     const { sourceStat, destinationStat, options } = this.context;
     const parentFd = entry.directory.fields.destinationFd;
     // Writable for us and closed to others while it fills (rule 17), unless its owner and mode are right from the start.
-    const mode = this.keepsMode ? 0o700 : ((options.gnu.defaultMode ? 0o777 : sourceStat.permissions) & 0o1777) | 0o700;
-    const made = libc.mkdirat(parentFd, entry.name, mode);
-    if (made < 0 && made !== -Errno.EEXIST) return this.fail(entry, "destination", made, "mkdirat", "cannot create directory %d");
-    if (made < 0 && !this.mayJoin(entry)) return null;
+    const mode = this.keepsMode ? 0o700 : this.ownModeOf() | 0o700;
+    let made = libc.mkdirat(parentFd, entry.name, mode);
+    const standing = made === -Errno.EEXIST ? this.lookAt(entry) : "nothing";
+    if (standing === "refused") return null;
+    if (standing === "in the way") made = this.makeInPlaceOf(entry, mode);
+    if (made < 0 && standing !== "joined") return this.fail(entry, "destination", made, "mkdirat", "cannot create directory %d");
     const isAdopted = made < 0 && this.context.resumption?.isMadeDirectory(entry) === true;
     const ownMode = made === 0 ? this.lend(entry) : isAdopted ? this.lendAgain(entry) : -1;
     if (made === 0) this.context.announcer?.madeDirectory(entry.place);
@@ -166,19 +170,36 @@ export class DirectoryCopier {
     return directory;
   }
 
-  private mayJoin(entry: Entry): boolean {
-    const { destinationStat, options } = this.context;
+  private ownModeOf(): number {
+    const { options, sourceStat } = this.context;
+    return options.gnu.defaultMode ? 0o777 | (sourceStat.permissions & 0o1000) : sourceStat.permissions & 0o1777;
+  }
+
+  /** What stands there: a directory to be joined, or something that cp --backup moves out of the way. */
+  private lookAt(entry: Entry): "joined" | "in the way" | "refused" {
+    const { destinationStat, options, makesBackups } = this.context;
     const parentFd = entry.directory.fields.destinationFd;
     const status = destinationStat.ofName(parentFd, entry.name);
     if (status < 0) {
       this.fail(entry, "destination", status, "statx", "cannot stat %d");
-      return false;
+      return "refused";
     }
-    if (destinationStat.type === Mode.S_IFDIR) return true;
+    if (destinationStat.type === Mode.S_IFDIR) return "joined";
     const leadsToDirectory = destinationStat.ofTarget(parentFd, entry.name) === 0 && entryType(destinationStat.type) === "directory";
-    if (leadsToDirectory && options.gnu.keepDirectorySymlink) return true;
+    if (leadsToDirectory && options.gnu.keepDirectorySymlink) return "joined";
+    if (makesBackups && options.gnu.backup !== "none") return "in the way";
     this.fail(entry, "destination", 0, "mkdirat", "cannot overwrite non-directory %d with directory %s", "destination-exists");
-    return false;
+    return "refused";
+  }
+
+  private makeInPlaceOf(entry: Entry, mode: number): number {
+    const { backups } = this.context;
+    backups.prepare(entry);
+    const aside = backups.moveAside(entry);
+    if (aside < 0) return aside;
+    const made = libc.mkdirat(entry.directory.fields.destinationFd, entry.name, mode);
+    if (made < 0) backups.putBack(entry);
+    return made;
   }
 
   // Only followed symlinks can lead back up; the chain of parents is kept for them alone.

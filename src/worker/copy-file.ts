@@ -42,8 +42,16 @@ export class EntryCopier {
     // Only a regular file is opened to be read: opening a FIFO wakes who waits to write to it, opening a tape rewinds it.
     const outcome = type === DirentType.REG && !this.linksInstead ? this.copyOpened(entry, follow) : this.copyByLook(entry, follow);
     arena.reset(mark);
-    if (outcome === "failed" || outcome === "skipped") this.context.copied?.addLeft(this.context.sourceStat);
+    if (outcome === "failed" || outcome === "skipped") this.noteLeft(entry);
     return outcome;
+  }
+
+  private noteLeft(entry: Entry): void {
+    const { copied, sourceStat } = this.context;
+    if (copied === null) return;
+    copied.addLeft(sourceStat);
+    // What is left of an argument itself is never removed.
+    if (!entry.isArgument) copied.addLeftName(entry.directory.stat, entry.sourceText);
   }
 
   private copyOpened(entry: Entry, follow: boolean): FileOutcome {

@@ -8,7 +8,7 @@ import { reportManifest } from "./lane-manifest.ts";
 import { ManifestFile } from "./manifest-file.ts";
 import { phases } from "./protocol.ts";
 import { SourceRemover } from "./remove-sources.ts";
-import { Counter, Word } from "./shared.ts";
+import { Word } from "./shared.ts";
 import type { TreeCopier } from "./tree-copier.ts";
 import type { Verifier } from "./verifier.ts";
 
@@ -103,10 +103,8 @@ export class Leader {
     return false;
   }
 
-  // mv keeps all sources when anything failed; a file manager's move keeps what failed and what holds it.
   private removeSources(copied: ArgumentCopier): void {
-    const { shared, options, control } = this.context;
-    if (shared.total(Counter.errors) > 0 && options.gnu.names !== null) return;
+    const { control } = this.context;
     using remover = new SourceRemover(this.context);
     for (const { argument, destinationRoot } of copied.toRemove) {
       if (!control.mayGoOn()) return;

@@ -69,7 +69,9 @@ export class FileMaker implements Maker {
     const { options, announcer, copier, sourceStat } = this.context;
     if (options.gnu.attributesOnly) return;
     this.context.countFile();
-    announcer?.copied(copier, sourceStat.blocks * 512 < sourceStat.size && options.sparse !== "never");
+    if (announcer === null) return;
+    const hasHoles = sourceStat.blocks * 512 < sourceStat.size && options.sparse !== "never";
+    announcer.copied(copier, options.sparse === "always" ? (hasHoles ? "SEEK_HOLE + zeros" : "zeros") : hasHoles ? "SEEK_HOLE" : "no");
   }
 
   /** What a new file is created with; the process's umask is 0 when the mode is preserved, the caller's otherwise. hot: */

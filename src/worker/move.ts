@@ -3,7 +3,7 @@
 import { Errno } from "../errno.ts";
 import { At, libc, Mode, Rename } from "../ffi/libc.ts";
 import { serialName } from "../tree/plan.ts";
-import { ConflictResolver, entryType } from "./conflict.ts";
+import { ConflictResolver, entryType, type Resolution } from "./conflict.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { reportPlanFailure } from "./plan-failures.ts";
@@ -11,12 +11,25 @@ import { Counter } from "./shared.ts";
 
 const maxSerial = 999;
 
+/** Errors of rename(2) that are the destination's own: GNU's mv does not name the source then. */
+const blamesDestination = new Set<number>([
+  Errno.EDQUOT,
+  Errno.EEXIST,
+  Errno.EISDIR,
+  Errno.EMLINK,
+  Errno.ENOSPC,
+  Errno.ENOTEMPTY,
+  Errno.ETXTBSY,
+]);
+
 /** "copy": it is for the tree copier; "ended": done, skipped or failed, and reported. */
 export type MoveOutcome = "copy" | "ended";
 
 export class Mover {
   private readonly context: LaneContext;
   private readonly conflicts: ConflictResolver;
+  /** The old directory is out of the way of one that is being copied. */
+  private isAside = false;
 
   constructor(context: LaneContext) {
     this.context = context;
@@ -31,11 +44,29 @@ export class Mover {
     const { options } = this.context;
     // A rename would take along what the patterns leave out, under the names that it has.
     if (options.include.length > 0 || options.exclude.length > 0 || options.renameMatch !== "") return "copy";
-    if (options.gnu.exchange) return this.ended(entry, this.renameTo(entry, entry.name, Rename.EXCHANGE));
+    if (options.gnu.exchange) return this.exchange(entry);
     const result = this.renameTo(entry, entry.name, Rename.NOREPLACE);
     if (result === -Errno.EINVAL) return this.renameWithoutFlags(entry);
     if (result !== -Errno.EEXIST) return this.ended(entry, result);
+    return this.settle(entry, this.conflicts.resolve(entry, false));
+  }
+
+  /** After `rename` said "copy" and the copy has ended. */
+  finish(entry: Entry): void {
+    // Nothing was made: the old directory gets its name back.
+    if (this.isAside) this.context.backups.putBack(entry);
+    this.isAside = false;
+  }
+
+  // What is put aside stays, so that of the refusals only these two count.
+  private exchange(entry: Entry): MoveOutcome {
     const operation = this.conflicts.resolve(entry, false);
+    const isRefused = operation.kind === "fail" && (operation.why === "same-file" || operation.why === "not-replacing");
+    if (isRefused || operation.kind === "skip") return this.settle(entry, operation);
+    return this.ended(entry, this.renameTo(entry, entry.name, Rename.EXCHANGE));
+  }
+
+  private settle(entry: Entry, operation: Resolution): MoveOutcome {
     switch (operation.kind) {
       case "skip":
         this.context.count(Counter.filesSkipped, 1);
@@ -55,16 +86,20 @@ export class Mover {
   }
 
   private backUp(entry: Entry): MoveOutcome {
-    const { backups, reporter } = this.context;
+    const { backups } = this.context;
     backups.prepare(entry);
-    const aside = backups.moveAside(entry);
-    if (aside < 0) {
-      reporter.fail({ place: entry.place, side: "destination", errno: -aside, syscall: "renameat2", what: "cannot backup %d" });
-      return "ended";
-    }
+    if (!this.moveAside(entry)) return "ended";
     const result = this.renameTo(entry, entry.name, Rename.NOREPLACE);
     if (result < 0) backups.putBack(entry);
     return this.ended(entry, result, backups.name);
+  }
+
+  private moveAside(entry: Entry): boolean {
+    const aside = this.context.backups.moveAside(entry);
+    if (aside >= 0) return true;
+    const { reporter } = this.context;
+    reporter.fail({ place: entry.place, side: "destination", errno: -aside, syscall: "renameat2", what: "cannot backup %d" });
+    return false;
   }
 
   /** mv of one name of a file onto another name of it: rename(2) would do nothing, and the source's name has to go. */
@@ -108,26 +143,57 @@ export class Mover {
   }
 
   private ended(entry: Entry, result: number, backup: string | null = null): MoveOutcome {
-    const { options, reporter } = this.context;
+    const { options } = this.context;
     if (result === 0) {
       this.context.count(Counter.filesDone, 1);
-      this.context.announcer?.renamed(entry.place, backup);
+      if (options.gnu.exchange) this.context.announcer?.exchanged(entry.place);
+      else this.context.announcer?.renamed(entry.place, backup);
       return "ended";
     }
-    if (result === -Errno.EXDEV && !options.gnu.noCopy && !options.gnu.exchange) return this.acrossFilesystems(entry);
+    if (result === -Errno.EXDEV && !options.gnu.exchange) return this.acrossFilesystems(entry);
+    return this.failed(entry, result);
+  }
+
+  private failed(entry: Entry, result: number): "ended" {
+    const { options, reporter } = this.context;
     const side = result === -Errno.ENOENT ? "source" : "destination";
-    reporter.fail({ place: entry.place, side, errno: -result, syscall: "renameat2", what: "cannot move %s to %d" });
+    const what = options.gnu.exchange
+      ? "cannot exchange %s and %d"
+      : blamesDestination.has(-result)
+        ? "cannot overwrite %d"
+        : "cannot move %s to %d";
+    reporter.fail({ place: entry.place, side, errno: -result, syscall: "renameat2", what });
     return "ended";
   }
 
-  // rename(2) would replace an empty directory, and so does mv where it has to copy; a full one stays.
+  // mv decides about a directory that it has to copy as about one that it renames; everything else the tree copier decides.
   private acrossFilesystems(entry: Entry): MoveOutcome {
-    const { options, sourceStat, reporter } = this.context;
-    if (options.gnu.names === null || sourceStat.type !== Mode.S_IFDIR || options.onConflict !== "overwrite") return "copy";
+    const { options, sourceStat } = this.context;
+    const { names, noCopy } = options.gnu;
+    if (names === null || (sourceStat.type !== Mode.S_IFDIR && !noCopy)) return "copy";
+    const operation = this.conflicts.resolve(entry, false);
+    if (noCopy && operation.kind !== "skip" && operation.kind !== "fail") return this.failed(entry, -Errno.EXDEV);
+    switch (operation.kind) {
+      case "merge":
+        return this.removeEmptyTarget(entry);
+      case "back-up":
+        this.context.backups.prepare(entry);
+        this.isAside = true;
+        return this.moveAside(entry) ? "copy" : "ended";
+      case "create":
+        return "copy";
+      default:
+        return this.settle(entry, operation);
+    }
+  }
+
+  // rename(2) would replace an empty directory, and so does mv where it has to copy; a full one stays.
+  private removeEmptyTarget(entry: Entry): MoveOutcome {
     const removed = libc.unlinkat(entry.directory.fields.destinationFd, entry.name, At.AT_REMOVEDIR);
-    if (removed !== -Errno.ENOTEMPTY && removed !== -Errno.EEXIST) return "copy";
+    if (removed === 0 || removed === -Errno.ENOENT) return "copy";
+    const errno = removed === -Errno.EEXIST ? Errno.ENOTEMPTY : -removed;
     const what = "inter-device move failed: %s to %d; unable to remove target";
-    reporter.fail({ place: entry.place, side: "destination", errno: Errno.ENOTEMPTY, syscall: "unlinkat", what });
+    this.context.reporter.fail({ place: entry.place, side: "destination", errno, syscall: "unlinkat", what });
     return "ended";
   }
 }

@@ -53,7 +53,7 @@ export class Placement {
     const { announcer, backups } = this.context;
     switch (operation.kind) {
       case "create":
-        announcer?.copying(entry.place, null);
+        if (!this.linksSilently(follow)) announcer?.copying(entry.place, null);
         return this.makeOrLink(entry, maker, follow, "new");
       case "attempt":
         announcer?.copying(entry.place, null);
@@ -66,11 +66,11 @@ export class Placement {
         return this.ended(maker.overwrite?.(entry, "dangling") ?? "failed");
       case "replace":
         if (operation.isTold) announcer?.removed(entry.place);
-        announcer?.copying(entry.place, null);
+        if (!this.linksSilently(follow)) announcer?.copying(entry.place, null);
         return this.makeOrLink(entry, maker, follow, "replace");
       case "back-up":
         backups.prepare(entry);
-        announcer?.copying(entry.place, backups.name);
+        if (!this.linksSilently(follow)) announcer?.copying(entry.place, backups.name);
         return this.makeOrLink(entry, maker, follow, "back-up");
       case "rename":
         return this.renamed(entry, maker, follow);
@@ -97,11 +97,17 @@ export class Placement {
     return this.keepsHardLinks && (this.context.sourceStat.linkCount > 1 || follow);
   }
 
+  /** mv says nothing of a further name of what it copied: it is told when it turns out to be the first. */
+  private linksSilently(follow: boolean): boolean {
+    return this.context.announcer !== null && this.context.request.operation === "move" && this.mayLink(follow);
+  }
+
   private makeOrLink(entry: Entry, maker: Maker, follow: boolean, how: How): FileOutcome | "exists" {
     if (!this.mayLink(follow)) return this.ended(maker.make(entry, how));
     const linked = this.hardLinker.link(entry, how);
     if (linked === "linked") this.context.published?.noteLink(entry);
     if (linked !== "first") return this.ended(linked);
+    if (this.linksSilently(follow)) this.context.announcer?.copying(entry.place, how === "back-up" ? this.context.backups.name : null);
     const outcome = maker.make(entry, how);
     this.hardLinker.finished(outcome === "done" ? this.pathOf(entry) : null);
     return this.ended(outcome);

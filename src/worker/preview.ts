@@ -62,6 +62,9 @@ export class Previewer implements ArgumentSink {
     this.reporter.finish({ spaceFree: this.freeBytes(looked.intoDirectory), isWhole: !this.context.control.isCancelled });
   }
 
+  /** Nobody else is at work here. */
+  helpUntilQuiet(): void {}
+
   /** One argument; its entry's directory is where its copy goes. */
   copyArgument(entry: Entry, follow: boolean): string {
     const parentFd = entry.directory.fields.destinationFd;

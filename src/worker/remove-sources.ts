@@ -1,7 +1,8 @@
 // The last step of a move across filesystems: deletes the sources that were copied, and nothing else (rule 5).
 //
-// It walks the source anew and unlinks an entry only when the very state of its inode is in the set of what was copied. What
-// changed, appeared or failed meanwhile stays, and so does every directory that holds it.
+// It walks the source anew and unlinks an entry only when the very state of its inode is in the set of what was copied, and a
+// directory only when it was made or joined at the destination. What changed, appeared or failed meanwhile stays, and so does every
+// directory that holds it.
 
 import { Errno } from "../errno.ts";
 import { layout } from "../ffi/layout.ts";
@@ -31,6 +32,8 @@ export class SourceRemover {
   private readonly batch = new NativeMemory(batchBytes);
   private readonly stat: Stat;
   private readonly after: Stat;
+  /** The directory whose entries are being removed. */
+  private readonly directory: Stat;
   private readonly filter: EntryFilter;
 
   constructor(context: LaneContext) {
@@ -39,6 +42,7 @@ export class SourceRemover {
     this.copied = new CopiedSet(context.shared);
     this.stat = new Stat(context.arena.allocate(layout.statx.size));
     this.after = new Stat(context.arena.allocate(layout.statx.size));
+    this.directory = new Stat(context.arena.allocate(layout.statx.size));
   }
 
   /** Removes what was copied of one argument. */
@@ -77,9 +81,23 @@ export class SourceRemover {
       this.fail({ ...top, path }, fd, "openat", "cannot access %s");
       return;
     }
+    if (!this.wasMade(fd, { ...top, path })) {
+      libc.close(fd);
+      return;
+    }
+    this.directory.bytes.set(this.stat.bytes);
     const directory = { fd, name, path, subdirectories: [] };
     stack.push(directory);
     this.removeFiles(directory, top);
+  }
+
+  // One that was not made at the destination holds nothing that was copied; empty, it would be lost without a trace.
+  private wasMade(fd: number, place: EntryPlace): boolean {
+    const status = this.stat.ofDescriptor(fd, this.context.empty);
+    if (status < 0) this.fail(place, status, "statx", "cannot stat %s");
+    else if (this.copied.hasDirectory(this.stat)) return true;
+    else if (!this.copied.isLeftDirectory(this.stat)) this.reportChanged(place);
+    return false;
   }
 
   // Removing while reading is fine with getdents64: an entry is reported or gone, and what is skipped keeps its directory.
@@ -95,6 +113,7 @@ export class SourceRemover {
         const at = recordName(offset);
         if (isDotOrDotDot(this.batch.bytes, at)) continue;
         const name = nameString(this.batch.bytes, at);
+        if (this.copied.isLeftName(this.directory, name)) continue;
         const outcome = this.removeName(directory.fd, name, { ...top, path: joinPath(directory.path, name) });
         if (outcome === "directory") directory.subdirectories.push(name);
       }
@@ -146,10 +165,13 @@ export class SourceRemover {
   }
 
   private leftUncopied(place: EntryPlace): "left" {
-    if (this.copied.isLeft(this.stat)) return "left";
+    if (!this.copied.isLeft(this.stat)) this.reportChanged(place);
+    return "left";
+  }
+
+  private reportChanged(place: EntryPlace): void {
     const what = "%s changed or appeared while it was moved, and was left in place";
     this.context.reporter.fail({ place, side: "source", errno: 0, syscall: "statx", what, code: "source-changed" });
-    return "left";
   }
 
   private left(place: EntryPlace, result: number, syscall: string, what: string): "left" {

@@ -62,6 +62,9 @@ export function workerCommand(identity: Identity | null, self: readonly string[]
   ];
 }
 
+/** argv[0] of a child that is this very program: a copy of the binary named `cp` would else take the role for a file to copy. */
+export const selfName = "copyd";
+
 /** This very program in the role of a worker: the compiled binary, or Bun with the source it runs. */
 export function selfCommand(): string[] {
   if (Bun.main.startsWith("/$bunfs/")) return [process.execPath, "worker"];

@@ -59,7 +59,8 @@ export class TreeCopier {
     if (this.context.control.mayGoOn()) this.copyEntry(entry, this.stolen.type);
     this.release(directory);
     const words = this.context.shared.words;
-    if (Atomics.sub(words, Word.active, 1) === 1) {
+    // The leader may wait for all others, or for all but itself.
+    if (Atomics.sub(words, Word.active, 1) <= 2) {
       Atomics.add(words, Word.work, 1);
       Atomics.notify(words, Word.work);
     }
@@ -80,13 +81,13 @@ export class TreeCopier {
     }
   }
 
-  /** The leader's: helps until no lane holds any work. */
-  helpUntilQuiet(): void {
+  /** The leader's: helps until no lane holds any work, or, while it has arguments to go, none but itself. */
+  helpUntilQuiet({ holds = 0 }: { readonly holds?: 0 | 1 } = {}): void {
     const words = this.context.shared.words;
     for (;;) {
       const seen = Atomics.load(words, Word.work);
       if (this.help()) continue;
-      if (Atomics.load(words, Word.active) === 0) return;
+      if (Atomics.load(words, Word.active) <= holds) return;
       Atomics.wait(words, Word.work, seen, idleMs);
     }
   }

@@ -23,6 +23,7 @@ import {
   identityProblem,
   inFlightChildFd,
   sameIdentity,
+  selfName,
   workerCommand,
   workerEnvironment,
 } from "./spawn.ts";
@@ -294,6 +295,7 @@ function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subproces
   try {
     return Bun.spawn({
       cmd: command,
+      ...(identity === null ? { argv0: selfName } : {}),
       cwd: "/",
       env: { ...workerEnvironment },
       // A session of its own: a terminal's Ctrl-C reaches the parent only, which then cancels in good order.

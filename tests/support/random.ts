@@ -24,6 +24,10 @@ export class Random {
     return value;
   }
 
+  chance(percent: number): boolean {
+    return this.below(100) < percent;
+  }
+
   bytes(length: number): Buffer {
     return Buffer.from(Array.from({ length }, () => this.below(256)));
   }

@@ -13,7 +13,7 @@ export type Mode = "embedded" | "service";
 
 const timeoutSeconds = 20;
 /** COPYD_TEST_CP and COPYD_TEST_MV name other builds of GNU's programs to compare with. */
-const reference: Readonly<Record<Program, string | undefined>> = { cp: process.env.COPYD_TEST_CP, mv: process.env.COPYD_TEST_MV };
+export const reference: Readonly<Record<Program, string | undefined>> = { cp: process.env.COPYD_TEST_CP, mv: process.env.COPYD_TEST_MV };
 
 export interface Bench {
   /** The binary under test. */
@@ -63,6 +63,7 @@ async function outcomeOf(test: Case, who: Who, bench: Bench, number: number, whi
   await shell(`rm -rf "${root}" && mkdir -m 755 "${root}" && mkdir -m 755 "${tree}"`, null, "/");
   try {
     if (identity !== null) await shell(`chown ${identity.uid}:${identity.gid} "${tree}"`, null, "/");
+    for (const name of test.mounts ?? []) await must(shell(mountScript(name, identity), null, tree), test);
     if (test.rootSetup !== undefined) await must(shell(test.rootSetup, null, tree), test);
     await must(shell(test.setup, identity, tree), test);
     const before = age(tree);
@@ -75,8 +76,14 @@ async function outcomeOf(test: Case, who: Who, bench: Bench, number: number, whi
     lines.push(...(await treeLines(tree, { before, uid, gid, xattrs: test.xattrs === true, blocks: test.blocks === true })));
     return lines;
   } finally {
+    for (const name of test.mounts ?? []) await shell(`umount -l "${name}"`, null, tree);
     await shell(`rm -rf --one-file-system "${root}"`, null, "/");
   }
+}
+
+function mountScript(name: string, identity: Identity | null): string {
+  const { uid, gid } = identity ?? { uid: 0, gid: 0 };
+  return `mkdir "${name}" && mount -t tmpfs -o size=64m,mode=755,uid=${uid},gid=${gid} copyd-test "${name}"`;
 }
 
 function commandOf({ copyd, program }: Bench, which: "gnu" | Mode): string {

@@ -20,6 +20,8 @@ export interface Case {
   readonly blocks?: boolean;
   /** The kind of filesystem the tree is on: tmpfs when left out. */
   readonly on?: "tmpfs" | "ext4" | "xfs";
+  /** Directories that are filesystems of their own, in memory, from before the set-up on. */
+  readonly mounts?: readonly string[];
 }
 
 export type CaseOptions = Omit<Case, "name" | "setup" | "run">;

@@ -15,7 +15,7 @@ const agedSeconds = 981_173_106.25;
 export function age(root: string): Before {
   const before = new Map<string, string>();
   const paths = listed(root);
-  for (const path of paths) before.set(`${lstatSync(path, { bigint: true }).ino}`, relative(root, path));
+  for (const path of paths) before.set(inodeOf(lstatSync(path, { bigint: true })), relative(root, path));
   // Deepest first: touching an entry does not change its directory's times, but reading one may change its access time.
   for (const path of paths.reverse()) {
     if (Number(lstatSync(path, { bigint: true }).mtimeNs) / 1e9 > nowAgeSeconds) lutimesSync(path, agedSeconds, agedSeconds);
@@ -35,15 +35,15 @@ export interface Look {
 /** One line for each entry, in the order of names. */
 export async function treeLines(root: string, look: Look): Promise<string[]> {
   const attributes = look.xattrs ? await attributesOf(root) : new Map<string, string>();
-  const firstNames = new Map<bigint, string>();
+  const firstNames = new Map<string, string>();
   const lines: string[] = [];
   for (const path of listed(root)) {
     const name = relative(root, path);
     const stat = lstatSync(path, { bigint: true });
     const line = [quoted(name), ...fieldsOf(path, stat, look)];
     if (!stat.isDirectory() && stat.nlink > 1n) {
-      const first = firstNames.get(stat.ino);
-      if (first === undefined) firstNames.set(stat.ino, name);
+      const first = firstNames.get(inodeOf(stat));
+      if (first === undefined) firstNames.set(inodeOf(stat), name);
       line.push(first === undefined ? `links=${stat.nlink}` : `same-as=${quoted(first)}`);
     }
     const attribute = attributes.get(name);
@@ -58,13 +58,17 @@ function fieldsOf(path: Buffer, stat: BigIntStats, look: Look): string[] {
   const called = (id: bigint, own: number): string => (id === BigInt(own) ? "me" : `${id}`);
   const fields = [type, (stat.mode & 0o7777n).toString(8).padStart(4, "0"), `${called(stat.uid, look.uid)}:${called(stat.gid, look.gid)}`];
   fields.push(Number(stat.mtimeNs) / 1e9 > nowAgeSeconds ? "now" : `mtime=${stat.mtimeNs}`);
-  const was = look.before.get(`${stat.ino}`);
+  const was = look.before.get(inodeOf(stat));
   fields.push(was === undefined ? "new" : `was=${quoted(was)}`);
   if (type === "link") fields.push(`->${quoted(readlinkSync(path, { encoding: "buffer" }).toString("latin1"))}`);
   if (type === "file") fields.push(`size=${stat.size}`, contentOf(path, stat));
   if (type === "char" || type === "block") fields.push(`rdev=${stat.rdev}`);
   if (type === "file" && look.blocks) fields.push(`blocks=${stat.blocks}`);
   return fields;
+}
+
+function inodeOf(stat: BigIntStats): string {
+  return `${stat.dev}:${stat.ino}`;
 }
 
 function typeOf(stat: BigIntStats): string {

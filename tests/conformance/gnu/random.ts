@@ -1,104 +1,92 @@
-// Random trees and random cp command lines from a seed: the same seed gives the same case, on any machine.
+// Random trees and random cp and mv command lines from a seed: the same seed gives the same case, on any machine.
 
+import { Random } from "../../support/random.ts";
+import type { Program } from "./both.ts";
 import type { Case } from "./case.ts";
+import { ages, treeOf } from "./random-tree.ts";
 
-/** mulberry32: small, and good enough to choose file names with. */
-class Choices {
-  private state: number;
-
-  constructor(seed: number) {
-    this.state = seed >>> 0;
-  }
-
-  below(limit: number): number {
-    this.state = (this.state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % limit;
-  }
-
-  of<Value>(values: readonly Value[]): Value {
-    return values[this.below(values.length)] as Value;
-  }
-
-  chance(percent: number): boolean {
-    return this.below(100) < percent;
-  }
+/** The case of a seed: two trees whose names overlap, and one command from the first into the second. `isNew`: for coreutils 9.5 and later. */
+export function randomCase(program: Program, seed: number, isNew: boolean): Case {
+  const random = new Random(seed);
+  return program === "cp" ? randomCp(random, seed, isNew) : randomMv(random, seed, isNew);
 }
 
-const names = ["a", "b", "c", "d e", "it's"] as const;
-
-/** The case of a seed: two trees whose names overlap, and one cp from the first into the second. */
-export function randomCase(seed: number): Case {
-  const choices = new Choices(seed);
+function randomCp(random: Random, seed: number, isNew: boolean): Case {
   // With -v both go through the tree in one order, so that the same name of several is the first.
-  const options = `-v ${optionsOf(choices).join(" ")}`;
+  const options = `-v ${cpOptions(random, isNew).join(" ")}`;
   // coreutils' -u replaces newer files by hard links; ours does not.
   const hardLinks = !/-[a-z]*u/.test(options);
-  const setup = ["mkdir s t", ...treeOf(choices, "s", hardLinks), ...treeOf(choices, "t", hardLinks), ...ages(choices)];
-  const operands = choices.of(["s t", "-T s t", "s/* t", "s/ t/", "s u", "s/a t/b", "-t t s/a s/b"].concat(parentless(options)));
-  return { name: `seed ${seed}`, setup: setup.join("\n"), run: `cp ${options} ${operands}`, ordered: true };
+  const replaces = /remove-destination|-[a-z]*n\b|-b|--backup|-S/.test(options);
+  const setup = [
+    "mkdir s t",
+    ...treeOf(random, "s", { hardLinks, fifos: true, oddities: true }),
+    // Since 9.6 or so coreutils leaves an old file its ACL where the new one has none.
+    ...treeOf(random, "t", { hardLinks, fifos: replaces, oddities: false }),
+    ...ages(random),
+  ];
+  // coreutils refuses to copy a directory again that it met behind an argument's link.
+  const several = /-rH/.test(options) ? [] : [`cp ${options} s/* t`, `cp ${options} -t t s/a s/b`, `cd s; cp ${options} -- * ../t`];
+  const run = random.pick([
+    ...[...several, `cp ${options} s t`, `cp ${options} -T s t`, `cp ${options} s/ t/`, `cp ${options} s u`, `cp ${options} s/a t/b`],
+    // coreutils cannot make "t/s/." with --parents.
+    ...(options.includes("--parents") ? [] : [`cp ${options} s/. t`]),
+  ]);
+  return { name: `cp seed ${seed}`, setup: setup.join("\n"), run, ...answers(random), ordered: true, xattrs: true };
 }
 
-/** coreutils cannot make "t/s/." with --parents. */
-function parentless(options: string): string[] {
-  return options.includes("--parents") ? [] : ["s/. t"];
-}
-
-function treeOf(choices: Choices, top: string, hardLinks: boolean): string[] {
-  const lines: string[] = [];
-  const directories = [top];
-  const files: string[] = [];
-  const taken = new Set<string>();
-  const count = 3 + choices.below(12);
-  for (let entry = 0; entry < count; entry++) {
-    const directory = choices.of(directories);
-    const path = `${directory}/${choices.of(names)}`;
-    if (taken.has(path)) continue;
-    taken.add(path);
-    const kind = choices.below(10);
-    if (kind < 3 && directory.split("/").length < 4) {
-      directories.push(path);
-      lines.push(`mkdir ${quoted(path)}`);
-      if (choices.chance(20)) lines.push(`chmod ${choices.of(["700", "750", "1777"])} ${quoted(path)}`);
-    } else if (kind < 4) lines.push(`ln -s ${quoted(choices.of([...names, "nowhere", "../a"]))} ${quoted(path)}`);
-    else if (kind < 5 && hardLinks && files.length > 0) lines.push(`ln ${quoted(choices.of(files))} ${quoted(path)}`);
-    else if (kind < 6 && choices.chance(40)) lines.push(`mkfifo ${quoted(path)}`);
-    else {
-      files.push(path);
-      lines.push(`echo ${top}${entry} >${quoted(path)}`);
-      if (choices.chance(30)) lines.push(`chmod ${choices.of(["600", "755", "444", "640"])} ${quoted(path)}`);
-      if (choices.chance(10)) lines.push(`truncate -s ${choices.below(200_000)} ${quoted(path)}`);
-    }
+function cpOptions(random: Random, isNew: boolean): string[] {
+  const options = [random.pick(["-r", "-r", "-a", "-rL", "-rP", "-rH", "-rp", "-rd", "-al", "-rl", "-rlP"])];
+  const replacing = ["", "", "-f", "--remove-destination", "-n", "-u", "-fu"];
+  // With backups newer coreutils tries to write into a directory that is in the way, and says that it cannot.
+  if (isNew) replacing.push("-i", "-iu", "--update=none", "--update=none-fail", "--update=all", "-i --remove-destination");
+  else replacing.push("-b", "--backup=numbered", "-bu", "-S .old");
+  options.push(random.pick(replacing));
+  if (random.chance(15)) {
+    options.push(random.pick(["--no-preserve=links", "--preserve=links", "--preserve=timestamps", "--no-preserve=timestamps"]));
   }
-  return lines;
+  if (random.chance(10)) options.push(random.pick(["--preserve=mode", "--no-preserve=mode", "--preserve=all", "--preserve=xattr"]));
+  if (random.chance(10)) options.push("--attributes-only");
+  if (random.chance(10)) options.push("--parents");
+  if (random.chance(10)) options.push("-x");
+  if (random.chance(10)) options.push(random.pick(["--sparse=always", "--sparse=never", "--reflink=auto", "--reflink=never"]));
+  if (isNew && random.chance(10)) options.push("--keep-directory-symlink");
+  return options.filter((option) => option !== "");
 }
 
-/** Some files older, some newer than what the harness makes the others. */
-function ages(choices: Choices): string[] {
-  const lines: string[] = [];
-  for (const top of ["s", "t"]) {
-    for (const name of names) {
-      if (choices.chance(40))
-        lines.push(`touch -hd ${choices.of(["1999-01-01", "2003-02-02"])} ${quoted(`${top}/${name}`)} 2>/dev/null; true`);
-    }
-  }
-  // touch makes what is missing: -c would not, but knows no -h.
-  return lines.map((line) => line.replace("touch -hd", "touch -chd"));
+function randomMv(random: Random, seed: number, isNew: boolean): Case {
+  const options = mvOptions(random, isNew).join(" ");
+  const across = random.pick([[], [], ["t"], ["t"], ["s"], ["s", "t"]]);
+  // Where a name is taken coreutils makes a link to the first copy and removes the source, within one filesystem too, and says so.
+  const hardLinks = across.length > 0 || !options.includes("-v");
+  const setup = [
+    "mkdir -p s t",
+    ...treeOf(random, "s", { hardLinks, fifos: true, oddities: true }),
+    ...treeOf(random, "t", { hardLinks: true, fifos: true, oddities: true }),
+    ...ages(random),
+  ];
+  const again = across.length === 0 ? [`mv ${options} s/a s/a t`] : [];
+  const run = random.pick([
+    ...[`mv ${options} s/* t`, `mv ${options} s/* t`, `mv ${options} -t t s/a s/b s/.h`, `mv ${options} s t`, `mv ${options} -T s t/a`],
+    ...[`mv ${options} s/a t/b`, `mv ${options} -T s/a t/b`, `cd s; mv ${options} -- * ../t`, `mv ${options} s/a/ t/`, `mv ${options} s u`],
+    ...[...again, `mv ${options} s/* t/* t`, `cd t; mv ${options} ../s/* .`],
+  ]);
+  // Across filesystems copyd removes the sources when all is copied and flushed, coreutils those of one argument after the other.
+  const ordered = across.length === 0;
+  return { name: `mv seed ${seed}`, setup: setup.join("\n"), run, mounts: across, ...answers(random), ordered, xattrs: true };
 }
 
-function optionsOf(choices: Choices): string[] {
-  const options = [choices.of(["-r", "-r", "-a", "-rL", "-rP", "-rH", "-rp", "-rd", "-al", "-rl", "-rlP"])];
-  const overwriting = choices.of(["", "", "-f", "--remove-destination", "-n", "-u", "-b", "--backup=numbered", "-fu", "-bu", "-S .old"]);
-  if (overwriting !== "") options.push(overwriting);
-  if (choices.chance(15))
-    options.push(choices.of(["--no-preserve=links", "--preserve=links", "--preserve=timestamps", "--no-preserve=timestamps"]));
-  if (choices.chance(10)) options.push("--attributes-only");
-  if (choices.chance(10)) options.push("--parents");
-  if (choices.chance(10)) options.push("-x");
-  return options;
+function mvOptions(random: Random, isNew: boolean): string[] {
+  const options = [random.pick(["-v", "-v", "-v", ""])];
+  const replacing = ["", "", "-f", "-n", "-u", "-b", "--backup=numbered", "--backup=existing", "-fu", "-bu", "-S .old", "-bf"];
+  if (isNew) replacing.push("-i", "-iu", "-ib", "--update=none", "--update=none-fail", "--exchange", "--no-copy", "-un", "-in");
+  const over = random.pick(replacing);
+  options.push(over);
+  // coreutils 9.10 forgets the backup that it made when it then does not copy.
+  if (isNew && !/-.*b|-S/.test(over) && random.chance(8)) options.push("--no-copy");
+  if (random.chance(8)) options.push("--strip-trailing-slashes");
+  return options.filter((option) => option !== "");
 }
 
-function quoted(path: string): string {
-  return `'${path.replaceAll("'", "'\\''")}'`;
+function answers(random: Random): { readonly stdin: string } {
+  return { stdin: Array.from({ length: random.below(8) }, () => random.pick(["y", "n", "yes", "", "Y"])).join("\n") };
 }

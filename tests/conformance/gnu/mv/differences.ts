@@ -7,6 +7,7 @@ const because = {
   strip: "the manual says that each SOURCE loses its slashes; coreutils strips them only where there is a target directory",
   status: "since coreutils 9.2 a declined prompt ends in status 1",
   backup: "newer coreutils' words",
+  overwrite: "newer coreutils name only the destination where that is what is in the way",
 } as const;
 
 export const mvDifferences = new Differences({
@@ -23,6 +24,21 @@ export const mvDifferences = new Differences({
       "-err: mv: cannot overwrite directory 'd' with non-directory",
       "+err: mv: cannot overwrite directory 'd' with non-directory 'a'",
     ],
+  },
+  "one of several arguments fails across filesystems": {
+    because: because.names,
+    lines: [
+      "-err: mv: cannot overwrite directory 'm/a' with non-directory",
+      "+err: mv: cannot overwrite directory 'm/a' with non-directory 'a'",
+    ],
+  },
+  "a directory over a full directory": {
+    because: because.overwrite,
+    lines: ["-err: mv: cannot move 'd' to 'e/d': Directory not empty", "+err: mv: cannot overwrite 'e/d': Directory not empty"],
+  },
+  "a directory over a full directory with -T": {
+    because: because.overwrite,
+    lines: ["-err: mv: cannot move 'd' to 'e': Directory not empty", "+err: mv: cannot overwrite 'e': Directory not empty"],
   },
   "--strip-trailing-slashes": {
     because: because.strip,
