@@ -10,6 +10,8 @@ export interface TreeChoices {
   readonly hardLinks: boolean;
   /** A cp that writes into a FIFO waits for a reader, for ever. */
   readonly fifos: boolean;
+  /** Where there are none, the two trees have no name for a directory and for something else. */
+  readonly directories: boolean;
   /** ACLs, other extended attributes, read-only directories. */
   readonly oddities: boolean;
 }
@@ -29,7 +31,7 @@ export function treeOf(random: Random, top: string, choices: TreeChoices): strin
     if (taken.has(path)) continue;
     taken.add(path);
     const kind = random.below(10);
-    if (kind < 3 && directory.split("/").length < 4) {
+    if (kind < 3 && choices.directories && directory.split("/").length < 4) {
       directories.push(path);
       lines.push(`mkdir ${quoted(path)}`, ...directoryLines(random, path, choices));
       if (choices.oddities && random.chance(8)) last.unshift(`chmod ${random.pick(["555", "500"])} ${quoted(path)}`);

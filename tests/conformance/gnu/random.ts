@@ -16,12 +16,14 @@ function randomCp(random: Random, seed: number, isNew: boolean): Case {
   const options = `-v ${cpOptions(random, isNew).join(" ")}`;
   // coreutils' -u replaces newer files by hard links; ours does not.
   const hardLinks = !/-[a-z]*u/.test(options);
+  // Of a directory and something else under one name, releases of coreutils back up now this and now that.
+  const directories = !/ (-b|--backup|-S)/.test(options);
   const replaces = /remove-destination|-[a-z]*n\b|-b|--backup|-S/.test(options);
   const setup = [
     "mkdir s t",
-    ...treeOf(random, "s", { hardLinks, fifos: true, oddities: true }),
+    ...treeOf(random, "s", { hardLinks, directories, fifos: true, oddities: true }),
     // Since 9.6 or so coreutils leaves an old file its ACL where the new one has none.
-    ...treeOf(random, "t", { hardLinks, fifos: replaces, oddities: false }),
+    ...treeOf(random, "t", { hardLinks, directories, fifos: replaces, oddities: false }),
     ...ages(random),
   ];
   // coreutils refuses to copy a directory again that it met behind an argument's link.
@@ -37,9 +39,8 @@ function randomCp(random: Random, seed: number, isNew: boolean): Case {
 function cpOptions(random: Random, isNew: boolean): string[] {
   const options = [random.pick(["-r", "-r", "-a", "-rL", "-rP", "-rH", "-rp", "-rd", "-al", "-rl", "-rlP"])];
   const replacing = ["", "", "-f", "--remove-destination", "-n", "-u", "-fu"];
-  // With backups newer coreutils tries to write into a directory that is in the way, and says that it cannot.
+  replacing.push("-b", "--backup=numbered", "-bu", "-S .old");
   if (isNew) replacing.push("-i", "-iu", "--update=none", "--update=none-fail", "--update=all", "-i --remove-destination");
-  else replacing.push("-b", "--backup=numbered", "-bu", "-S .old");
   options.push(random.pick(replacing));
   if (random.chance(15)) {
     options.push(random.pick(["--no-preserve=links", "--preserve=links", "--preserve=timestamps", "--no-preserve=timestamps"]));
@@ -60,8 +61,8 @@ function randomMv(random: Random, seed: number, isNew: boolean): Case {
   const hardLinks = across.length > 0 || !options.includes("-v");
   const setup = [
     "mkdir -p s t",
-    ...treeOf(random, "s", { hardLinks, fifos: true, oddities: true }),
-    ...treeOf(random, "t", { hardLinks: true, fifos: true, oddities: true }),
+    ...treeOf(random, "s", { hardLinks, directories: true, fifos: true, oddities: true }),
+    ...treeOf(random, "t", { hardLinks: true, directories: true, fifos: true, oddities: true }),
     ...ages(random),
   ];
   const again = across.length === 0 ? [`mv ${options} s/a s/a t`] : [];
