@@ -6,7 +6,7 @@ _copyd() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} option='' options='' operands=''
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget errors audit config verify doctor daemon --help --version' -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget answer errors audit config verify doctor daemon --help --version' -- "$current")
     return
   fi
   # bash takes --option=value for three words.
@@ -15,7 +15,7 @@ _copyd() {
   elif [ "$previous" = = ]; then
     option=${COMP_WORDS[COMP_CWORD - 2]}
   else
-    case $previous in --no-preserve|--sparse|-S|--suffix|-t|--target-directory|--manifest|--durability|--limit-rate|--cache|--engine|--lanes|--since|--until|--user|--job|--code|--event|--lines|--config|--method|--log-level|--set) option=$previous ;; esac
+    case $previous in --no-preserve|--sparse|-S|--suffix|-t|--target-directory|--manifest|--durability|--limit-rate|--on-full|--on-lost|--cache|--engine|--lanes|--since|--until|--user|--job|--code|--event|--lines|--config|--method|--log-level|--set) option=$previous ;; esac
   fi
   case $command in
   cp)
@@ -33,9 +33,9 @@ _copyd() {
       --durability) mapfile -t COMPREPLY < <(compgen -W 'none file job' -- "$current"); return ;;
       --cache) mapfile -t COMPREPLY < <(compgen -W 'keep drop' -- "$current"); return ;;
       --engine) mapfile -t COMPREPLY < <(compgen -W 'auto reflink copy-file-range io-uring splice read-write' -- "$current"); return ;;
-      -S|--suffix|--limit-rate|--lanes) return ;;
+      -S|--suffix|--limit-rate|--on-full|--on-lost|--lanes) return ;;
     esac
-    options='-a --archive --attributes-only --backup= -b --copy-contents -d -f --force -i --interactive -H -l --link -L --dereference -n --no-clobber -P --no-dereference -p --preserve= --no-preserve= --parents -R -r --recursive --reflink= --remove-destination --sparse= -s --symbolic-link --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug --keep-directory-symlink -x --one-file-system -Z --context= --help --version --dry-run --progress= --json --local --session --admin --verify= --manifest= --durability= --limit-rate= --cache= --engine= --lanes='
+    options='-a --archive --attributes-only --backup= -b --copy-contents -d -f --force -i --interactive -H -l --link -L --dereference -n --no-clobber -P --no-dereference -p --preserve= --no-preserve= --parents -R -r --recursive --reflink= --remove-destination --sparse= -s --symbolic-link --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug --keep-directory-symlink -x --one-file-system -Z --context= --help --version --dry-run --progress= --json --local --session --admin --verify= --manifest= --durability= --limit-rate= --on-full= --on-lost= --cache= --engine= --lanes='
     operands=files
     ;;
   mv)
@@ -49,9 +49,9 @@ _copyd() {
       --durability) mapfile -t COMPREPLY < <(compgen -W 'none file job' -- "$current"); return ;;
       --cache) mapfile -t COMPREPLY < <(compgen -W 'keep drop' -- "$current"); return ;;
       --engine) mapfile -t COMPREPLY < <(compgen -W 'auto reflink copy-file-range io-uring splice read-write' -- "$current"); return ;;
-      -S|--suffix|--limit-rate|--lanes) return ;;
+      -S|--suffix|--limit-rate|--on-full|--on-lost|--lanes) return ;;
     esac
-    options='--backup= -b --exchange -f --force -i --interactive -n --no-clobber --no-copy --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug -Z --context --help --version --progress= --json --local --session --admin --verify= --manifest= --durability= --limit-rate= --cache= --engine= --lanes='
+    options='--backup= -b --exchange -f --force -i --interactive -n --no-clobber --no-copy --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug -Z --context --help --version --progress= --json --local --session --admin --verify= --manifest= --durability= --limit-rate= --on-full= --on-lost= --cache= --engine= --lanes='
     operands=files
     ;;
   jobs)
@@ -85,6 +85,10 @@ _copyd() {
   forget)
     options='--json --session --help'
     operands=jobs
+    ;;
+  answer)
+    options='--json --session --for-all --help'
+    operands='CHOICE'
     ;;
   errors)
     options='--json --session --help'

@@ -4,7 +4,7 @@ function __copyd_jobs
     copyd jobs --all --json 2>/dev/null | sed -n 's/.*"job":"\([^"]*\)".*/\1/p'
 end
 
-set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget errors audit config verify doctor daemon
+set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget answer errors audit config verify doctor daemon
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l help -d 'Say what there is'
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l version -d 'Say the version'
 
@@ -54,6 +54,8 @@ complete -c copyd -n '__fish_seen_subcommand_from cp' -l verify -f -a 'none size
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l manifest -r -F -d 'cp only: write a digest of each copied file to FILE, for sha256sum -c in DEST (with --verify=METHOD for md5sum, b3sum or xxhsum), or copyd verify'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l durability -x -a 'none file job' -d 'when data must be on the device: none (as cp), file (each before it gets its name), job (all before the end)'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l limit-rate -x -d 'bytes a second at most, e.g. 20M; 0: no limit'
+complete -c copyd -n '__fish_seen_subcommand_from cp' -l on-full -x -d 'a full disk or a used-up quota: fail (the default, as cp), or ask and wait: the copy goes on by itself when there is room'
+complete -c copyd -n '__fish_seen_subcommand_from cp' -l on-lost -x -d 'likewise for a device or connection that goes away in the middle'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l cache -x -a 'keep drop' -d 'drop: do not fill the page cache with what is copied'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l engine -x -a 'auto reflink copy-file-range io-uring splice read-write' -d 'auto, reflink, copy-file-range, io-uring, splice, read-write'
 complete -c copyd -n '__fish_seen_subcommand_from cp' -l lanes -x -d 'threads that copy, 1 to 64; 0 (the default): as many as pay. With --local'
@@ -86,6 +88,8 @@ complete -c copyd -n '__fish_seen_subcommand_from mv' -l verify -f -a 'none size
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l manifest -r -F -d 'cp only: write a digest of each copied file to FILE, for sha256sum -c in DEST (with --verify=METHOD for md5sum, b3sum or xxhsum), or copyd verify'
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l durability -x -a 'none file job' -d 'when data must be on the device: none (as cp), file (each before it gets its name), job (all before the end)'
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l limit-rate -x -d 'bytes a second at most, e.g. 20M; 0: no limit'
+complete -c copyd -n '__fish_seen_subcommand_from mv' -l on-full -x -d 'a full disk or a used-up quota: fail (the default, as cp), or ask and wait: the copy goes on by itself when there is room'
+complete -c copyd -n '__fish_seen_subcommand_from mv' -l on-lost -x -d 'likewise for a device or connection that goes away in the middle'
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l cache -x -a 'keep drop' -d 'drop: do not fill the page cache with what is copied'
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l engine -x -a 'auto reflink copy-file-range io-uring splice read-write' -d 'auto, reflink, copy-file-range, io-uring, splice, read-write'
 complete -c copyd -n '__fish_seen_subcommand_from mv' -l lanes -x -d 'threads that copy, 1 to 64; 0 (the default): as many as pay. With --local'
@@ -139,6 +143,13 @@ complete -c copyd -n '__fish_seen_subcommand_from forget' -f -a '(__copyd_jobs)'
 complete -c copyd -n '__fish_seen_subcommand_from forget' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from forget' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from forget' -l help -d 'Say what it takes'
+
+complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a answer -d 'Show what a job asks, or answer it'
+complete -c copyd -n '__fish_seen_subcommand_from answer' -f -a 'CHOICE'
+complete -c copyd -n '__fish_seen_subcommand_from answer' -l json -d 'One JSON object a line on standard output'
+complete -c copyd -n '__fish_seen_subcommand_from answer' -l session -d 'The service on the session bus instead of the system'"'"'s'
+complete -c copyd -n '__fish_seen_subcommand_from answer' -l for-all -d 'The same for all further questions of this kind (retry holds once)'
+complete -c copyd -n '__fish_seen_subcommand_from answer' -l help -d 'Say what it takes'
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a errors -d 'List what a job could not copy'
 complete -c copyd -n '__fish_seen_subcommand_from errors' -f -a '(__copyd_jobs)'

@@ -94,8 +94,9 @@ export const failures = {
     false,
     "Mount the filesystem writable; if it became read-only by itself, check the disk.",
   ),
-  "no-space": row(own("NoSpace"), "high", 1, true, "Free space at the destination, then resume or copy again."),
-  "quota-exceeded": row(own("NoSpace"), "high", 1, true, "Your quota is used up: delete files of yours there or ask the administrator."),
+  // Not retryable: nothing frees space by itself. A job that may ask (on-full=ask) waits for it with a question instead.
+  "no-space": row(own("NoSpace"), "high", 1, false, "Free space at the destination, then resume or copy again."),
+  "quota-exceeded": row(own("NoSpace"), "high", 1, false, "Your quota is used up: delete files of yours there or ask the administrator."),
   "file-too-large": row(
     own("CopyFailed"),
     "high",
@@ -111,11 +112,12 @@ export const failures = {
     "The destination's filesystem does not allow this name: rename the source.",
   ),
   "name-too-long": row(own("BadPath"), "medium", 1, false, "A name may have 255 bytes: shorten it."),
+  // Not retryable: the kernel may have dropped what was written before (rule 2). Reading again is safe, writing again is a guess.
   "write-error": row(
     own("CopyFailed"),
     "critical",
     1,
-    true,
+    false,
     "The medium or the connection fails: check the kernel log and use another destination.",
   ),
   "flush-failed": row(
@@ -180,7 +182,7 @@ export const failures = {
     "Raise the limit of open files (ulimit -n), or copy fewer things at once.",
   ),
   "out-of-memory": row(bus("NoMemory"), "high", 1, true, "Close other programs or give the service more memory."),
-  "io-error": row(own("CopyFailed"), "critical", 1, true, "Check the kernel log for the device's errors."),
+  "io-error": row(own("CopyFailed"), "critical", 1, false, "Check the kernel log for the device's errors."),
   "engine-unavailable": row(
     bus("NotSupported"),
     "medium",
@@ -306,6 +308,11 @@ export type FailureSide = "source" | "destination";
 export function failureCodeOf(errno: number, side: FailureSide): FailureCode {
   const sided = side === "source" ? sourceCodes[errno] : destinationCodes[errno];
   return sided ?? commonCodes[errno] ?? "io-error";
+}
+
+/** Whether trying again may help against an errno met on this side, as the table says. */
+export function isRetryable(errno: number, side: FailureSide): boolean {
+  return failures[failureCodeOf(errno, side)].retryable;
 }
 
 /** "cannot open 'x': Permission denied", with the errno's name for the log. */

@@ -11,6 +11,7 @@ import {
   preserveAttributes,
   priorities,
   symlinkPolicies,
+  troublePolicies,
   verifyMethods,
 } from "./request.ts";
 
@@ -109,6 +110,10 @@ export const optionsSchema = z
     priority: z.enum(priorities).default("normal"),
     onDisconnect: z.enum(["continue", "cancel"]).default("continue"),
     onError: z.enum(["continue", "stop"]).default("continue"),
+    /** A full disk or a used-up quota: ask and wait for space, or fail as cp does. */
+    onFull: z.enum(troublePolicies).default("ask"),
+    /** A device or connection that went away in the middle: likewise. */
+    onLost: z.enum(troublePolicies).default("ask"),
     cache: z.enum(["keep", "drop"]).default("keep"),
     umask: z.number().int().min(0).max(0o777).default(0o022),
     renameMatch: z.string().max(1024).refine(isRegularExpression, "not a regular expression").default(""),

@@ -14,6 +14,7 @@ export const engineNames = ["reflink", "copy-file-range", "io-uring", "splice", 
 export const engineChoices = ["auto", ...engineNames] as const;
 export const verifyMethods = ["none", "size", "xxh3", "blake3", "sha256", "md5", "crc32"] as const;
 export const durabilities = ["none", "file", "job"] as const;
+export const troublePolicies = ["ask", "fail"] as const;
 export const priorities = ["low", "normal", "high", "now"] as const;
 
 export type ConflictPolicy = (typeof conflictPolicies)[number];

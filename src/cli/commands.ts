@@ -15,6 +15,7 @@ const commands: Readonly<Record<string, () => Promise<NamedCommand>>> = {
   pause: async () => (await import("./steer-commands.ts")).pauseCommand,
   resume: async () => (await import("./steer-commands.ts")).resumeCommand,
   forget: async () => (await import("./steer-commands.ts")).forgetCommand,
+  answer: async () => (await import("./answer-command.ts")).answerCommand,
   errors: async () => (await import("./errors-command.ts")).errorsCommand,
   audit: async () => (await import("./audit-command.ts")).auditCommand,
   config: async () => (await import("./config-command.ts")).configCommand,

@@ -131,6 +131,11 @@ const ownOptions: Rows = [
   ],
   ["--durability=WHEN", "when data must be on the device: none (as cp), file (each before it gets\nits name), job (all before the end)"],
   ["--limit-rate=BYTES", "bytes a second at most, e.g. 20M; 0: no limit"],
+  [
+    "--on-full=ask|fail",
+    "a full disk or a used-up quota: fail (the default, as cp), or ask and wait:\nthe copy goes on by itself when there is room",
+  ],
+  ["--on-lost=ask|fail", "likewise for a device or connection that goes away in the middle"],
   ["--cache=keep|drop", "drop: do not fill the page cache with what is copied"],
   ["--engine=ENGINE", "auto, reflink, copy-file-range, io-uring, splice, read-write"],
   ["--lanes=N", "threads that copy, 1 to 64; 0 (the default): as many as pay. With --local"],
@@ -145,7 +150,7 @@ function notes(program: Program): string {
   progress    state, phase, bytesDone, bytesTotal, totalsValid, filesDone, rate, currentFile, ... (times in microseconds)
   error, warning   path, code, errno, syscall, message
   line        text (with -v)
-  question    source, destination, message; the answer is read from standard input
+  question    kind, source, destination, choices, message, ...; the answer is read from standard input
   operation   action, object, source, destination, bytes, code, message (with --dry-run)
   summary     counts, files, directories, bytes, conflicts, spaceNeeded, spaceFree, ... (with --dry-run; the last one)
   result      state, code, message, bytesDone, filesDone, errorCount, elapsedUs, ...; the last one

@@ -47,6 +47,8 @@ export function requestOf(command: CopyCommand, caller: CallerContext): JobReque
       // Nobody else waits for what a cp that was killed would still have copied.
       onDisconnect: "cancel",
       onError: "continue",
+      onFull: settings.onFull,
+      onLost: settings.onLost,
       cache: settings.cache,
       umask: caller.umask,
       renameMatch: "",

@@ -16,6 +16,8 @@ import {
   progressWords,
   reflinkWords,
   sparseWords,
+  type TroublePolicy,
+  troubleWords,
   type Update,
   updateWords,
   type Verify,
@@ -84,6 +86,8 @@ export interface Settings {
   manifest: ByteString;
   /** Bytes a second; 0 is unlimited. */
   limitRate: number;
+  onFull: TroublePolicy;
+  onLost: TroublePolicy;
   progress: When;
   service: "auto" | "local" | "session";
   verify: Verify;
@@ -168,6 +172,9 @@ function defaultSettings(program: Program, environment: ParseContext["environmen
     lanes: 0,
     manifest: empty,
     limitRate: 0,
+    // cp's contract: a full disk is an error.
+    onFull: "fail",
+    onLost: "fail",
     progress: "auto",
     service: "auto",
     verify: "none",
@@ -336,6 +343,12 @@ const handlers: Readonly<Record<Exclude<OptionName, "help" | "version">, Handler
   },
   "limit-rate": (state, argument) => {
     state.settings.limitRate = parseByteCount("--limit-rate", argument ?? empty, state.context.charset);
+  },
+  "on-full": (state, argument) => {
+    state.settings.onFull = matchArgument("--on-full", argument ?? empty, troubleWords, state.context.charset);
+  },
+  "on-lost": (state, argument) => {
+    state.settings.onLost = matchArgument("--on-lost", argument ?? empty, troubleWords, state.context.charset);
   },
   cache: (state, argument) => {
     state.settings.cache = matchArgument("--cache", argument ?? empty, cacheWords, state.context.charset);

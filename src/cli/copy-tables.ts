@@ -50,6 +50,8 @@ const optionNames = [
   "manifest",
   "durability",
   "limit-rate",
+  "on-full",
+  "on-lost",
   "cache",
   "engine",
   "lanes",
@@ -71,6 +73,8 @@ const additional: readonly LongOption<OptionName>[] = [
   long("manifest", "required"),
   long("durability", "required"),
   long("limit-rate", "required"),
+  long("on-full", "required"),
+  long("on-lost", "required"),
   long("cache", "required"),
   long("engine", "required"),
   long("lanes", "required"),
@@ -179,6 +183,7 @@ export type Update = "all" | "none" | "none-fail" | "older";
 export type When = "auto" | "always" | "never";
 /** What --preserve's words stand for. */
 export type Attribute = "mode" | "timestamps" | "ownership" | "links" | "context" | "xattr";
+export type TroublePolicy = "ask" | "fail";
 export type Verify = "none" | "size" | "xxh3" | "blake3" | "sha256" | "md5" | "crc32";
 
 export const backupWords: WordList<Backup> = [
@@ -198,6 +203,7 @@ export const preserveWords = same<Attribute | "all">("mode", "timestamps", "owne
 export const progressWords = same<When>("auto", "always", "never");
 export const verifyWords = same<Verify>("none", "size", "xxh3", "blake3", "sha256", "md5", "crc32");
 export const durabilityWords = same<Durability>("none", "file", "job");
+export const troubleWords = same<TroublePolicy>("ask", "fail");
 export const cacheWords = same<"keep" | "drop">("keep", "drop");
 export const engineWords = same<EngineChoice>("auto", "reflink", "copy-file-range", "io-uring", "splice", "read-write");
 

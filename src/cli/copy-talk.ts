@@ -2,13 +2,13 @@
 
 import type { JobResult, JobView, Question } from "../jobs/api.ts";
 import type { MessageCharset } from "../quote.ts";
-import type { EntryError } from "../worker/protocol.ts";
+import { type EntryError, questionChoices } from "../worker/protocol.ts";
 import type { Program, Settings } from "./copy-settings.ts";
 import { errorObject, lineObject, progressObject, questionObject, resultObject, writeJson } from "./json-lines.ts";
 import { BrokenPipe, writeBytes, writeText } from "./output.ts";
 import { ProgressDisplay, progressStyle, standardErrorTerminal } from "./progress.ts";
 import { AnswerReader } from "./prompt.ts";
-import type { RunListener, RunningJob } from "./runner.ts";
+import type { Answer, RunListener, RunningJob } from "./runner.ts";
 import { escapeControls } from "./terminal-text.ts";
 
 /** Progress objects a second are enough for any program that reads them. */
@@ -29,6 +29,10 @@ export class CopyTalk {
   private nextJsonMs = 0;
   /** A question that came before the job was attached. */
   private early: Question | null = null;
+  /** The question of trouble that waits for a line, and the line: one is read at a time, whichever question it will answer. */
+  private asked: Question | null = null;
+  private line: Promise<string | null> | null = null;
+  private onQuestionOver: () => void = () => undefined;
 
   constructor(program: Program, settings: Readonly<Settings>, charset: MessageCharset) {
     this.program = program;
@@ -72,6 +76,7 @@ export class CopyTalk {
   }
 
   private showProgress(job: JobView): void {
+    this.noteQuestion(job.question);
     this.display.update(job);
     const nowMs = performance.now();
     if (!this.json || nowMs < this.nextJsonMs) return;
@@ -100,10 +105,49 @@ export class CopyTalk {
     this.display.suspend();
     if (this.json) this.guard(() => writeJson(questionObject(question)));
     writeBytes("stderr", `${this.program}: ${question.message}`);
-    const yes = await this.answers.isYes();
+    if (question.kind === "conflict") {
+      const yes = await this.answers.isYes();
+      this.display.resume();
+      if (!yes) this.declined = true;
+      this.job.answer(question.id, yes ? "overwrite" : "skip");
+      return;
+    }
+    const answer = await this.readChoice(question);
     this.display.resume();
-    if (!yes) this.declined = true;
-    this.job.answer(question.id, yes ? "overwrite" : "skip");
+    // null: it went on by itself, or somebody else has answered.
+    if (answer !== null) this.job.answer(question.id, answer);
+  }
+
+  /** "r", "s", "a" or "c", and whatever begins so. Input that has ended answers nothing: the job waits until the trouble is over. */
+  private async readChoice(question: Question): Promise<Answer | null> {
+    const choices = questionChoices[question.kind];
+    this.asked = question;
+    for (;;) {
+      const over = Promise.withResolvers<null>();
+      this.onQuestionOver = () => over.resolve(null);
+      this.line ??= this.answers.line();
+      const line = await Promise.race([this.line, over.promise]);
+      if (this.asked !== question) {
+        writeText("stderr", "\n");
+        return null;
+      }
+      if (line === null) {
+        await over.promise;
+        return null;
+      }
+      this.line = null;
+      const word = line.trim().toLowerCase();
+      const choice = choices.find((known) => word !== "" && known.startsWith(word));
+      if (choice !== undefined) return choice as Answer;
+      writeText("stderr", `${this.program}: ${choices.join(", ")}? `);
+    }
+  }
+
+  /** A question of trouble is over when the job asks nothing, or something else. */
+  private noteQuestion(open: Question | null): void {
+    if (this.asked === null || open?.id === this.asked.id) return;
+    this.asked = null;
+    this.onQuestionOver();
   }
 
   /** Whoever read standard output has gone: cp would have been ended by SIGPIPE. */

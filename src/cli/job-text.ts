@@ -1,8 +1,9 @@
 // Jobs in words: the rows of `copyd jobs`, the facts of `copyd show`.
 
-import { displayText } from "../bytes.ts";
+import { type ByteString, displayText } from "../bytes.ts";
 import { failures } from "../errors.ts";
-import { hasEnded, type JobView } from "../jobs/api.ts";
+import { hasEnded, type JobView, type Question } from "../jobs/api.ts";
+import { questionChoices } from "../worker/protocol.ts";
 import { fractionOf } from "./progress-line.ts";
 import type { Column } from "./table.ts";
 import { escapeControls, visibleText } from "./terminal-text.ts";
@@ -65,13 +66,19 @@ export function jobFacts(job: JobView): (readonly [string, string])[] {
   if (!hasEnded(job.state)) {
     facts.push(["Rate", formatRate(job.rate)], ["Expected end", timeText(job.expectedEndTimeUs)], ["File", visibleText(job.currentFile)]);
   }
-  if (job.question !== null) facts.push(["Question", escapeControls(displayText(job.question.message as never))]);
+  if (job.question !== null) facts.push(["Question", questionText(job.question)]);
   if (result !== null) {
     facts.push(["Result", escapeControls(result.message)], ["Took", formatDuration(result.elapsedUs / 1e6)]);
     if (result.code !== undefined) facts.push(["Code", result.code], ["Advice", failures[result.code].advice]);
     facts.push(...result.reasons.map((reason): [string, string] => ["Why", escapeControls(reason)]));
   }
   return facts.filter(([, value]) => value !== "");
+}
+
+/** The question, its figures, and what it takes, on one line. */
+export function questionText({ kind, message, neededBytes, freeBytes }: Question): string {
+  const figures = neededBytes < 0 ? "" : ` (${formatBytes(neededBytes)} needed, ${formatBytes(Math.max(0, freeBytes))} free)`;
+  return `${escapeControls(displayText(message as ByteString)).trim()}${figures} [${questionChoices[kind].join(", ")}]`;
 }
 
 function amountText({ bytesDone, bytesTotal, bytesCloned, bytesVerified, totalsValid, state }: JobView): string {

@@ -2,7 +2,7 @@
 
 import { type ByteString, displayText, toBytes } from "../bytes.ts";
 import type { JobResult, JobView, Question } from "../jobs/api.ts";
-import type { EntryError, PlannedOperation, PreviewSummary } from "../worker/protocol.ts";
+import { type EntryError, type PlannedOperation, type PreviewSummary, questionChoices } from "../worker/protocol.ts";
 import { writeText } from "./output.ts";
 
 export function writeJson(object: Readonly<Record<string, unknown>>): void {
@@ -38,6 +38,11 @@ export function questionObject(question: Question): Readonly<Record<string, unkn
     type: "question",
     ...nameFields("source", question.source),
     ...nameFields("destination", question.destination),
+    kind: question.kind,
+    choices: questionChoices[question.kind],
+    ...(question.filesystem !== "" && nameFields("filesystem", question.filesystem)),
+    ...(question.neededBytes >= 0 && { neededBytes: question.neededBytes }),
+    ...(question.freeBytes >= 0 && { freeBytes: question.freeBytes }),
     message: textOfBytes(question.message),
   };
 }

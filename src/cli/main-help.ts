@@ -14,6 +14,7 @@ Copies files fast and without losing any. The commands:
   wait     wait for a job's end; the exit status is the job's
   pause, resume, cancel, forget
            steer a job
+  answer   show what a job asks (a full disk, a device that has gone), or answer it
   verify   check files against a manifest of checksums, off the medium
   errors   list what a job could not copy, with advice
   audit    list who asked for what and what was refused, for administrators

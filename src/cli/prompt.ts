@@ -13,7 +13,13 @@ export class AnswerReader {
 
   /** True for a line that begins with "y" or "Y". The end of input is a no. */
   async isYes(): Promise<boolean> {
-    return /^[yY]/.test(await this.readLine());
+    return /^[yY]/.test((await this.line()) ?? "");
+  }
+
+  /** The next line without its end; null at the end of input. */
+  async line(): Promise<string | null> {
+    const line = await this.readLine();
+    return line === "" && this.ended ? null : line;
   }
 
   /** Lets go of standard input; a question still open is answered with no. */

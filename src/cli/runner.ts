@@ -2,7 +2,7 @@
 
 import type { JobResult, JobView, Question } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
-import type { EntryError } from "../worker/protocol.ts";
+import type { AnswerChoice, EntryError } from "../worker/protocol.ts";
 
 export interface RunListener {
   /** The job as it is now; some times a second, and at once when its state changes. */
@@ -15,7 +15,7 @@ export interface RunListener {
   readonly question: (question: Question) => void;
 }
 
-export type Answer = "overwrite" | "skip";
+export type Answer = Extract<AnswerChoice, "overwrite" | "skip" | "retry" | "continue" | "abort">;
 
 /** A job on its way. Whoever started it closes it. */
 export interface RunningJob {

@@ -4,7 +4,7 @@ import { type ByteString, byteString } from "../bytes.ts";
 import { type FailureCode, isFailureCode } from "../errors.ts";
 import { type JobResult, type JobState, type JobView, jobStates, type Question } from "../jobs/api.ts";
 import type { EngineChoice, JobRequest } from "../request.ts";
-import type { EntryError, Phase } from "../worker/protocol.ts";
+import { type EntryError, type Phase, questionKinds } from "../worker/protocol.ts";
 import type { JobAddress } from "./object-path.ts";
 import { optionsAsTold } from "./option-keys.ts";
 import { asVariantDict, dictValue, type VariantDict, type WireValue } from "./values.ts";
@@ -89,9 +89,12 @@ function questionFrom(dict: VariantDict): Question | null {
   if (id === undefined) return null;
   return {
     id,
-    kind: "conflict",
+    kind: questionKinds.find((kind) => kind === dictValue(dict, "kind", "s")) ?? "conflict",
     source: pathFrom(dict.get("source")?.value),
     destination: pathFrom(dict.get("destination")?.value),
+    filesystem: pathFrom(dict.get("filesystem")?.value ?? new Uint8Array(0)),
+    neededBytes: Number(dictValue(dict, "needed", "t") ?? -1),
+    freeBytes: Number(dictValue(dict, "free", "t") ?? -1),
     message: Buffer.from(dictValue(dict, "message", "s") ?? "", "utf8").toString("latin1"),
   };
 }

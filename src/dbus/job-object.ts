@@ -3,6 +3,7 @@
 import { assert } from "../assert.ts";
 import { CopyError } from "../errors.ts";
 import { hasEnded, type Jobs, type JobView } from "../jobs/api.ts";
+import { type AnswerChoice, answerChoices } from "../worker/protocol.ts";
 import type { Waits } from "./attachments.ts";
 import { contract, jobInterface } from "./contract.ts";
 import { encodeEntryError, encodeResult, isJobProperty, jobProperty } from "./job-properties.ts";
@@ -17,8 +18,6 @@ export interface JobObjectDependencies {
   readonly waits: Waits;
   readonly limits: Pick<ServiceLimits, "maxListedErrors" | "maxReplyBytes">;
 }
-
-const choices = ["overwrite", "skip", "rename", "newer", "abort"] as const;
 
 /** The Job interface of a job that the caller owns. */
 export function jobObject(job: JobView, { jobs, waits, limits }: JobObjectDependencies): ObjectInterface {
@@ -61,9 +60,10 @@ export function jobObject(job: JobView, { jobs, waits, limits }: JobObjectDepend
   };
 }
 
-function choiceOf(text: string): (typeof choices)[number] {
-  const choice = choices.find((known) => known === text);
-  if (choice === undefined) throw new CopyError("invalid-arguments", `choice is one of ${choices.join(", ")}, not '${excerpt(text)}'`);
+function choiceOf(text: string): AnswerChoice {
+  const choice = answerChoices.find((known) => known === text);
+  if (choice === undefined)
+    throw new CopyError("invalid-arguments", `choice is one of ${answerChoices.join(", ")}, not '${excerpt(text)}'`);
   return choice;
 }
 

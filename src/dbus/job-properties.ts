@@ -2,7 +2,7 @@
 
 import { failures, isFailureCode } from "../errors.ts";
 import type { JobResult, JobView, Question } from "../jobs/api.ts";
-import type { EntryError } from "../worker/protocol.ts";
+import { type EntryError, questionChoices } from "../worker/protocol.ts";
 import { contract, type JobProperty, jobInterface } from "./contract.ts";
 import { encodeOptions, pathBytes } from "./option-keys.ts";
 import { Variant } from "./values.ts";
@@ -129,13 +129,18 @@ function toldOptions({ request }: JobView): Map<string, Variant> {
 
 function encodeQuestion(question: Question | null): Map<string, Variant> {
   if (question === null) return new Map();
-  return new Map([
+  const dict = new Map([
     ["id", new Variant("u", question.id)],
     ["kind", new Variant("s", question.kind)],
     ["source", new Variant("ay", pathBytes(question.source))],
     ["destination", new Variant("ay", pathBytes(question.destination))],
     ["message", new Variant("s", text(Buffer.from(question.message, "latin1").toString("utf8")))],
+    ["choices", new Variant("as", questionChoices[question.kind])],
   ]);
+  if (question.filesystem !== "") dict.set("filesystem", new Variant("ay", pathBytes(question.filesystem)));
+  if (question.neededBytes >= 0) dict.set("needed", new Variant("t", count(question.neededBytes)));
+  if (question.freeBytes >= 0) dict.set("free", new Variant("t", count(question.freeBytes)));
+  return dict;
 }
 
 /** Numbers of a worker's or an estimate's making, fit for `t`: whole, not negative. */

@@ -34,6 +34,8 @@ const plain: Signatures<Omit<JobOptions, "gnu">> = {
   priority: "s",
   onDisconnect: "s",
   onError: "s",
+  onFull: "s",
+  onLost: "s",
   cache: "s",
   umask: "u",
   renameMatch: "s",

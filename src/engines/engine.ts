@@ -9,6 +9,9 @@ export interface CopyControl {
    * Returns false when the job was cancelled: the engine stops at once with Stopped. // hot: once a block
    */
   readonly advanced: (bytes: number, how: "copied" | "cloned") => boolean;
+  /** After a read that failed and may succeed: waits and says whether to read again. Without it the first error is the last. */
+  readonly mayRetry?: (attempt: number) => boolean;
+  readonly retryHelped?: () => void;
 }
 
 /** One file's data on its way; a lane owns one and reuses it for each file. */

@@ -14,6 +14,7 @@ import { IoUring } from "./io-uring.ts";
 import { Preallocation } from "./preallocation.ts";
 import { ReadWrite } from "./read-write.ts";
 import { Reflink } from "./reflink.ts";
+import { Rereader } from "./reread.ts";
 import { Splice } from "./splice.ts";
 
 const readWriteOnly: readonly EngineName[] = ["read-write"];
@@ -28,6 +29,9 @@ export class FileCopier {
   failedOffset = 0;
   /** True when the failure means "the forced engine (or reflink=always) cannot serve here": engine-unavailable. */
   isEngineUnavailable = false;
+  /** The errno of a read that succeeded when it was tried again, and where; 0: there was none. */
+  retriedErrno = 0;
+  retriedOffset = 0;
   /** The engine that moved the latest bytes; where isEngineUnavailable, the one that was to. */
   engine: EngineName = "read-write";
   /** Bytes moved, and bytes shared with the source. Holes are not moved; of a clone they are part. */
@@ -49,6 +53,7 @@ export class FileCopier {
   private readonly data: DataCopy;
   /** Stands between the engines and the lane: counts, and drops what lies behind from the page cache. */
   private readonly counting: CopyControl;
+  private readonly rereader: Rereader;
 
   /** `hasher` gets the data of each file; it stays the caller's. */
   constructor(options: EngineOptions, control: CopyControl, hasher: FileHasher | null = null) {
@@ -59,6 +64,7 @@ export class FileCopier {
     this.dropBehind = options.cache === "drop" ? new DropBehind() : undefined;
     this.data = { sourceFd: -1, destinationFd: -1, offset: 0, end: 0, sourceEnded: false, failedSide: "source", failedSyscall: "" };
     this.counting = { advanced: (bytes, how) => this.advanced(bytes, how) };
+    this.rereader = new Rereader(control);
   }
 
   /**
@@ -98,6 +104,7 @@ export class FileCopier {
     data.sourceEnded = false;
     data.failedSyscall = "";
     this.isEngineUnavailable = false;
+    this.retriedErrno = 0;
     this.copied = 0;
     this.cloned = 0;
     this.length = 0;
@@ -153,13 +160,25 @@ export class FileCopier {
     const moved = this.copied + this.cloned;
     if (name === "io-uring") this.hasBlocksInFlight = true;
     else if (name !== "read-write") this.isUnseen = true;
-    const result = engine.copy(this.data, this.counting);
+    let result = engine.copy(this.data, this.counting);
+    if (result < 0 && result !== stopped && this.rereader.mayHelp(name, this.data, result)) result = this.copyAgain(pair, engine, result);
     if (result === 0) pair.worked(name);
     else if (result !== stopped && isUnsupported(engine, result)) {
       if (engine instanceof IoUring && engine.unavailable !== "") pair.exclude(name, engine.unavailable);
       else pair.refused(name, -result);
     }
     if (this.copied + this.cloned > moved) this.engine = name;
+    return result;
+  }
+
+  /** After a failed read: goes on where it failed, some times. */
+  private copyAgain(pair: Pair, engine: Engine, failure: number): number {
+    // The kernel's own copy does not say which side failed: reading and writing does.
+    const again = engine.name === "copy-file-range" && !pair.isForced ? this.engineOf("read-write") : engine;
+    if (again !== engine && this.dropBehind !== undefined) this.dropBehind.engine = again instanceof ReadWrite ? again : undefined;
+    const result = this.rereader.copy(again, this.data, this.counting, failure);
+    this.retriedErrno = this.rereader.curedErrno;
+    this.retriedOffset = this.rereader.curedOffset;
     return result;
   }
 

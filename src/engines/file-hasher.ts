@@ -77,13 +77,15 @@ export class FileHasher {
   }
 
   /**
-   * Hashes `length` bytes of `memory` from `start` on, which lie at `offset` of the file; offsets never go back, and what they pass
-   * over is zeros. `memory` is a whole native buffer, the same object each time. hot:
+   * Hashes `length` bytes of `memory` from `start` on, which lie at `offset` of the file; what offsets pass
+   * over is zeros, and what was hashed before is left out. `memory` is a whole native buffer, the same object each time. hot:
    */
   take(memory: Uint8Array, start: number, length: number, offset: number): void {
     if (offset > this.position) this.takeZeros(offset - this.position);
-    let at = start;
-    let left = length;
+    // Read once more after a failure behind it: it was hashed the first time.
+    const known = Math.min(length, Math.max(0, this.position - offset));
+    let at = start + known;
+    let left = length - known;
     while (left > 0 && !this.stopped) {
       const filled = this.position % hashBlockBytes;
       if (filled === 0 && left >= hashBlockBytes) {

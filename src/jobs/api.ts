@@ -3,7 +3,7 @@
 import type { ByteString } from "../bytes.ts";
 import type { FailureCode } from "../errors.ts";
 import type { EngineChoice, JobRequest } from "../request.ts";
-import type { EntryError, Phase, PlannedOperation, PreviewSummary } from "../worker/protocol.ts";
+import type { AnswerChoice, EntryError, Phase, PlannedOperation, PreviewSummary, QuestionKind } from "../worker/protocol.ts";
 
 /** Who asks, as the bus (or, embedded, the kernel) says; never as the caller says. */
 export interface Caller {
@@ -24,9 +24,14 @@ export function hasEnded(state: JobState): boolean {
 
 export interface Question {
   readonly id: number;
-  readonly kind: "conflict";
+  readonly kind: QuestionKind;
   readonly source: ByteString;
   readonly destination: ByteString;
+  /** Where the trouble is: a mount point; "" for a conflict. */
+  readonly filesystem: ByteString;
+  /** Needed and free there; -1: not known, or not a matter of bytes. */
+  readonly neededBytes: number;
+  readonly freeBytes: number;
   /** The prompt without the program's name, as in the worker's message: latin1 bytes, ending in "? ". */
   readonly message: string;
 }
@@ -144,7 +149,8 @@ export interface Jobs {
   pause(job: JobView): void;
   resume(job: JobView): void;
   setOptions(job: JobView, options: { readonly bandwidthLimit?: number; readonly priority?: JobRequest["options"]["priority"] }): void;
-  answer(job: JobView, question: number, choice: "overwrite" | "skip" | "rename" | "newer" | "abort", forAll: boolean): void;
+  /** invalid-state for another question than the one asked, invalid-arguments for a choice that it does not offer. */
+  answer(job: JobView, question: number, choice: AnswerChoice, forAll: boolean): void;
   errors(job: JobView, offset: number, limit: number): readonly EntryError[];
   /** Drops an ended job; invalid-state when it has not ended. */
   forget(job: JobView): void;

@@ -9,7 +9,7 @@
 import { unreachable } from "../assert.ts";
 import { CopyError, type FailureCode } from "../errors.ts";
 import type { EngineChoice, JobOptions, JobRequest } from "../request.ts";
-import type { EntryError, Snapshot } from "../worker/protocol.ts";
+import { type AnswerChoice, type EntryError, questionChoices, type Snapshot } from "../worker/protocol.ts";
 import { type Caller, hasEnded, type JobResult, type JobState, type JobView, type Question } from "./api.ts";
 import { outcomeOf } from "./outcome.ts";
 import { advanceProgress, endProgress, type Progress, startProgress } from "./progress.ts";
@@ -56,13 +56,12 @@ export interface WorkerFailure {
   readonly message: string;
 }
 
-export type AnswerChoice = "overwrite" | "skip" | "rename" | "newer" | "abort";
-
 export type JobEvent =
   | { readonly type: "started" }
   | { readonly type: "snapshot"; readonly snapshot: Snapshot }
   | { readonly type: "errors"; readonly errors: readonly EntryError[] }
   | { readonly type: "question"; readonly question: Question }
+  | { readonly type: "question-over"; readonly question: number }
   | { readonly type: "pause-requested" }
   | { readonly type: "resume-requested" }
   | { readonly type: "cancel-requested" }
@@ -118,6 +117,8 @@ export function advance(job: Job, event: JobEvent, nowUs: number): Job {
       return isWorking(job) && event.errors.length > 0 ? countErrors(job, event.errors) : job;
     case "question":
       return isWorking(job) ? settled({ ...job, question: event.question }) : job;
+    case "question-over":
+      return job.question?.id === event.question ? settled({ ...job, question: null }) : job;
     case "pause-requested":
       return pauseRequested(job);
     case "resume-requested":
@@ -265,6 +266,10 @@ function answered(job: Job, question: number, choice: AnswerChoice): Job {
   if (job.question === null) throw new CopyError("invalid-state", `job ${job.token} asks nothing`);
   if (job.question.id !== question) {
     throw new CopyError("invalid-state", `job ${job.token} asks question ${job.question.id}, not ${question}`);
+  }
+  const choices = questionChoices[job.question.kind];
+  if (!choices.includes(choice)) {
+    throw new CopyError("invalid-arguments", `question ${question} takes ${choices.join(", ")}, not ${choice}`);
   }
   return settled({ ...job, question: null, cancelRequested: job.cancelRequested || choice === "abort" });
 }

@@ -3,11 +3,11 @@
 import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
 import type { WorkerLimitChanges } from "../worker/pool.ts";
-import type { EntryError } from "../worker/protocol.ts";
+import type { AnswerChoice, EntryError } from "../worker/protocol.ts";
 import { type Caller, hasEnded, type JobsEvents, type JobView, type Preview, type PreviewOptions, type SubmitOptions } from "./api.ts";
 import { Bandwidth, bandwidthStepMs } from "./bandwidth.ts";
 import { ErrorList } from "./error-list.ts";
-import { type AnswerChoice, advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "./job.ts";
+import { advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "./job.ts";
 import type { AdjustableJobs, JobsDependencies } from "./jobs-dependencies.ts";
 import { defaultJobLimits, embeddedJobLimits, type JobLimits } from "./limits.ts";
 import { Lingering } from "./lingering.ts";

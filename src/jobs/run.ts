@@ -120,9 +120,9 @@ export class JobRun {
       this.listener.apply({ type: "errors", errors: message.errors });
       this.listener.errors(message.errors);
     } else if (message.type === "question") {
-      const { question: id, kind, source, destination, message: text } = message;
-      this.listener.apply({ type: "question", question: { id, kind, source, destination, message: text } });
-    }
+      const { type, question: id, ...facts } = message;
+      this.listener.apply({ type, question: { id, ...facts } });
+    } else if (message.type === "question-over") this.listener.apply(message);
   }
 
   private workerEnded(end: WorkerEnd): void {

@@ -1,10 +1,11 @@
 // Jobs and errors as rows of the store, and back: what is read is parsed like any other input.
 
 import { z } from "zod";
+import type { ByteString } from "../bytes.ts";
 import { isFailureCode } from "../errors.ts";
 import { engineChoices } from "../request.ts";
 import { byteStringSchema, optionsSchema, requestSchema } from "../request-schema.ts";
-import type { EntryError } from "../worker/protocol.ts";
+import { type EntryError, questionKinds } from "../worker/protocol.ts";
 import { entryErrorSchema, snapshotSchema } from "../worker/protocol-schema.ts";
 import { jobStates } from "./api.ts";
 import type { Job } from "./job.ts";
@@ -28,9 +29,13 @@ const outcome = z.enum(["completed", "failed", "cancelled"]);
 const engines = z.partialRecord(z.enum(engineChoices), z.number());
 const question = z.object({
   id: z.number(),
-  kind: z.literal("conflict"),
+  kind: z.enum(questionKinds),
   source: byteStringSchema,
   destination: byteStringSchema,
+  // A former version's questions were of conflicts only.
+  filesystem: byteStringSchema.default("" as ByteString),
+  neededBytes: z.number().default(-1),
+  freeBytes: z.number().default(-1),
   message: z.string(),
 });
 const result = z.object({

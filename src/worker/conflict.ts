@@ -15,10 +15,8 @@ import {
 import type { Kinship } from "../tree/same-file.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
+import { Answer, noTrouble } from "./questions.ts";
 import { Command, Word } from "./shared.ts";
-
-/** Answers as they travel in the shared word; the flag makes one hold for all later questions. */
-export const Answer = { overwrite: 1, skip: 2, rename: 3, newer: 4, abort: 5, forAll: 16 } as const;
 
 /** What the resolver says besides the planner's operations: the look itself failed with this errno. */
 export type Resolution = Operation | { readonly kind: "unknown"; readonly errno: number };
@@ -160,27 +158,15 @@ export class ConflictResolver {
     return status === 0 && afterStat.identity === source.identity;
   }
 
-  // One question at a time: the others wait, which is what a person answering expects.
   private ask(entry: Entry): number {
-    const { shared, reporter, control } = this.context;
-    const words = shared.words;
-    shared.lock(Word.questionLock);
-    try {
-      const standing = Atomics.load(words, Word.answer);
-      if ((standing & Answer.forAll) !== 0) return standing & ~Answer.forAll;
-      Atomics.store(words, Word.answer, 0);
-      Atomics.add(words, Word.question, 1);
-      const place = entry.place;
-      reporter.question(reporter.sourcePath(place), reporter.destinationPath(place), this.questionFor(entry));
-      for (;;) {
-        const answer = Atomics.load(words, Word.answer);
-        if (answer !== 0) return answer & ~Answer.forAll;
-        if (control.isCancelled) return Answer.skip;
-        Atomics.wait(words, Word.answer, 0, 100);
-      }
-    } finally {
-      shared.unlock(Word.questionLock);
-    }
+    const { reporter, questions } = this.context;
+    return questions.askStanding("conflict", () => ({
+      ...noTrouble,
+      kind: "conflict",
+      source: reporter.sourcePath(entry.place),
+      destination: reporter.destinationPath(entry.place),
+      message: this.questionFor(entry),
+    }));
   }
 
   private questionFor(entry: Entry): string {

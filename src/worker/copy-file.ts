@@ -37,10 +37,18 @@ export class EntryCopier {
    * where nobody knows. Failures are reported and counted here. Returns "is-directory" for the caller to enter it. hot:
    */
   copy(entry: Entry, follow: boolean, type: number): FileOutcome {
-    const { arena } = this.context;
+    const { arena, trouble } = this.context;
     const mark = arena.mark();
-    // Only a regular file is opened to be read: opening a FIFO wakes who waits to write to it, opening a tape rewinds it.
-    const outcome = type === DirentType.REG && !this.linksInstead ? this.copyOpened(entry, follow) : this.copyByLook(entry, follow);
+    const { name, bytes, at } = entry;
+    trouble.begin();
+    let outcome = this.copyOnce(entry, follow, type);
+    while (trouble.isPending && outcome === "failed" && this.mayRepeat(entry)) {
+      arena.reset(mark);
+      // A conflict may have given it another.
+      entry.setName(name, bytes, at);
+      outcome = this.copyOnce(entry, follow, type);
+    }
+    trouble.end(outcome === "done");
     arena.reset(mark);
     if (outcome === "failed" || outcome === "skipped") this.noteLeft(entry);
     return outcome;
@@ -52,6 +60,18 @@ export class EntryCopier {
     copied.addLeft(sourceStat);
     // What is left of an argument itself is never removed.
     if (!entry.isArgument) copied.addLeftName(entry.directory.stat, entry.sourceText);
+  }
+
+  private copyOnce(entry: Entry, follow: boolean, type: number): FileOutcome {
+    // Only a regular file is opened to be read: opening a FIFO wakes who waits to write to it, opening a tape rewinds it.
+    return type === DirentType.REG && !this.linksInstead ? this.copyOpened(entry, follow) : this.copyByLook(entry, follow);
+  }
+
+  private mayRepeat(entry: Entry): boolean {
+    const { sourceFd, destinationFd } = entry.directory.fields;
+    const { size, blocks } = this.context.sourceStat;
+    const neededBytes = Math.min(size, blocks * 512);
+    return this.context.trouble.mayRepeat({ sourceFd, destinationFd, sourceName: entry.sourceName, neededBytes });
   }
 
   private copyOpened(entry: Entry, follow: boolean): FileOutcome {

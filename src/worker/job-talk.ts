@@ -1,7 +1,9 @@
 // The worker's end of the pipe: frames in from the parent, frames out, errors and lines gathered into batches.
 
+import type { ByteString } from "../bytes.ts";
 import type { EntryError, ParentMessage, Snapshot, WorkerMessage } from "./protocol.ts";
 import { encodeFrame, FrameDecoder, maxParentFrameBytes, trustingParser } from "./protocol.ts";
+import type { QuestionFacts } from "./reporter.ts";
 
 /** How long the last message is waited for once the parent has closed its end, as it does when it dies. Milliseconds. */
 const farewellMs = 100;
@@ -35,6 +37,12 @@ export class JobTalk {
   line(line: string): void {
     this.lines.push(line);
     if (this.lines.length >= batchEntries) this.flushBatches();
+  }
+
+  question(question: number, facts: QuestionFacts): void {
+    const { source, destination, filesystem, message } = facts;
+    const paths = { source: source as ByteString, destination: destination as ByteString, filesystem: filesystem as ByteString };
+    this.send({ type: "question", question, ...facts, ...paths, message: message.slice(-16384) });
   }
 
   snapshot(snapshot: Snapshot): void {

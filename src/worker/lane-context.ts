@@ -20,10 +20,12 @@ import { CopiedList } from "./copied-set.ts";
 import { DirectoryTable } from "./directory.ts";
 import type { Entry } from "./entry.ts";
 import { HardLinks } from "./hard-links.ts";
-import { LaneControl } from "./lane-control.ts";
+import { commandRetries, LaneControl } from "./lane-control.ts";
+import { Questions } from "./questions.ts";
 import { type EntryPlace, type LaneMessage, Reporter } from "./reporter.ts";
 import { Resumption } from "./resumption.ts";
 import { Counter, type Shared, Word } from "./shared.ts";
+import { Trouble } from "./trouble.ts";
 
 /** F_DUPFD_CLOEXEC of fcntl(2). */
 const dupCloseOnExec = 1030;
@@ -56,6 +58,9 @@ export class LaneContext {
   readonly options: JobOptions;
   readonly preserve: ReadonlySet<PreserveAttribute>;
   readonly reporter: Reporter;
+  readonly questions: Questions;
+  /** Failures that may be tried again, and what is asked about them. */
+  readonly trouble: Trouble;
   readonly control: LaneControl;
   readonly copier: FileCopier;
   /** Hashes what the copier copies; null where nobody asked. */
@@ -104,7 +109,8 @@ export class LaneContext {
     this.preserve = new Set(this.options.preserve);
     this.counters = this.shared.counters(setup.lane);
     this.reporter = setup.reporter ?? new Reporter(this.shared, setup.lane, setup.request, setup.post);
-    this.control = new LaneControl(this.shared, setup.lane, () => this.reporter.current(this.place));
+    const retries = this.options.gnu.names === null ? undefined : commandRetries;
+    this.control = new LaneControl(this.shared, setup.lane, () => this.reporter.current(this.place), retries);
     this.hasher = hashMethodOf(this.options) !== null ? new FileHasher(setup.hash ?? null, () => this.control.mayGoOn()) : null;
     this.copier = new FileCopier({ ...this.options, hashes: this.hasher !== null }, this.control, this.hasher);
     this.metadata = new MetadataCopier(this.options.preserve, (attribute, errno, syscall) => this.lost(attribute, errno, syscall));
@@ -118,6 +124,8 @@ export class LaneContext {
     this.hardLinks = new HardLinks(this.shared);
     this.announcer = this.options.gnu.verbose ? new Announcer(this.reporter, this.options.gnu, this.request.operation) : null;
     this.backups = new BackupKeeper(this);
+    this.questions = new Questions(this.shared, this.control, this.reporter);
+    this.trouble = new Trouble(this);
     this.empty = this.arena.cstring("");
     this.sourceStat = new Stat(this.arena.allocate(layout.statx.size));
     this.copyStat = new Stat(this.arena.allocate(layout.statx.size)).withBirth();

@@ -8,6 +8,14 @@ const maxSleepMs = 50;
 /** How far the limiter's clock may lag behind: what an idle job may save up, milliseconds. */
 const burstMs = 50;
 
+/** The first wait before trying again; each further one is four times as long. Milliseconds. */
+const retryMs = 50;
+/** Tries beside the first: 1 s in all for a job of the service; 250 ms for whoever waits for cp. */
+const serviceRetries = 3;
+export const commandRetries = 2;
+/** After so many rounds of retries in a row that came to nothing the medium is taken for what it is: one more try each, at once. */
+const maxFruitlessRetries = 8;
+
 export class LaneControl implements CopyControl {
   private readonly shared: Shared;
   private readonly words: Int32Array;
@@ -17,7 +25,10 @@ export class LaneControl implements CopyControl {
   private readonly wantCurrent: number;
   private readonly tellCurrent: () => void;
 
-  constructor(shared: Shared, lane: number, tellCurrent: () => void) {
+  private readonly retries: number;
+
+  constructor(shared: Shared, lane: number, tellCurrent: () => void, retries = serviceRetries) {
+    this.retries = retries;
     this.shared = shared;
     this.words = shared.words;
     this.floats = shared.floats;
@@ -56,6 +67,31 @@ export class LaneControl implements CopyControl {
     const command = Atomics.load(this.words, Word.command);
     return command === Command.run || this.obey();
   }
+
+  /**
+   * CopyControl: before the next try of what failed, `attempt` counting from 0: sleeps, longer each time, as long as the job may run.
+   * False when it is not worth another try, or the job was cancelled.
+   */
+  readonly mayRetry = (attempt: number): boolean => {
+    const isHopeless = Atomics.load(this.words, Word.fruitlessRetries) >= maxFruitlessRetries;
+    if (attempt >= (isHopeless ? 1 : this.retries)) {
+      if (attempt > 0) Atomics.add(this.words, Word.fruitlessRetries, 1);
+      return false;
+    }
+    let left = isHopeless ? 0 : retryMs * 4 ** attempt;
+    const until = performance.now() + left;
+    while (left > 0 && Atomics.load(this.words, Word.command) !== Command.cancel) {
+      Atomics.wait(this.words, Word.command, Command.run, left);
+      if (!this.mayGoOn()) return false;
+      left = until - performance.now();
+    }
+    return this.mayGoOn();
+  };
+
+  /** A retry has helped. */
+  readonly retryHelped = (): void => {
+    Atomics.store(this.words, Word.fruitlessRetries, 0);
+  };
 
   get isCancelled(): boolean {
     return Atomics.load(this.words, Word.command) === Command.cancel;

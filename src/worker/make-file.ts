@@ -69,6 +69,7 @@ export class FileMaker implements Maker {
     const { options, announcer, copier, sourceStat } = this.context;
     if (options.gnu.attributesOnly) return;
     this.context.countFile();
+    if (copier.retriedErrno !== 0) this.tellRetry();
     if (announcer === null) return;
     const hasHoles = sourceStat.blocks * 512 < sourceStat.size && options.sparse !== "never";
     announcer.copied(copier, options.sparse === "always" ? (hasHoles ? "SEEK_HOLE + zeros" : "zeros") : hasHoles ? "SEEK_HOLE" : "no");
@@ -173,6 +174,22 @@ export class FileMaker implements Maker {
       severity,
     });
     return isCp;
+  }
+
+  /** cp says nothing of what went well in the end. */
+  private tellRetry(): void {
+    const { copier, reporter, options, entry } = this.context;
+    if (options.gnu.names !== null || entry === null) return;
+    reporter.fail({
+      place: entry.place,
+      side: "source",
+      errno: copier.retriedErrno,
+      syscall: "read",
+      what: "%s could be read only when it was tried again",
+      severity: "warning",
+      engine: copier.engine,
+      offset: copier.retriedOffset,
+    });
   }
 
   private takeBack(): void {

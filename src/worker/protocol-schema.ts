@@ -3,9 +3,10 @@
 import { z } from "zod";
 import { engineChoices, priorities } from "../request.ts";
 import { byteStringSchema, requestSchema } from "../request-schema.ts";
-import { phases, plannedActions } from "./protocol.ts";
+import { answerChoices, phases, plannedActions, questionKinds } from "./protocol.ts";
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const byteFigure = z.number().int().min(-1).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(4096);
 /** What is known of the job's former worker, if it had one; the descriptor is given by the parent's side of the connection. */
 const checkpointSchema = z
@@ -20,7 +21,6 @@ const checkpointSchema = z
     startedTimeUs: count,
   })
   .strict();
-const choice = z.enum(["overwrite", "skip", "rename", "newer", "abort"]);
 /** Paths below the arguments may be longer than PATH_MAX. */
 const longPath = byteStringSchema.refine((path) => path.length <= 1024 * 1024, "longer than 1 MiB");
 
@@ -54,7 +54,7 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       /** null: nothing is logged, and nothing can be resumed. */
       checkpoint: checkpointSchema.nullable(),
       /** What was answered "for all" to a former worker: a resumed job does not ask again. */
-      standingAnswers: z.array(z.object({ kind: z.enum(["conflict"]), choice }).strict()).max(8),
+      standingAnswers: z.array(z.object({ kind: z.enum(questionKinds), choice: z.enum(answerChoices) }).strict()).max(8),
     })
     .strict(),
   /** Remove what a dead worker's in-flight record names; same identity and sandbox as the worker that died. */
@@ -94,7 +94,7 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
     .object({
       type: z.literal("answer"),
       question: count,
-      choice,
+      choice: z.enum(answerChoices),
       forAll: z.boolean(),
     })
     .strict(),
@@ -201,13 +201,20 @@ export const workerMessageSchema = z.discriminatedUnion("type", [
     .object({
       type: z.literal("question"),
       question: count,
-      kind: z.enum(["conflict"]),
+      kind: z.enum(questionKinds),
       source: longPath,
       destination: longPath,
+      /** Where the trouble is: a mount point; "" for a conflict. */
+      filesystem: longPath,
+      /** Bytes that are needed there and bytes that are free; -1 where it is not a matter of bytes, or not known. */
+      neededBytes: byteFigure,
+      freeBytes: byteFigure,
       /** The prompt as GNU cp prints it after "cp: ", ending in "? ": `overwrite 'y'? `; latin1 bytes. */
       message: z.string().max(16384),
     })
     .strict(),
+  /** The question needs no answer any more: the job goes on by itself. */
+  z.object({ type: z.literal("question-over"), question: count }).strict(),
   /** Of a dry run: what would be done, and then once the totals. */
   z.object({ type: z.literal("operations"), operations: z.array(plannedOperationSchema).max(256) }).strict(),
   z.object({ type: z.literal("preview"), summary: previewSummarySchema }).strict(),

@@ -27,6 +27,17 @@ export const snapshotIntervalMs = 100;
 export const inFlightBytes = 64 * 64 * 1024;
 
 export const phases = ["scanning", "copying", "flushing", "verifying"] as const;
+/** What a job may ask, and what it may be answered. "space": the destination is full; "space-low": it will be, by the totals. */
+export const questionKinds = ["conflict", "space", "space-low", "device"] as const;
+export type QuestionKind = (typeof questionKinds)[number];
+export const answerChoices = ["overwrite", "skip", "rename", "newer", "abort", "retry", "continue"] as const;
+export type AnswerChoice = (typeof answerChoices)[number];
+export const questionChoices: Readonly<Record<QuestionKind, readonly AnswerChoice[]>> = {
+  conflict: ["overwrite", "skip", "rename", "newer", "abort"],
+  space: ["retry", "skip", "abort"],
+  "space-low": ["retry", "continue", "abort"],
+  device: ["retry", "skip", "abort"],
+};
 /** What a dry run can foresee. "merge": a directory is there already. "ask": the copy would ask. */
 export const plannedActions = ["create", "overwrite", "merge", "skip", "rename", "ask", "fail"] as const;
 export type PlannedAction = (typeof plannedActions)[number];

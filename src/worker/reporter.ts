@@ -5,7 +5,7 @@ import { Errno, errnoText } from "../errno.ts";
 import { type FailureCode, type FailureSide, failureCodeOf } from "../errors.ts";
 import { quoteName } from "../quote.ts";
 import type { JobRequest } from "../request.ts";
-import type { EntryError, PlannedOperation, PreviewSummary } from "./protocol.ts";
+import type { EntryError, PlannedOperation, PreviewSummary, QuestionKind } from "./protocol.ts";
 import { Command, Counter, type Shared, Word } from "./shared.ts";
 
 /** What lanes post to the worker's main thread. */
@@ -13,7 +13,8 @@ export type LaneMessage =
   | { readonly type: "error"; readonly error: EntryError }
   | { readonly type: "line"; readonly line: string }
   | { readonly type: "current"; readonly path: string }
-  | { readonly type: "question"; readonly source: string; readonly destination: string; readonly message: string }
+  | { readonly type: "question"; readonly question: number; readonly facts: QuestionFacts }
+  | { readonly type: "question-over"; readonly question: number }
   | { readonly type: "operations"; readonly operations: PlannedOperation[] }
   | { readonly type: "preview"; readonly summary: PreviewSummary }
   | { readonly type: "ready" }
@@ -32,6 +33,23 @@ export interface EntryPlace {
   readonly destinationRoot: string;
   /** Where the copy has another name than its source: the path below destinationRoot. */
   readonly destinationPath?: string;
+}
+
+/** What a question tells, but for its number; paths are byte strings. */
+export interface QuestionFacts {
+  readonly kind: QuestionKind;
+  readonly source: string;
+  readonly destination: string;
+  readonly filesystem: string;
+  readonly neededBytes: number;
+  readonly freeBytes: number;
+  /** Ends in "? ". */
+  readonly message: string;
+}
+
+/** Who may keep a failure back before it is told and counted, because the step can be tried again. */
+export interface Withholding {
+  takes(facts: FailureFacts): boolean;
 }
 
 export interface FailureFacts {
@@ -56,6 +74,7 @@ export class Reporter {
   private readonly request: JobRequest;
   private readonly post: (message: LaneMessage) => void;
   private readonly counters: number;
+  withholding: Withholding | null = null;
 
   constructor(shared: Shared, lane: number, request: JobRequest, post: (message: LaneMessage) => void) {
     this.shared = shared;
@@ -89,8 +108,9 @@ export class Reporter {
     return joinPath(place.destinationRoot, place.destinationPath ?? place.path);
   }
 
-  /** Counts and sends one failure; waits while the main thread is far behind. */
+  /** Counts and sends one failure, unless it is kept back; waits while the main thread is far behind. */
   fail(facts: FailureFacts): void {
+    if (this.withholding?.takes(facts) === true) return;
     const severity = facts.severity ?? "error";
     const counter = this.counters + (severity === "error" ? Counter.errors : Counter.warnings);
     this.shared.floats[counter] = (this.shared.floats[counter] ?? 0) + 1;
@@ -123,8 +143,12 @@ export class Reporter {
     this.post({ type: "current", path: this.sourcePath(place) });
   }
 
-  question(source: string, destination: string, message: string): void {
-    this.post({ type: "question", source, destination, message });
+  question(question: number, facts: QuestionFacts): void {
+    this.post({ type: "question", question, facts });
+  }
+
+  questionOver(question: number): void {
+    this.post({ type: "question-over", question });
   }
 
   done(reasons: readonly string[]): void {
@@ -143,7 +167,8 @@ export class Reporter {
     return mark === "%q" && safeName.test(destination) ? destination : this.quote(destination);
   }
 
-  protected messageOf(facts: FailureFacts): string {
+  /** The whole sentence of a failure, as bytes. */
+  messageOf(facts: FailureFacts): string {
     // In one go: a name may hold "%d" itself.
     const what = facts.what.replace(/%[sdqe]/g, (mark) => this.named(mark, facts));
     return facts.errno === 0 ? what : `${what}: ${errnoText(facts.errno)}`;

@@ -26,7 +26,7 @@ export const Word = {
   done: 4,
   /** Error messages sent and not yet taken over by the main thread; bounds the memory of a million failures. */
   errorsInFlight: 5,
-  /** Number of the question being asked, and the answer to it. */
+  /** Number of the question being asked, and the answer: that number times 32, plus the choice (see questions.ts). */
   question: 6,
   answer: 7,
   questionLock: 8,
@@ -52,6 +52,12 @@ export const Word = {
   /** Pages in the checkpoint's log, and who may append one. */
   checkpointPages: 22,
   checkpointLock: 23,
+  /** Bumped when trouble was answered with "retry" or is over: whoever met it before tries again without asking. */
+  troubleEpoch: 26,
+  /** Rounds of retries in a row that came to nothing; beyond some, nobody waits any more. */
+  fruitlessRetries: 27,
+  /** What was answered for all, by the index of the question's kind; 0: nothing. */
+  standing: 28,
   words: 32,
 } as const;
 

@@ -13,6 +13,8 @@ import { Selection } from "./selection.ts";
 import { batchBytes, Word } from "./shared.ts";
 import { type Stolen, Thief, WorkList } from "./work-list.ts";
 
+/** What a new directory takes on most filesystems. */
+const directoryBytes = 4096;
 /** How long an idle lane sleeps before it looks again by itself, milliseconds. */
 const idleMs = 20;
 
@@ -154,10 +156,23 @@ export class TreeCopier {
   }
 
   private push(entry: Entry, follow: boolean): void {
-    const directory = this.directories.enter(entry, follow);
+    const directory = this.enter(entry, follow);
     if (directory === null) return;
     this.stack.push(directory);
     this.work.push(directory);
+  }
+
+  private enter(entry: Entry, follow: boolean): Directory | null {
+    const { trouble } = this.context;
+    const { sourceFd, destinationFd } = entry.directory.fields;
+    trouble.begin();
+    let directory = this.directories.enter(entry, follow);
+    while (trouble.isPending && directory === null) {
+      if (!trouble.mayRepeat({ sourceFd, destinationFd, sourceName: entry.sourceName, neededBytes: directoryBytes })) break;
+      directory = this.directories.enter(entry, follow);
+    }
+    trouble.end(directory !== null);
+    return directory;
   }
 
   private pop(directory: Directory): void {
@@ -174,12 +189,9 @@ export class TreeCopier {
   private list(directory: Directory): void {
     const { control } = this.context;
     for (;;) {
-      const length = libc.getdents64(directory.fields.sourceFd, this.work.batchAddress, batchBytes);
+      const length = this.readBatch(directory);
       if (length === 0) return;
-      if (length < 0) {
-        this.failList(directory, length);
-        return;
-      }
+      if (length < 0) return;
       this.work.openBatch(directory, length);
       for (let offset = this.work.takeEntry(); offset >= 0; offset = this.work.takeEntry()) {
         this.listEntry(directory, offset);
@@ -197,12 +209,9 @@ export class TreeCopier {
     const numbers = new DataView(batch.buffer, batch.byteOffset, batch.byteLength);
     const entries: { readonly inode: bigint; readonly name: Uint8Array }[] = [];
     for (;;) {
-      const length = libc.getdents64(directory.fields.sourceFd, this.work.batchAddress, batchBytes);
+      const length = this.readBatch(directory);
       if (length === 0) break;
-      if (length < 0) {
-        this.failList(directory, length);
-        return;
-      }
+      if (length < 0) return;
       for (let offset = 0; offset < length; offset += recordLength(batch, offset)) {
         const at = recordName(offset);
         if (isDotOrDotDot(batch, at)) continue;
@@ -211,6 +220,23 @@ export class TreeCopier {
     }
     entries.sort((one, other) => (one.inode < other.inode ? -1 : one.inode > other.inode ? 1 : 0));
     if (!entries.every(({ name }) => this.work.addName(name))) this.failFull(directory);
+  }
+
+  /** Bytes of records; 0 at the end; negative for a failure, which is told. */
+  private readBatch(directory: Directory): number {
+    const { trouble } = this.context;
+    const { sourceFd, destinationFd } = directory.fields;
+    let length = libc.getdents64(sourceFd, this.work.batchAddress, batchBytes);
+    if (length >= 0) return length;
+    trouble.begin();
+    for (;;) {
+      this.failList(directory, length);
+      if (!trouble.isPending || !trouble.mayRepeat({ sourceFd, destinationFd, sourceName: 0, neededBytes: 0 })) break;
+      length = libc.getdents64(sourceFd, this.work.batchAddress, batchBytes);
+      if (length >= 0) break;
+    }
+    trouble.end(length >= 0);
+    return length;
   }
 
   private failList(directory: Directory, result: number): void {

@@ -7,7 +7,6 @@ import { Arena } from "../ffi/memory.ts";
 import { ringStatus } from "../ffi/ring.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
-import { Answer } from "./conflict.ts";
 import { emptySnapshot } from "./empty-snapshot.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
@@ -16,7 +15,8 @@ import { whyInOrder } from "./lane-order.ts";
 import { Lanes } from "./lanes.ts";
 import { PreviewJob } from "./preview-job.ts";
 import { applyPriority } from "./priority.ts";
-import { type ParentMessage, phases, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
+import { type ParentMessage, phases, type QuestionKind, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
+import { giveAnswer, standFor } from "./questions.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { confine, previewPaths, sandboxPaths } from "./sandbox.ts";
 import { Command, Counter, Float, Word } from "./shared.ts";
@@ -111,7 +111,7 @@ class RunningJob {
   private currentFile = "";
   private lanesDone = 0;
   private turn = 0;
-  private questions = 0;
+  private question: { readonly number: number; readonly kind: QuestionKind } | null = null;
   private ended = false;
   /** An orderly stop: the job goes on later. */
   private isStopping = false;
@@ -134,7 +134,7 @@ class RunningJob {
       onCrash: (message) => this.crash(message),
     });
     this.lanes.shared.floats[Float.bandwidthLimit] = options.bandwidthLimit;
-    for (const { choice } of start.standingAnswers) Atomics.store(this.lanes.shared.words, Word.answer, Answer[choice] | Answer.forAll);
+    for (const { kind, choice } of start.standingAnswers) standFor(this.lanes.shared, kind, choice);
     this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
     setTimeout(() => this.startMoreLanes(), secondLaneAfterMs);
@@ -161,9 +161,8 @@ class RunningJob {
         if (message.bandwidthLimit !== undefined) shared.floats[Float.bandwidthLimit] = message.bandwidthLimit;
         break;
       case "answer":
-        if (message.question !== this.questions) break;
-        Atomics.store(shared.words, Word.answer, Answer[message.choice] | (message.forAll ? Answer.forAll : 0));
-        Atomics.notify(shared.words, Word.answer);
+        // A question that is over by itself may still be answered.
+        if (this.question?.number === message.question) giveAnswer(shared, this.question, message.choice, message.forAll);
         break;
       default:
         break;
@@ -223,14 +222,12 @@ class RunningJob {
         break;
       case "question":
         this.talk.flushBatches();
-        this.talk.send({
-          type: "question",
-          question: ++this.questions,
-          kind: "conflict",
-          source: message.source as Snapshot["currentFile"],
-          destination: message.destination as Snapshot["currentFile"],
-          message: message.message,
-        });
+        this.question = { number: message.question, kind: message.facts.kind };
+        this.talk.question(message.question, message.facts);
+        break;
+      case "question-over":
+        this.question = null;
+        this.talk.send({ type: "question-over", question: message.question });
         break;
       case "done":
         for (const reason of message.reasons) this.reasons.add(reason);

@@ -40,6 +40,8 @@ const unusual: JobOptions = optionsSchema.parse({
   priority: "now",
   onDisconnect: "cancel",
   onError: "stop",
+  onFull: "fail",
+  onLost: "fail",
   cache: "drop",
   umask: 0o077,
   renameMatch: "^(.*)\\.jpeg$",

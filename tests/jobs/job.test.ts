@@ -9,7 +9,16 @@ import { emptySnapshot } from "../../src/jobs/progress.ts";
 import { type EntryError, phases, type Snapshot } from "../../src/worker/protocol.ts";
 import { testCaller, testRequest } from "../support/jobs.ts";
 
-const question: Question = { id: 7, kind: "conflict", source: "/a" as ByteString, destination: "/b" as ByteString, message: "? " };
+const question: Question = {
+  id: 7,
+  kind: "conflict",
+  source: "/a" as ByteString,
+  destination: "/b" as ByteString,
+  filesystem: "" as ByteString,
+  neededBytes: -1,
+  freeBytes: -1,
+  message: "? ",
+};
 const started: JobEvent = { type: "started" };
 const workerEnded: JobEvent = { type: "worker-ended" };
 

@@ -60,7 +60,16 @@ async function open(
 test("a job comes back exactly as it was stored, at each of its states", async () => {
   await using directory = await temporaryDirectory();
   const path = join(directory.path, "jobs.db");
-  const question = { id: 1, kind: "conflict", source: "/a" as ByteString, destination: "/b" as ByteString, message: "? " } as const;
+  const question = {
+    id: 1,
+    kind: "conflict",
+    source: "/a" as ByteString,
+    destination: "/b" as ByteString,
+    filesystem: "" as ByteString,
+    neededBytes: -1,
+    freeBytes: -1,
+    message: "? ",
+  } as const;
   const jobs = [
     job(1),
     job(2, [{ type: "pause-requested" }]),

@@ -97,7 +97,17 @@ function run(): void {
   const asked = parameters.get("ask") !== null;
   if (asked) {
     const path = "/some/file" as Snapshot["currentFile"];
-    send({ type: "question", question: 7, kind: "conflict", source: path, destination: path, message: "overwrite '/some/file'? " });
+    send({
+      type: "question",
+      question: 7,
+      kind: "conflict",
+      source: path,
+      destination: path,
+      filesystem: "" as typeof path,
+      neededBytes: -1,
+      freeBytes: -1,
+      message: "overwrite '/some/file'? ",
+    });
   }
   onMessage = (message) => {
     if (message.type === "pause") tell({ paused: true });

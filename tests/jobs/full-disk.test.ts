@@ -1,0 +1,132 @@
+// A disk that is full in the middle of a job: the job asks, and goes on by itself or as it is told, to a whole copy.
+
+import { expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import type { JobView, Question } from "../../src/jobs/api.ts";
+import { expectSameTree } from "../support/compare.ts";
+import { type RunningTestJob, startJob } from "../support/embedded-job.ts";
+import { type FilesystemKind, mountFilesystem, tinySizeBytes, whyNoFilesystem } from "../support/filesystems.ts";
+import { untilView } from "../support/jobs.ts";
+import { runChecked } from "../support/process.ts";
+import { testUnless } from "../support/skip.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
+
+const mebibyte = 1024 * 1024;
+
+/** A tree of 12 MiB: what a filesystem of 20 MiB holds, though not beside a ballast of 12. */
+function makeSource(path: string): void {
+  for (let directory = 0; directory < 4; directory++) {
+    mkdirSync(`${path}/tree/${directory}`, { recursive: true });
+    for (let file = 0; file < 8; file++) writeFileSync(`${path}/tree/${directory}/${file}`, randomBytes(mebibyte * 0.375 + file));
+  }
+}
+
+/** Resolves with the question that the job asks. */
+async function untilAsked({ jobs, submitted }: RunningTestJob): Promise<Question> {
+  const { question } = await untilView(jobs, submitted, (view) => view.state === "question");
+  if (question === null) throw new Error("the state question has a question");
+  return question;
+}
+
+/** No name of an unfinished file anywhere. */
+function expectNothingUnfinished(path: string): void {
+  const names = readdirSync(path, { recursive: true, encoding: "utf8" });
+  expect(names.filter((name) => name.includes(".copyd-"))).toEqual([]);
+}
+
+function endsCompleted(view: JobView): void {
+  expect([view.state, view.errorCount, view.result?.message]).toEqual(["completed", 0, "32 files copied."]);
+}
+
+for (const kind of ["ext4", "tmpfs"] as const satisfies readonly FilesystemKind[]) {
+  testUnless(whyNoFilesystem(kind), `${kind}: a full disk asks, and the job goes on by itself when there is room`, async () => {
+    await using source = await temporaryDirectory();
+    await using destination = await mountFilesystem(kind, { sizeBytes: tinySizeBytes });
+    makeSource(source.path);
+    writeFileSync(`${destination.path}/ballast`, randomBytes(12 * mebibyte));
+    const job = startJob([`${source.path}/tree`], destination.path);
+    const question = await untilAsked(job);
+    expect(question.kind).toBe("space");
+    expect(question.filesystem as string).toBe(destination.path);
+    expect(question.neededBytes).toBeGreaterThan(0);
+    expect(question.freeBytes).toBeGreaterThanOrEqual(0);
+    expectNothingUnfinished(destination.path);
+    rmSync(`${destination.path}/ballast`);
+    endsCompleted(await job.ended);
+    await expectSameTree(`${source.path}/tree`, `${destination.path}/tree`);
+  });
+}
+
+testUnless(whyNoFilesystem("tmpfs"), "a full disk: skip leaves one file out and says so, retry asks again, abort cancels", async () => {
+  await using source = await temporaryDirectory();
+  await using destination = await mountFilesystem("tmpfs", { sizeBytes: tinySizeBytes });
+  mkdirSync(`${source.path}/tree`);
+  writeFileSync(`${source.path}/tree/small`, "x");
+  for (const name of ["b", "c"]) writeFileSync(`${source.path}/tree/${name}`, randomBytes(16 * mebibyte));
+  writeFileSync(`${destination.path}/ballast`, randomBytes(8 * mebibyte));
+  const job = startJob([`${source.path}/tree`], destination.path);
+  const first = await untilAsked(job);
+  job.jobs.answer(job.submitted, first.id, "retry", false);
+  const second = await untilView(job.jobs, job.submitted, ({ question }) => question !== null && question.id > first.id);
+  job.jobs.answer(job.submitted, second.question?.id ?? 0, "skip", false);
+  const third = await untilView(job.jobs, job.submitted, ({ question }) => question !== null && question.id > first.id + 1);
+  expect(() => job.jobs.answer(job.submitted, third.question?.id ?? 0, "overwrite", false)).toThrow("takes retry, skip, abort");
+  job.jobs.answer(job.submitted, third.question?.id ?? 0, "abort", false);
+  const ended = await job.ended;
+  expect(job.errors.map(({ code }) => code)).toEqual(["no-space"]);
+  expect(ended.state).toBe("cancelled");
+  expect(readdirSync(`${destination.path}/tree`).length).toBe(ended.filesDone);
+  expectNothingUnfinished(destination.path);
+});
+
+testUnless(whyNoFilesystem("tmpfs"), "a full disk: on-full=fail fails file by file, as cp does, and skip for all asks once", async () => {
+  await using source = await temporaryDirectory();
+  await using destination = await mountFilesystem("tmpfs", { sizeBytes: tinySizeBytes });
+  mkdirSync(`${source.path}/tree`);
+  writeFileSync(`${source.path}/tree/small`, "x");
+  for (const name of ["b", "c"]) writeFileSync(`${source.path}/tree/${name}`, randomBytes(16 * mebibyte));
+  writeFileSync(`${destination.path}/ballast`, randomBytes(8 * mebibyte));
+  const failing = await startJob([`${source.path}/tree`], `${destination.path}/one`, { onFull: "fail" }).ended;
+  expect([failing.state, failing.errorCount, failing.filesDone]).toEqual(["failed", 2, 1]);
+  rmSync(`${destination.path}/one`, { recursive: true });
+  const job = startJob([`${source.path}/tree`], `${destination.path}/two`);
+  const { id } = await untilAsked(job);
+  job.jobs.answer(job.submitted, id, "skip", true);
+  const ended = await job.ended;
+  expect([ended.state, ended.errorCount, ended.filesDone]).toEqual(["failed", 2, 1]);
+  expect(job.errors.map(({ code }) => code)).toEqual(["no-space", "no-space"]);
+});
+
+testUnless(whyNoFilesystem("tmpfs"), "a full disk: a job that asks can be cancelled", async () => {
+  await using source = await temporaryDirectory();
+  await using destination = await mountFilesystem("tmpfs", { sizeBytes: tinySizeBytes });
+  writeFileSync(`${source.path}/large`, randomBytes(24 * mebibyte));
+  const job = startJob([`${source.path}/large`], destination.path);
+  await untilAsked(job);
+  job.jobs.cancel(job.submitted);
+  expect((await job.ended).state).toBe("cancelled");
+  expect(readdirSync(destination.path)).toEqual([]);
+});
+
+testUnless(whyNoFilesystem("ext4"), "inodes that are used up are asked about like bytes", async () => {
+  await using source = await temporaryDirectory();
+  await using destination = await mountFilesystem("ext4", { sizeBytes: tinySizeBytes, mkfsOptions: ["-N", "64"] });
+  mkdirSync(`${source.path}/tree/below`, { recursive: true });
+  for (let file = 0; file < 40; file++) writeFileSync(`${source.path}/tree/below/${file}`, "x");
+  mkdirSync(`${destination.path}/ballast`);
+  for (let file = 0; file < 30; file++) writeFileSync(`${destination.path}/ballast/${file}`, "x");
+  const job = startJob([`${source.path}/tree`], destination.path);
+  expect((await untilAsked(job)).kind).toBe("space");
+  await runChecked(["rm", "-r", `${destination.path}/ballast`]);
+  expect((await job.ended).state).toBe("completed");
+  await expectSameTree(`${source.path}/tree`, `${destination.path}/tree`);
+});
+
+test("an answer to a question that is over does nothing", async () => {
+  await using source = await temporaryDirectory();
+  writeFileSync(`${source.path}/a`, "x");
+  const job = startJob([`${source.path}/a`], `${source.path}/b`);
+  expect(() => job.jobs.answer(job.submitted, 1, "retry", false)).toThrow("asks nothing");
+  expect((await job.ended).state).toBe("completed");
+});
