@@ -27,11 +27,20 @@ interface FilesystemTraits {
   readonly ringFromBytes: number;
   /** copy_file_range can do what no other engine can: copy on the server. */
   readonly copiesOnServer: boolean;
+  /** A regular file holds exactly as many bytes as its size says, at every moment: not so in /proc, behind FUSE or a network. */
+  readonly sizesAreTrue: boolean;
 }
 
 const never = Number.POSITIVE_INFINITY;
-const local = { cloneFromBytes: 1, preallocateFromBytes: never, ringFromBytes: 64 * 1024 * 1024, copiesOnServer: false };
-const server = { ...local, ringFromBytes: 4 * 1024 * 1024, copiesOnServer: true };
+const other = {
+  cloneFromBytes: 1,
+  preallocateFromBytes: never,
+  ringFromBytes: 64 * 1024 * 1024,
+  copiesOnServer: false,
+  sizesAreTrue: false,
+};
+const local = { ...other, sizesAreTrue: true };
+const server = { ...other, ringFromBytes: 4 * 1024 * 1024, copiesOnServer: true };
 
 /** By f_type of statfs(2), linux/magic.h. */
 const filesystems: ReadonlyMap<number, FilesystemTraits> = new Map([
@@ -39,7 +48,7 @@ const filesystems: ReadonlyMap<number, FilesystemTraits> = new Map([
   [0x58465342, { name: "xfs", ...local, cloneFromBytes: 64 * 1024, ringFromBytes: never }],
   [0x9123683e, { name: "btrfs", ...local, cloneFromBytes: 4096 }],
   [0x01021994, { name: "tmpfs", ...local }],
-  [0x794c7630, { name: "overlay", ...local }],
+  [0x794c7630, { name: "overlay", ...other }],
   [0x6969, { name: "nfs", ...server }],
   [0xff534d42, { name: "cifs", ...server }],
   [0xfe534d42, { name: "smb2", ...server }],
@@ -51,6 +60,8 @@ const filesystems: ReadonlyMap<number, FilesystemTraits> = new Map([
 export class Pair {
   readonly sourceDevice: number;
   readonly destinationDevice: number;
+  /** Whether a source's size tells where it ends; whoever relies on it looks at the size again afterwards. */
+  readonly sizesAreTrue: boolean;
   private readonly options: EngineOptions;
   private readonly names: string;
   private readonly traits: FilesystemTraits;
@@ -69,6 +80,7 @@ export class Pair {
     this.destinationDevice = devices[1];
     this.names = `${from.name} to ${to.name}`;
     this.traits = to;
+    this.sizesAreTrue = from.sizesAreTrue;
     this.excluded = excludedByOptions(options);
     this.settle();
   }
@@ -93,6 +105,11 @@ export class Pair {
   /** Whether a file of this size is to have its blocks allocated before its data. */
   shouldPreallocate(size: number): boolean {
     return size >= this.traits.preallocateFromBytes;
+  }
+
+  /** Whether plain reading and writing, from several threads perhaps, may take the place of what else would serve. */
+  get mayReadAndWrite(): boolean {
+    return !this.traits.copiesOnServer && this.withoutReflink.includes("read-write");
   }
 
   /** True when it is settled whether the two clone: FICLONE has worked, or is out. */
@@ -215,5 +232,5 @@ function traitsOf(fd: number): FilesystemTraits {
   using buffer = new NativeMemory(4096);
   // f_type is the first word of struct statfs on every 64-bit architecture.
   const type = libc.fstatfs(fd, buffer.address) < 0 ? 0 : (buffer.u32[0] ?? 0);
-  return filesystems.get(type) ?? { name: `filesystem 0x${type.toString(16)}`, ...local };
+  return filesystems.get(type) ?? { name: `filesystem 0x${type.toString(16)}`, ...other };
 }

@@ -12,6 +12,8 @@ export interface CopyControl {
   /** After a read that failed and may succeed: waits and says whether to read again. Without it the first error is the last. */
   readonly mayRetry?: (attempt: number) => boolean;
   readonly retryHelped?: () => void;
+  /** Uncounts what will be counted again; `cloned` of these bytes were. */
+  readonly takeBack?: (bytes: number, cloned: number) => void;
 }
 
 /** One file's data on its way; a lane owns one and reuses it for each file. */

@@ -12,9 +12,11 @@ import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.
 import type { FileHasher } from "./file-hasher.ts";
 import { IoUring } from "./io-uring.ts";
 import { Preallocation } from "./preallocation.ts";
-import { ReadWrite } from "./read-write.ts";
+import type { RangeBoard } from "./range-board.ts";
+import { blockBytes, ReadWrite } from "./read-write.ts";
 import { Reflink } from "./reflink.ts";
 import { Rereader } from "./reread.ts";
+import { SharedCopy, sharedFromBytes } from "./shared-copy.ts";
 import { Splice } from "./splice.ts";
 
 const readWriteOnly: readonly EngineName[] = ["read-write"];
@@ -39,6 +41,8 @@ export class FileCopier {
   cloned = 0;
   /** The destination's final length, holes included. */
   length = 0;
+  /** True when no read has proved the end: as much was copied as the size said. Whoever stats the source again has the proof. */
+  endsBySize = false;
 
   private hasBlocksInFlight = false;
   /** True when an engine moved data that the hasher did not see. */
@@ -54,9 +58,13 @@ export class FileCopier {
   /** Stands between the engines and the lane: counts, and drops what lies behind from the page cache. */
   private readonly counting: CopyControl;
   private readonly rereader: Rereader;
+  /** Large files are copied with the help of other threads, and others' with ours; null where they are not. */
+  private readonly shared: SharedCopy | null;
+  /** Of the own file that is shared out right now. */
+  private sharedPair: Pair | null = null;
 
-  /** `hasher` gets the data of each file; it stays the caller's. */
-  constructor(options: EngineOptions, control: CopyControl, hasher: FileHasher | null = null) {
+  /** `hasher` gets the data of each file; `board` shares large ones with other threads. Both stay the caller's. */
+  constructor(options: EngineOptions, control: CopyControl, hasher: FileHasher | null = null, board: RangeBoard | null = null) {
     this.options = options;
     this.hasher = hasher;
     this.control = control;
@@ -65,6 +73,7 @@ export class FileCopier {
     this.data = { sourceFd: -1, destinationFd: -1, offset: 0, end: 0, sourceEnded: false, failedSide: "source", failedSyscall: "" };
     this.counting = { advanced: (bytes, how) => this.advanced(bytes, how) };
     this.rereader = new Rereader(control);
+    this.shared = board !== null && hasher === null && canShare(options) ? this.sharedOn(board) : null;
   }
 
   /**
@@ -84,6 +93,11 @@ export class FileCopier {
     const error = result === stopped && this.dropBehind !== undefined && this.dropBehind.error < 0 ? this.dropFailed() : result;
     if (error !== stopped) this.describeFailure(pair, error);
     return error;
+  }
+
+  /** Copies ranges of a file that another thread shares out. False when there is none. */
+  help(): boolean {
+    return this.shared?.help((sourceFd, destinationFd) => this.begin(sourceFd, destinationFd)) ?? false;
   }
 
   /** Why which engines serve, one line for each pair of filesystems; for --debug and the job's result. */
@@ -108,6 +122,7 @@ export class FileCopier {
     this.copied = 0;
     this.cloned = 0;
     this.length = 0;
+    this.endsBySize = false;
     this.engine = "read-write";
     this.hasBlocksInFlight = false;
     this.preallocation.reset();
@@ -128,18 +143,41 @@ export class FileCopier {
     // Steps of a huge clone may have succeeded before one was refused: then the rest is simply data.
     if (isSparse && data.offset === 0) return this.copySegments(pair, size);
     if (pair.shouldPreallocate(size) && this.options.sparse !== "always") this.preallocation.begin(data.destinationFd, size);
+    if (size >= sharedFromBytes && pair.mayReadAndWrite && this.shared?.open(size)) {
+      const result = this.runShared(this.shared, pair);
+      return result !== 0 || data.sourceEnded ? result : this.readOn(pair);
+    }
     // Whatever serves up to the promised size, reading goes on from there until it reads nothing (rule 7).
     if (order[0] !== "read-write" && size > 0) {
       const result = this.runInOrder(pair, order);
       if (result !== 0 || data.sourceEnded) return result;
     }
+    if (size > 0 && size <= blockBytes && order[0] === "read-write" && pair.sizesAreTrue && this.hasher === null)
+      return this.readBlock(pair);
     return this.readOn(pair);
+  }
+
+  // hot: a file of one block is one read and one write; the read that would find nothing more is left to the look at its size.
+  private readBlock(pair: Pair): number {
+    const result = this.run(pair, "read-write");
+    this.endsBySize = result === 0 && !this.data.sourceEnded;
+    return result;
   }
 
   /** Reads until the source's end, wherever that is. */
   private readOn(pair: Pair): number {
     this.data.end = Number.MAX_SAFE_INTEGER;
     return this.runInOrder(pair, readWriteOnly);
+  }
+
+  private runShared(shared: SharedCopy, pair: Pair): number {
+    // A range behind the end of a source that shrinks meanwhile may be written before anybody knows.
+    this.hasBlocksInFlight = true;
+    this.sharedPair = pair;
+    const result = shared.copy();
+    this.sharedPair = null;
+    this.copied += shared.helpedBytes;
+    return result;
   }
 
   private runInOrder(pair: Pair, order: readonly EngineName[]): number {
@@ -302,6 +340,16 @@ export class FileCopier {
     if (this.isEngineUnavailable) this.engine = name;
   }
 
+  private sharedOn(board: RangeBoard): SharedCopy {
+    const { data, counting, control } = this;
+    // A helper's failed range is its owner's to copy again, who may also wait for the medium.
+    const copyRange = (): number => {
+      const pair = this.sharedPair;
+      return pair === null ? this.engineOf("read-write").copy(data, counting) : this.run(pair, "read-write");
+    };
+    return new SharedCopy({ board, data, copyRange, counted: () => this.copied, control });
+  }
+
   private engineOf(name: EngineName): Engine {
     const existing = this.engines.get(name);
     if (existing !== undefined) return existing;
@@ -331,6 +379,11 @@ export class FileCopier {
         return unreachable(name);
     }
   }
+}
+
+/** Dropping pages follows one reader, and holes are made by looking at every block: only plain reading and writing is shared. */
+function canShare({ engine, cache, sparse }: EngineOptions): boolean {
+  return (engine === "auto" || engine === "read-write") && cache === "keep" && sparse !== "always";
 }
 
 function isUnsupported(engine: Engine, result: number): boolean {

@@ -6,6 +6,7 @@ import { hashMethodOf, type StreamHash } from "../engines/hash.ts";
 import { InFlight } from "../engines/in-flight.ts";
 import { MetadataCopier } from "../engines/metadata.ts";
 import { Publisher } from "../engines/publish.ts";
+import { RangeBoard } from "../engines/range-board.ts";
 import { Errno } from "../errno.ts";
 import { layout } from "../ffi/layout.ts";
 import { libc } from "../ffi/libc.ts";
@@ -112,7 +113,9 @@ export class LaneContext {
     const retries = this.options.gnu.names === null ? undefined : commandRetries;
     this.control = new LaneControl(this.shared, setup.lane, () => this.reporter.current(this.place), retries);
     this.hasher = hashMethodOf(this.options) !== null ? new FileHasher(setup.hash ?? null, () => this.control.mayGoOn()) : null;
-    this.copier = new FileCopier({ ...this.options, hashes: this.hasher !== null }, this.control, this.hasher);
+    const { ranges } = this.shared;
+    const board = ranges === null ? null : new RangeBoard(ranges, setup.lane, () => this.shared.announceWork());
+    this.copier = new FileCopier({ ...this.options, hashes: this.hasher !== null }, this.control, this.hasher, board);
     this.metadata = new MetadataCopier(this.options.preserve, (attribute, errno, syscall) => this.lost(attribute, errno, syscall));
     this.publisher = new Publisher({
       token: setup.token,

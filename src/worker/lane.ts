@@ -14,7 +14,7 @@ import type { Verifier } from "./verifier.ts";
 
 /** What a thread is told when it starts. */
 export interface LaneStart {
-  readonly role: "copy" | "scan" | "preview";
+  readonly role: "copy" | "assist" | "scan" | "preview";
   readonly lane: number;
   readonly memory: SharedMemory;
   /** Address of the lanes' batches and name arenas. */
@@ -77,7 +77,7 @@ interface Verification {
   readonly hash: StreamHash | null;
 }
 
-function run({ lane, memory, lanes, request, token }: LaneStart, verification: Verification | null): void {
+function run({ role, lane, memory, lanes, request, token }: LaneStart, verification: Verification | null): void {
   const post = (message: LaneMessage): void => self.postMessage(message);
   const context = new LaneContext({ lane, shared: new Shared(memory), request, token, post, hash: verification?.hash ?? null });
   const verifier = verification === null ? null : new verification.Verifier(context);
@@ -85,7 +85,7 @@ function run({ lane, memory, lanes, request, token }: LaneStart, verification: V
   const tree = new TreeCopier(context, lanes);
   if (lane === 0) new Leader(context, tree, { verifier, token }).run();
   else {
-    tree.helpUntilDone();
+    tree.helpUntilDone(role === "assist" ? "ranges" : "entries");
     context.syncOtherDevices();
     verifier?.finish();
   }

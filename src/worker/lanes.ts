@@ -1,6 +1,7 @@
 // The worker's threads as its main thread sees them: their shared memory, when another one is started, and what they report.
 
 import { assert } from "../assert.ts";
+import { RangeBoard } from "../engines/range-board.ts";
 import { libc, Mmap } from "../ffi/libc.ts";
 import { mapAnonymous } from "../ffi/memory.ts";
 import type { JobRequest } from "../request.ts";
@@ -19,6 +20,8 @@ export interface LanesOptions {
   readonly inFlightFd: number;
   /** Left out or null: nothing is logged. */
   readonly checkpoint?: CheckpointMemory | null;
+  /** Whether several lanes may work on one large file. */
+  readonly sharesFiles: boolean;
   readonly onMessage: (lane: number, message: LaneMessage) => void;
   /** A thread failed to start or threw outside its own net. */
   readonly onCrash: (message: string) => void;
@@ -38,20 +41,26 @@ export class Lanes {
     this.lanesAddress = mapAnonymous(maxLanes * laneBytes);
     const slots = mapAnonymous(maxLanes * slotsPerLane * slotBytes);
     const checkpoint = options.checkpoint ?? null;
-    this.memory = { buffer: Shared.allocate(), slots, inFlight: mapInFlight(options.inFlightFd), checkpoint };
+    const ranges = options.sharesFiles ? RangeBoard.allocate(maxLanes) : null;
+    this.memory = { buffer: Shared.allocate(), slots, inFlight: mapInFlight(options.inFlightFd), checkpoint, ranges };
     this.shared = new Shared(this.memory);
     this.shared.words[Word.checkpointPages] = checkpoint?.pages ?? 0;
     // The leader holds the arguments from the start.
     Atomics.store(this.shared.words, Word.active, 1);
   }
 
-  /** Starts one more lane; the first one leads. */
-  add(): void {
+  /** Starts one more lane; the first one leads. "assist": one that takes ranges of a large file, and no entries. */
+  add(role: "copy" | "assist" = "copy"): void {
     const lane = this.count;
     assert(lane < maxLanes - 1, "more lanes than maxLanes");
     this.count++;
-    this.startThread(lane, "copy");
+    this.startThread(lane, role);
     Atomics.store(this.shared.words, Word.lanes, this.count);
+  }
+
+  /** Whether a lane shares out a large file right now. */
+  get isSharing(): boolean {
+    return this.memory.ranges !== null && RangeBoard.isOpen(this.memory.ranges);
   }
 
   /** Starts the one thread of a dry run. */

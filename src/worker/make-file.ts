@@ -157,8 +157,10 @@ export class FileMaker implements Maker {
 
   // Rule 12. /proc and its like change with every look and say size 0: there is nothing to hold still. hot:
   private heldStill(entry: Entry): boolean {
-    const { afterStat, sourceStat, options } = this.context;
-    if (afterStat.ofDescriptor(this.sourceFd, this.context.empty) < 0 || sourceStat.isUnchanged(afterStat)) return true;
+    const { afterStat, sourceStat, options, copier } = this.context;
+    const status = afterStat.ofDescriptor(this.sourceFd, this.context.empty);
+    // Unchanged, it also proves that what was read, as much as the size said, is all (rule 7).
+    if (status < 0 ? !copier.endsBySize : sourceStat.isUnchanged(afterStat)) return true;
     if (sourceStat.size === 0 && sourceStat.blocks === 0 && afterStat.size === 0) return true;
     // cp copies a log that is being written and says nothing; copyd says it, and fails only where it is not cp.
     const isCp = options.gnu.names !== null && this.context.request.operation === "copy";

@@ -21,6 +21,7 @@ export class PreviewJob {
       request,
       token: "preview",
       inFlightFd: -1,
+      sharesFiles: false,
       onMessage: (_lane, found) => this.hear(found),
       onCrash: (text) => this.crash(text),
     });

@@ -3,6 +3,7 @@
 // One SharedArrayBuffer holds every word that is waited on or changed by two threads. Bulk bytes (names, directory records) lie in
 // native memory that all threads see at the same address. A lane is the only writer of its own counters.
 
+import type { RangeBoardMemory } from "../engines/range-board.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
 
 /** The last one only counts totals. */
@@ -135,6 +136,8 @@ export interface SharedMemory {
   readonly inFlight: number;
   /** null: nothing is logged. */
   readonly checkpoint: CheckpointMemory | null;
+  /** Where lanes share out a large file; null where one lane works alone. */
+  readonly ranges: RangeBoardMemory | null;
 }
 
 /** Views of the shared buffer, one set per thread. */
@@ -144,6 +147,7 @@ export class Shared {
   readonly slots: number;
   readonly inFlight: number;
   readonly checkpoint: CheckpointMemory | null;
+  readonly ranges: RangeBoardMemory | null;
   private readonly counterBase: number;
 
   constructor(memory: SharedMemory) {
@@ -152,6 +156,7 @@ export class Shared {
     this.slots = memory.slots;
     this.inFlight = memory.inFlight;
     this.checkpoint = memory.checkpoint;
+    this.ranges = memory.ranges;
     this.counterBase = Float.count;
   }
 

@@ -53,7 +53,8 @@ export class TreeCopier {
 
   /** Takes one piece of work from another lane and does it. False when there was nothing to take. */
   help(): boolean {
-    if (!this.thief.steal(this.stolen)) return false;
+    // A whole entry before a part of one: a large file's owner gets on alone as well.
+    if (!this.thief.steal(this.stolen)) return this.context.copier.help();
     const directory = this.context.directories.open(this.stolen.slot);
     const bytes = this.context.arena.memory.bytes;
     const entry = this.entryFor(directory);
@@ -69,14 +70,14 @@ export class TreeCopier {
     return true;
   }
 
-  /** Helps until the job is done. */
-  helpUntilDone(): void {
+  /** Helps until the job is done; with "ranges", only with large files, where entries must keep their order. */
+  helpUntilDone(wanted: "entries" | "ranges"): void {
     const words = this.context.shared.words;
     while (Atomics.load(words, Word.done) === 0) {
       Atomics.add(words, Word.idle, 1);
       const seen = Atomics.load(words, Word.work);
       Atomics.sub(words, Word.idle, 1);
-      if (this.help()) continue;
+      if (wanted === "entries" ? this.help() : this.context.copier.help()) continue;
       Atomics.add(words, Word.idle, 1);
       if (Atomics.load(words, Word.done) === 0) Atomics.wait(words, Word.work, seen, idleMs);
       Atomics.sub(words, Word.idle, 1);

@@ -27,8 +27,8 @@ type PreviewMessage = Extract<ParentMessage, { type: "preview" }>;
 
 /** A tree that takes longer than this is worth a second thread, which costs about 2 ms and 5 MB. Milliseconds. */
 const secondLaneAfterMs = 4;
-/** A copy that is over by then needs no percentage. Milliseconds. */
-const totalsAfterMs = 300;
+/** A copy that is over by then needs no percentage, and counting takes a processor from the lanes. Milliseconds. */
+const totalsAfterMs = 1000;
 const RLIMIT_NOFILE = 7;
 
 /** `copyd worker`: internal; speaks the protocol on stdin and stdout. Resolves with the exit status. */
@@ -130,6 +130,7 @@ class RunningJob {
       token: start.token,
       inFlightFd: start.inFlightFd,
       checkpoint: start.checkpoint === null ? null : openCheckpoint(start.checkpoint),
+      sharesFiles: start.lanes !== 1 && availableParallelism() > 1,
       onMessage: (_lane, message) => this.hear(message),
       onCrash: (message) => this.crash(message),
     });
@@ -176,6 +177,12 @@ class RunningJob {
   private startMoreLanes(): void {
     if (this.ended || this.lanesDone > 0) return;
     this.addLanes(this.laneCount.first());
+    this.assistLonelyLane();
+  }
+
+  /** Where entries must keep their order, a large one may still be copied by two. */
+  private assistLonelyLane(): void {
+    if (this.lanes.count === 1 && this.lanesDone === 0 && this.lanes.isSharing) this.lanes.add("assist");
   }
 
   private addLanes(wanted: number): void {
@@ -243,6 +250,7 @@ class RunningJob {
     this.talk.snapshot(this.snapshot());
     this.lanes.askCurrent(this.turn++);
     this.adaptLanes();
+    this.assistLonelyLane();
   }
 
   private finish(): void {

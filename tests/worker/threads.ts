@@ -15,7 +15,7 @@ export interface LaneMemory extends Disposable {
 export function laneMemory(): LaneMemory {
   const [slotsLength, lanesLength] = [maxLanes * slotsPerLane * slotBytes, maxLanes * laneBytes];
   const [slots, lanes] = [reserve(slotsLength), reserve(lanesLength)];
-  const memory = { buffer: Shared.allocate(), slots, inFlight: 0, checkpoint: null };
+  const memory = { buffer: Shared.allocate(), slots, inFlight: 0, checkpoint: null, ranges: null };
   return {
     memory,
     shared: new Shared(memory),
