@@ -174,7 +174,7 @@ function overCp(source: EntryFacts, seen: EntryFacts, throughLinks: boolean, opt
   if (options.removeDestination || (!options.attributesOnly && takesItsPlace)) return replaceTold;
   if (throughLinks) return { kind: "overwrite-in-place" };
   const replacesLinks = options.force || (options.make === "hard-link" && options.onConflict === "ask");
-  return replacesLinks && source.type !== "special" ? replace : { kind: "attempt" };
+  return replacesLinks && (source.type !== "special" || options.make === "hard-link") ? replace : { kind: "attempt" };
 }
 
 /** What -u, -n, -i and the API's policies say of two things that are not directories both; null: the old one is to go. */

@@ -145,9 +145,13 @@ export class SourceRemover {
     const hasOtherNames = this.stat.linkCount > 1;
     const pathFlags = Open.O_PATH | Open.O_NOFOLLOW | Open.O_CLOEXEC;
     const fd = hasOtherNames ? libc.openat(directoryFd, address, pathFlags, 0) : -1;
+    if (hasOtherNames && fd < 0) return this.left(place, fd, "openat", "cannot open %s to remove it");
     const removed = libc.unlinkat(directoryFd, address, 0);
     if (fd >= 0) {
-      if (removed === 0 && this.after.ofDescriptor(fd, this.context.empty) === 0) this.copied.add(this.after);
+      const looked = removed === 0 ? this.after.ofDescriptor(fd, this.context.empty) : 0;
+      if (removed === 0 && looked === 0) this.copied.add(this.after);
+      // The other names stay, then, and would be said to have changed: this is why.
+      if (looked < 0) this.fail(place, looked, "statx", "cannot stat what was %s under its other names");
       libc.close(fd);
     }
     if (removed < 0) return this.left(place, removed, "unlinkat", "cannot remove %s");

@@ -6,38 +6,10 @@ import { join } from "node:path";
 import { havePrograms, run, runChecked } from "../support/process.ts";
 import { describeUnless, firstReason, unlessRoot } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+import { advisory, type Call, callsIn, errnos, runTraced, untruths } from "./one-failed-call.ts";
 
 const root = join(import.meta.dir, "../..");
 const timeoutMs = 30_000;
-
-/** What each call is made to answer; the others EIO. Of ioctl and copy_file_range these are errors and no refusals. */
-const errnos: Readonly<Record<string, readonly string[]>> = {
-  openat: ["EACCES", "EMFILE"],
-  openat2: ["ENFILE"],
-  mkdirat: ["ENOSPC"],
-  pwrite64: ["ENOSPC", "EIO"],
-  linkat: ["EPERM"],
-  symlinkat: ["EDQUOT"],
-  mknodat: ["EPERM"],
-  renameat2: ["EXDEV"],
-  unlinkat: ["EBUSY"],
-  fchmod: ["EPERM"],
-  fchownat: ["EPERM"],
-  close: ["EIO"],
-};
-const texts: Readonly<Record<string, string>> = {
-  EACCES: "Permission denied",
-  EMFILE: "Too many open files",
-  ENFILE: "Too many open files in system",
-  ENOSPC: "No space left on device",
-  EIO: "Input/output error",
-  EPERM: "Operation not permitted",
-  EDQUOT: "Disk quota exceeded",
-  EXDEV: "Invalid cross-device link",
-  EBUSY: "Device or resource busy",
-};
-/** Calls that only inform: their failure costs speed or a check, and the copy goes on. */
-const advisory = new Set(["fstatfs", "fallocate", "lseek", "fadvise64", "readlink"]);
 
 interface Scenario {
   readonly name: string;
@@ -81,13 +53,13 @@ afterAll(async () => {
 describeUnless(firstReason(unlessRoot(), havePrograms("strace") ? null : "strace is not installed"), "one call fails", () => {
   for (const scenario of scenarios) {
     test(scenario.name, async () => {
-      const calls = await callsOf(scenario);
+      const calls = callsIn((await copyUnder(scenario)).traced.trace);
       expect(calls.length).toBeGreaterThan(40);
       const complaints: string[] = [];
-      for (const { syscall, ordinal } of calls) {
-        for (const errno of errnos[syscall] ?? ["EIO"]) {
-          const problems = await disturbed(scenario, syscall, ordinal, errno);
-          complaints.push(...problems.map((problem) => `${syscall} number ${ordinal} with ${errno}: ${problem}`));
+      for (const call of calls) {
+        for (const errno of errnos[call.syscall] ?? ["EIO"]) {
+          const problems = await disturbed(scenario, call, errno);
+          complaints.push(...problems.map((problem) => `${call.syscall} number ${call.ordinal} with ${errno}: ${problem}`));
         }
       }
       expect(complaints).toEqual([]);
@@ -95,53 +67,24 @@ describeUnless(firstReason(unlessRoot(), havePrograms("strace") ? null : "strace
   }
 });
 
-interface Call {
-  readonly syscall: string;
-  /** The how-manieth of its kind. */
-  readonly ordinal: number;
-}
-
-/** The calls that an undisturbed copy makes on its files, in order: strace counts them by path and thread, and one lane makes them all. */
-async function callsOf(scenario: Scenario): Promise<Call[]> {
-  const { trace } = await copyUnder(scenario, []);
-  const counts = new Map<string, number>();
-  const calls: Call[] = [];
-  for (const line of trace.split("\n")) {
-    const syscall = /^\d+ +(\w+)\(/.exec(line)?.[1];
-    if (syscall === undefined) continue;
-    const ordinal = (counts.get(syscall) ?? 0) + 1;
-    counts.set(syscall, ordinal);
-    calls.push({ syscall, ordinal });
-  }
-  return calls;
-}
-
-async function copyUnder(scenario: Scenario, inject: readonly string[]) {
+async function copyUnder(scenario: Scenario, failing?: Call & { readonly errno: string }) {
   const { path } = directory;
   const destination = `${path}/destination`;
   rmSync(destination, { recursive: true, force: true });
   scenario.before(destination);
   const entries = ["", "/file", "/link", "/fifo", "/sub", "/sub/other", "/sub/empty", "/sub/hard"];
   const watched = [path, ...entries.flatMap((name) => [`${path}/source${name}`, `${destination}${name}`])];
-  const paths = watched.flatMap((each) => ["-P", each]);
-  const command = ["strace", "-f", "-qq", "-o", `${path}/trace`, ...paths, ...inject, copyd, "cp", "--local", "--lanes=1"];
-  const env = { PATH: "/usr/bin:/bin", LC_ALL: "C", HOME: "/" };
-  const result = await run([...command, ...scenario.options, `${path}/source`, destination], { cwd: "/", env, timeoutMs });
-  return { ...result, destination, trace: readFileSync(`${path}/trace`, "latin1") };
+  const command = [copyd, "cp", "--local", "--lanes=1", ...scenario.options, `${path}/source`, destination];
+  const traced = await runTraced(command, { watched, tracePath: `${path}/trace`, ...(failing === undefined ? {} : { failing }) });
+  return { traced, destination };
 }
 
-async function disturbed(scenario: Scenario, syscall: string, ordinal: number, errno: string): Promise<string[]> {
-  const { status, stderr, destination, trace, timedOut } = await copyUnder(scenario, [
-    "-e",
-    `inject=${syscall}:error=${errno}:when=${ordinal}`,
-  ]);
-  if (timedOut) return ["it hangs"];
-  if (!trace.includes("(INJECTED)")) return [];
-  const problems = leftOver(scenario, destination);
-  if (status !== 0 && status !== 1) problems.push(`it ended with ${status}: ${stderr}`);
-  const text = texts[errno] ?? errno;
-  if (status === 1 && !stderr.includes(text)) problems.push(`it does not say "${text}": ${stderr.trim()}`);
-  if (status === 0 && !advisory.has(syscall))
+async function disturbed(scenario: Scenario, call: Call, errno: string): Promise<string[]> {
+  const { traced, destination } = await copyUnder(scenario, { ...call, errno });
+  if (traced.timedOut) return ["it hangs"];
+  if (!traced.trace.includes("(INJECTED)")) return [];
+  const problems = [...leftOver(scenario, destination), ...untruths(traced, errno)];
+  if (traced.status === 0 && !advisory.has(call.syscall))
     problems.push(...(await incomplete(destination)).map((what) => `it says all is well, but ${what}`));
   return problems;
 }

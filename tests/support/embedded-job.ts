@@ -17,12 +17,17 @@ export interface RunningTestJob {
   readonly errors: EntryError[];
 }
 
-/** Starts a copy of paths (as text); options as in the request. */
-export function startJob(sources: readonly string[], destination: string, options: Record<string, unknown> = {}): RunningTestJob {
+/** Starts a copy (or a move) of paths (as text); options as in the request. */
+export function startJob(
+  sources: readonly string[],
+  destination: string,
+  options: Record<string, unknown> = {},
+  operation: "copy" | "move" = "copy",
+): RunningTestJob {
   const jobs = createJobs({ mode: "embedded" });
   const bytes = (path: string): ByteString => Buffer.from(path, "utf8").toString("latin1") as ByteString;
   const request = requestSchema.parse({
-    operation: "copy",
+    operation,
     sources: sources.map(bytes),
     destination: bytes(destination),
     options: { durability: "none", ...options },

@@ -12,6 +12,7 @@ export type Who = "root" | "user";
 export type Mode = "embedded" | "service";
 
 const timeoutSeconds = 20;
+const killed = "status: killed after a long time";
 /** COPYD_TEST_CP and COPYD_TEST_MV name other builds of GNU's programs to compare with. */
 export const reference: Readonly<Record<Program, string | undefined>> = { cp: process.env.COPYD_TEST_CP, mv: process.env.COPYD_TEST_MV };
 
@@ -37,6 +38,8 @@ export async function differencesOf(
 ): Promise<string[]> {
   const gnu = await outcomeOf(test, who, bench, number, "gnu");
   const ours = await outcomeOf(test, who, bench, number, "embedded");
+  // Both wait for ever, for the reader of a FIFO: how far each came is a matter of time.
+  if (gnu[0] === killed && ours[0] === killed) return [];
   return difference(gnu.map(reading), ours.map(reading));
 }
 
@@ -70,7 +73,7 @@ async function outcomeOf(test: Case, who: Who, bench: Bench, number: number, whi
     const script = `${bench.program}() { ${commandOf(bench, which)} "$@"; }\n${test.run}`;
     const bus = which === "service" ? { DBUS_SYSTEM_BUS_ADDRESS: `${bench.busAddress}` } : {};
     const result = await shell(script, identity, tree, { ...test.env, ...bus }, test.stdin);
-    const lines = [result.status === 137 ? "status: killed after a long time" : `status: ${result.status}`];
+    const lines = [result.status === 137 ? killed : `status: ${result.status}`];
     lines.push(...said("out", result.stdout, test), ...said("err", result.stderr, test));
     const { uid, gid } = identity ?? { uid: 0, gid: 0 };
     lines.push(...(await treeLines(tree, { before, uid, gid, xattrs: test.xattrs === true, blocks: test.blocks === true })));

@@ -36,7 +36,9 @@ export function treeOf(random: Random, top: string, choices: TreeChoices): strin
       lines.push(`mkdir ${quoted(path)}`, ...directoryLines(random, path, choices));
       if (choices.oddities && random.chance(8)) last.unshift(`chmod ${random.pick(["555", "500"])} ${quoted(path)}`);
     } else if (kind < 4) {
-      lines.push(`ln -s -- ${quoted(random.pick([...names, "nowhere", "../a", ".", "../../s/a"]))} ${quoted(path)}`);
+      lines.push(
+        `ln -s -- ${quoted(random.pick([...names, "nowhere", "../a", "../../s/a", ...(choices.directories ? ["."] : [])]))} ${quoted(path)}`,
+      );
     } else if (kind < 5 && choices.hardLinks && files.length > 0) lines.push(`ln ${quoted(random.pick(files))} ${quoted(path)}`);
     else if (kind < 6 && choices.fifos && random.chance(40)) lines.push(`mkfifo ${quoted(path)}`);
     else {

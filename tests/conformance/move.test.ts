@@ -1,0 +1,74 @@
+// What a move across filesystems removes: what was copied whole, under the very name that was copied, and nothing else (rule 5).
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { startJob } from "../support/embedded-job.ts";
+import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
+import { describeUnless } from "../support/skip.ts";
+import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+
+const isHere = whyNoFilesystem("tmpfs") === null;
+let home: TemporaryDirectory;
+let other: TestFilesystem;
+beforeAll(async () => {
+  home = await temporaryDirectory();
+  if (isHere) other = await mountFilesystem("tmpfs");
+});
+afterAll(async () => {
+  await home[Symbol.asyncDispose]();
+  await other?.[Symbol.asyncDispose]();
+});
+
+function freshTree(): { readonly tree: string; readonly target: string } {
+  const tree = `${home.path}/tree`;
+  const target = `${other.path}/tree`;
+  for (const path of [tree, target]) {
+    rmSync(path, { recursive: true, force: true });
+    mkdirSync(path);
+  }
+  return { tree, target };
+}
+
+function below(path: string): string[] {
+  return readdirSync(path, { recursive: true }).map(String).sort();
+}
+
+describeUnless(whyNoFilesystem("tmpfs"), "a move across filesystems", () => {
+  test("leaves a name that was skipped, also where the same inode moved under another name", async () => {
+    const { tree, target } = freshTree();
+    for (let pair = 0; pair < 20; pair++) {
+      writeFileSync(`${tree}/${pair}-one`, `mine ${pair}`);
+      linkSync(`${tree}/${pair}-one`, `${tree}/${pair}-two`);
+      writeFileSync(`${target}/${pair}-${pair % 2 === 0 ? "one" : "two"}`, "theirs");
+    }
+    const job = startJob([tree], target, { target: "exact", onConflict: "skip" }, "move");
+    expect([(await job.ended).state, job.errors]).toEqual(["completed", []]);
+    const skipped = Array.from({ length: 20 }, (_, pair) => `${pair}-${pair % 2 === 0 ? "one" : "two"}`).sort();
+    expect(below(tree)).toEqual(skipped);
+    expect(readFileSync(`${tree}/0-one`, "utf8")).toBe("mine 0");
+    expect(readFileSync(`${target}/0-two`, "utf8")).toBe("mine 0");
+  });
+
+  test("leaves an empty directory that could not be made", async () => {
+    const { tree, target } = freshTree();
+    mkdirSync(`${tree}/sub/empty`, { recursive: true });
+    writeFileSync(`${tree}/sub/file`, "moves");
+    mkdirSync(`${target}/sub`);
+    writeFileSync(`${target}/sub/empty`, "in the way");
+    const job = startJob([tree], target, { target: "exact" }, "move");
+    expect([(await job.ended).state, job.errors.map(({ code }) => code)]).toEqual(["failed", ["destination-exists"]]);
+    expect(below(tree)).toEqual(["sub", "sub/empty"]);
+    expect(below(target)).toEqual(["sub", "sub/empty", "sub/file"]);
+  });
+
+  test("leaves a directory that appeared meanwhile, and says so", async () => {
+    const { tree, target } = freshTree();
+    for (let file = 0; file < 6; file++) writeFileSync(`${tree}/${file}`, Buffer.alloc(500_000, file));
+    const job = startJob([tree], target, { target: "exact", bandwidthLimit: 1_500_000 }, "move");
+    while (!existsSync(`${target}/1`) && !existsSync(`${target}/2`)) await Bun.sleep(5);
+    mkdirSync(`${tree}/appeared`);
+    const end = await job.ended;
+    expect([end.state, job.errors.map(({ code }) => code)]).toEqual(["failed", ["source-changed"]]);
+    expect(below(tree)).toEqual(["appeared"]);
+  });
+});
