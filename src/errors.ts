@@ -144,6 +144,7 @@ export const failures = {
     false,
     "A directory was replaced by a link during the copy: find out who changed it, then copy again.",
   ),
+  "foreign-symlink": row(own("BadPath"), "high", 1, false, "Name the path that the link leads to, or have root make the link."),
   "symlink-loop": row(own("BadPath"), "medium", 1, false, "The symbolic links of this path lead in a circle."),
   "stale-handle": row(own("CopyFailed"), "high", 1, true, "The network filesystem lost the file: check the server and copy again."),
   "device-gone": row(own("CopyFailed"), "critical", 1, true, "The device or connection went away: connect it again, then resume."),
@@ -242,7 +243,7 @@ export const failures = {
     "low",
     2,
     false,
-    "Allow the call to ask for a password (ALLOW_INTERACTIVE_AUTHORIZATION).",
+    "Ask where a password can be asked for: on a terminal or desktop, with the call allowing it (ALLOW_INTERACTIVE_AUTHORIZATION).",
   ),
   "access-denied": row(bus("AccessDenied"), "medium", 2, false, "The service could not establish who is calling, or does not allow it."),
   "sandboxed-caller": row(

@@ -3,37 +3,40 @@
 import { existsSync } from "node:fs";
 import { isatty } from "node:tty";
 
-/** Who asks is a child that must not outlive us, with the terminal still its own. */
-const programs = { agent: "/usr/bin/pkttyagent", setpriv: "/usr/bin/setpriv" };
-/** It registers with polkit within some ten milliseconds, starting polkit included; without it the call goes on. */
+const agentPath = "/usr/bin/pkttyagent";
+const setprivPath = "/usr/bin/setpriv";
+/** It registers within some ten milliseconds, starting polkit included. A call that finds it unregistered is refused, not lost. */
 const registrationMs = 10_000;
 
 export interface TextAgent extends AsyncDisposable {
-  /** Why nobody can be asked here but by a desktop's own dialogue, or null. */
+  /** Why nobody can be asked on this terminal, or null. */
   readonly problem: string | null;
 }
 
 /**
- * Starts the agent and resolves once polkit knows it, or once it is clear that it never will. It stands back where the session has
- * an agent of its own (--fallback). Disposing of it ends it and gives the terminal back.
+ * Starts the agent and resolves once polkit knows it, or once it is clear that it never will. "fallback": it stands back where the
+ * session has an agent of its own; polkit passes such an agent over where there is no session at all, hence "only". Disposing of it
+ * ends it and gives the terminal back.
  */
-export async function startTextAgent(agent = programs.agent): Promise<TextAgent> {
+export async function startTextAgent(role: "fallback" | "only"): Promise<TextAgent> {
   // root is asked nothing; and without a terminal there is nobody to ask.
   if (process.geteuid?.() === 0) return none(null);
   if (!isatty(0)) return none("standard input is no terminal on which a password could be asked for");
-  if (!existsSync(agent)) return none(`${agent} is not installed (it comes with polkit), so no password can be asked for here`);
-  const command = [agent, "--process", String(process.pid), "--notify-fd", "1", "--fallback"];
-  // It closes standard output when it is registered; what it asks goes to the terminal itself.
-  const child = Bun.spawn(existsSync(programs.setpriv) ? [programs.setpriv, "--pdeathsig=TERM", "--", ...command] : command, {
-    stdin: "inherit",
-    stdout: "pipe",
-    stderr: "pipe",
-  });
+  if (!existsSync(agentPath)) return none(`${agentPath} is not installed (it comes with polkit), so no password can be asked for here`);
+  const options = ["--process", String(process.pid), "--notify-fd", "1", ...(role === "fallback" ? ["--fallback"] : [])];
+  // It must not ask on for somebody who was killed.
+  const withUs = existsSync(setprivPath) ? [setprivPath, "--pdeathsig=TERM", "--"] : [];
+  const child = Bun.spawn([...withUs, agentPath, ...options], { stdin: "inherit", stdout: "pipe", stderr: "pipe" });
   const complaint = child.stderr.text();
-  await Promise.race([child.stdout.text(), Bun.sleep(registrationMs)]);
-  const hasEnded = await Promise.race([child.exited.then(() => true), Bun.sleep(0).then(() => false)]);
+  // It closes standard output when it is registered, or ends; what it asks goes to the terminal itself.
+  const { promise: timedOut, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, registrationMs);
+  await Promise.race([child.stdout.text(), timedOut]);
+  clearTimeout(timer);
+  // An end that was the reason for the closing is known a moment later.
+  const ended = await Promise.race([child.exited, Bun.sleep(20).then(() => null)]);
   return {
-    problem: hasEnded ? `pkttyagent did not start: ${(await complaint).trim()}` : null,
+    problem: ended === null ? null : `pkttyagent did not start: ${(await complaint).trim()}`,
     [Symbol.asyncDispose]: async () => {
       child.kill("SIGTERM");
       await child.exited;

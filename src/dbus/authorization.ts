@@ -59,10 +59,11 @@ export function polkitAuthorize(connection: BusConnection): Authorize {
     context.stillThere();
     const [isAuthorized, isChallenge] = reply.signature === "(bba{ss})" ? (reply.body[0] as readonly [boolean, boolean]) : [false, false];
     if (isAuthorized === true) return;
-    if (isChallenge === true && !context.interactive) {
-      throw new CopyError("authorization-required", `${action} needs a question to the user, which the call does not allow`);
-    }
-    throw new CopyError("not-authorized", `polkit does not allow ${action}${isChallenge === true ? ": nobody could be asked" : ""}`);
+    if (isChallenge !== true) throw new CopyError("not-authorized", `polkit does not allow ${action}`);
+    const reason = context.interactive
+      ? `polkit does not allow ${action} without a password, and knows no agent that could ask for one`
+      : `${action} needs a question to the user, which the call does not allow`;
+    throw new CopyError("authorization-required", reason);
   };
 }
 

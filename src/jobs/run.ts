@@ -100,7 +100,9 @@ export class JobRun {
     const { settings, inFlight } = this;
     assert(inFlight !== null, "a worker has a record of what it has in flight");
     const options = { ...job.options, bandwidthLimit: this.listener.bandwidthLimit() };
-    const common = { request: { ...job.request, options }, sandbox: settings.sandbox, token: job.workToken };
+    // Root's rights are not to go where links of others lead.
+    const foreignLinks: "follow" | "refuse" = job.asAdmin ? "refuse" : "follow";
+    const common = { request: { ...job.request, options }, sandbox: settings.sandbox, token: job.workToken, foreignLinks };
     return startWorker({
       task: type === "start" ? { type, ...common, lanes: settings.lanes, totals: settings.totals } : { type, ...common },
       credentials: settings.mode === "system" ? (job.asAdmin ? rootCredentials : job.owner) : null,

@@ -31,6 +31,11 @@ export class BeneathOpener {
     return this.walk(rootFd, path, flags, Resolve.NO_MAGICLINKS);
   }
 
+  /** Any path, with no symlink anywhere in it, the last name included unless `flags` has O_PATH | O_NOFOLLOW. */
+  openWithoutLinks(rootFd: number, path: string, flags: number): number {
+    return this.walk(rootFd, path, flags, Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS);
+  }
+
   [Symbol.dispose](): void {
     this.arena[Symbol.dispose]();
   }

@@ -10,6 +10,7 @@ import type { LaneContext } from "./lane-context.ts";
 import { Mover } from "./move.ts";
 import { ParentMaker } from "./parents.ts";
 import { Counter } from "./shared.ts";
+import { nameOfSource } from "./source-name.ts";
 
 const pathFlags = Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC;
 
@@ -59,10 +60,12 @@ export class ArgumentCopier {
   }
 
   private copyOne(argument: number, root: string): void {
-    const { request, options, arena, sourceStat } = this.context;
-    const name = arena.cstring(request.sources[argument] ?? "");
+    const { options, arena, sourceStat } = this.context;
+    const found = nameOfSource(this.context, argument);
+    const name = arena.cstring(typeof found === "string" ? found : "");
     const follow = options.symlinks !== "copy";
-    const status = follow ? sourceStat.ofTarget(At.AT_FDCWD, name) : sourceStat.ofName(At.AT_FDCWD, name);
+    const status =
+      typeof found === "number" ? found : follow ? sourceStat.ofTarget(At.AT_FDCWD, name) : sourceStat.ofName(At.AT_FDCWD, name);
     if (status < 0) {
       this.fail(argument, root, "source", -status, "statx", "cannot stat %s");
       return;
@@ -83,7 +86,7 @@ export class ArgumentCopier {
 
   private hand(argument: number, sourceName: number, root: string, follow: boolean): void {
     const { arena } = this.context;
-    const parentFd = libc.openat(At.AT_FDCWD, arena.cstring(parentOf(root)), pathFlags, 0);
+    const parentFd = this.context.openNamed(parentOf(root), pathFlags);
     if (parentFd < 0) {
       this.failParent(argument, root, -parentFd);
       return;
@@ -218,7 +221,7 @@ export class ArgumentCopier {
   private isInside(root: string): boolean {
     const { arena, sourceStat, destinationStat, empty, afterStat } = this.context;
     const mark = arena.mark();
-    let fd = libc.openat(At.AT_FDCWD, arena.cstring(parentOf(root)), pathFlags, 0);
+    let fd = this.context.openNamed(parentOf(root), pathFlags);
     const up = arena.cstring("..");
     let inside = false;
     while (fd >= 0 && !inside && destinationStat.ofDescriptor(fd, empty) === 0) {

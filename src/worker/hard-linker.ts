@@ -1,7 +1,7 @@
 // Makes the second and later names of an inode as links to its first copy, found again below directory descriptors only.
 
 import { Errno } from "../errno.ts";
-import { At, libc, Open } from "../ffi/libc.ts";
+import { libc, Open } from "../ffi/libc.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import type { How } from "./making.ts";
@@ -82,10 +82,10 @@ export class HardLinker {
   private openDirectory(path: string): number {
     if (this.directoryFd >= 0 && this.directoryPath === path) return this.directoryFd;
     this.context.close(this.directoryFd);
-    const { opener, arena, request } = this.context;
+    const { opener, request } = this.context;
     const top = request.destination;
     const base = path === top || path.startsWith(`${top}/`) ? top : path;
-    const baseFd = libc.openat(At.AT_FDCWD, arena.cstring(base), Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
+    const baseFd = this.context.openNamed(base, Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC);
     if (baseFd < 0) return baseFd;
     this.directoryFd = opener.open(baseFd, path.slice(base.length + 1), Open.O_PATH | Open.O_DIRECTORY);
     this.directoryPath = path;

@@ -1,5 +1,6 @@
 // What every step of one lane needs: its request, memory, engines and counters, made once per thread.
 
+import type { ByteString } from "../bytes.ts";
 import { FileCopier } from "../engines/file-copier.ts";
 import { FileHasher } from "../engines/file-hasher.ts";
 import { hashMethodOf, type StreamHash } from "../engines/hash.ts";
@@ -9,7 +10,7 @@ import { Publisher } from "../engines/publish.ts";
 import { RangeBoard } from "../engines/range-board.ts";
 import { Errno } from "../errno.ts";
 import { layout } from "../ffi/layout.ts";
-import { libc } from "../ffi/libc.ts";
+import { At, libc } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import { engineNames, type JobOptions, type JobRequest, type PreserveAttribute } from "../request.ts";
@@ -46,6 +47,8 @@ export interface LaneSetup {
   readonly request: JobRequest;
   readonly token: string;
   readonly post: (message: LaneMessage) => void;
+  /** Where the sources are found without following a link; null: where they are named. */
+  readonly guardedSources: readonly ByteString[] | null;
   /** What files are hashed with where the method asked for needs more than FileHasher has by itself. */
   readonly hash?: StreamHash | null;
   /** Instead of one that posts errors and lines: a dry run's. */
@@ -79,6 +82,7 @@ export class LaneContext {
   /** A move's record of what it may delete later; null for a copy. */
   readonly copied: CopiedList | null;
   readonly opener = new BeneathOpener();
+  readonly guardedSources: readonly ByteString[] | null;
   /** Scratch C strings; each step resets to its own mark. */
   readonly arena = new Arena(256 * 1024);
   readonly empty: number;
@@ -107,6 +111,7 @@ export class LaneContext {
     this.shared = setup.shared;
     this.request = setup.request;
     this.options = setup.request.options;
+    this.guardedSources = setup.guardedSources;
     this.preserve = new Set(this.options.preserve);
     this.counters = this.shared.counters(setup.lane);
     this.reporter = setup.reporter ?? new Reporter(this.shared, setup.lane, setup.request, setup.post);
@@ -172,6 +177,15 @@ export class LaneContext {
       this.reporter.fail({ place: this.place, side: "destination", errno: -result, syscall: "syncfs", what, code: "flush-failed" });
     }
     this.otherDevices.clear();
+  }
+
+  /** Opens a directory that an argument names: by the links in its path or, guarded, by a path without any. -errno on failure. */
+  openNamed(path: string, flags: number): number {
+    if (this.guardedSources !== null) return this.opener.openWithoutLinks(At.AT_FDCWD, path, flags);
+    const mark = this.arena.mark();
+    const fd = libc.openat(At.AT_FDCWD, this.arena.cstring(path), flags, 0);
+    this.arena.reset(mark);
+    return fd;
   }
 
   close(fd: number): void {

@@ -1,6 +1,7 @@
 // The entry point of a lane's thread: builds its context and leads the job (lane 0) or helps until it is done.
 
 import { assert } from "../assert.ts";
+import type { ByteString } from "../bytes.ts";
 import type { StreamHash } from "../engines/hash.ts";
 import type { JobRequest } from "../request.ts";
 import { LaneContext } from "./lane-context.ts";
@@ -21,6 +22,8 @@ export interface LaneStart {
   readonly lanes: number;
   readonly request: JobRequest;
   readonly token: string;
+  /** Where the sources are found without following a link; null: where they are named. */
+  readonly guardedSources: readonly ByteString[] | null;
   /** For the role "preview". */
   readonly preview: PreviewLimits | null;
 }
@@ -53,7 +56,7 @@ async function runPreview({ lane, memory, request, token, preview }: LaneStart):
   const post = (message: LaneMessage): void => self.postMessage(message);
   const shared = new Shared(memory);
   const reporter = new PlanReporter(shared, request, post, preview);
-  new Previewer(new LaneContext({ lane, shared, request, token, post, reporter }), reporter).run();
+  new Previewer(new LaneContext({ lane, shared, request, token, post, reporter, guardedSources: null }), reporter).run();
   reporter.done([]);
 }
 
@@ -77,9 +80,10 @@ interface Verification {
   readonly hash: StreamHash | null;
 }
 
-function run({ role, lane, memory, lanes, request, token }: LaneStart, verification: Verification | null): void {
+function run({ role, lane, memory, lanes, request, token, guardedSources }: LaneStart, verification: Verification | null): void {
   const post = (message: LaneMessage): void => self.postMessage(message);
-  const context = new LaneContext({ lane, shared: new Shared(memory), request, token, post, hash: verification?.hash ?? null });
+  const shared = new Shared(memory);
+  const context = new LaneContext({ lane, shared, request, token, post, guardedSources, hash: verification?.hash ?? null });
   const verifier = verification === null ? null : new verification.Verifier(context);
   context.published = verifier;
   const tree = new TreeCopier(context, lanes);

@@ -2,6 +2,7 @@
 
 import { assert } from "../assert.ts";
 import { RangeBoard } from "../engines/range-board.ts";
+import type { ByteString } from "../bytes.ts";
 import { libc, Mmap } from "../ffi/libc.ts";
 import { mapAnonymous } from "../ffi/memory.ts";
 import type { JobRequest } from "../request.ts";
@@ -16,6 +17,7 @@ import { laneBytes } from "./work-list.ts";
 export interface LanesOptions {
   readonly request: JobRequest;
   readonly token: string;
+  readonly guardedSources: readonly ByteString[] | null;
   /** Descriptor of the in-flight record, or -1. */
   readonly inFlightFd: number;
   /** Left out or null: nothing is logged. */
@@ -80,11 +82,11 @@ export class Lanes {
   }
 
   private startThread(lane: number, role: LaneStart["role"], preview: PreviewLimits | null = null): void {
-    const { request, token, onMessage, onCrash } = this.options;
+    const { request, token, guardedSources, onMessage, onCrash } = this.options;
     const worker = new Worker(laneModule());
     worker.onmessage = (event: { readonly data: LaneMessage }) => onMessage(lane, event.data);
     worker.onerror = (event: { readonly message: string }) => onCrash(event.message);
-    const start: LaneStart = { role, lane, memory: this.memory, lanes: this.lanesAddress, request, token, preview };
+    const start: LaneStart = { role, lane, memory: this.memory, lanes: this.lanesAddress, request, token, guardedSources, preview };
     worker.postMessage(start);
     this.threads.push(worker);
   }

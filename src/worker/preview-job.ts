@@ -18,6 +18,7 @@ export class PreviewJob {
     this.resolve = resolve;
     const { request, maxOperations, maxBytes } = message;
     this.lanes = new Lanes({
+      guardedSources: null,
       request,
       token: "preview",
       inFlightFd: -1,

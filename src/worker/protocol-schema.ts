@@ -43,6 +43,8 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       identity: identitySchema.nullable(),
       /** "strict": Landlock or fail; "if-available": use it where the kernel has it; "off": embedded mode. */
       sandbox: z.enum(["strict", "if-available", "off"]),
+      /** "refuse": links in the arguments are root's, or the job is not begun; for jobs with more rights than their owner's. */
+      foreignLinks: z.enum(["follow", "refuse"]).optional(),
       /** Names what is left over after a crash: unpublished files carry it. Letters, digits, "_" and "-". */
       token: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
       /** 0: adapt. */
@@ -64,6 +66,7 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       request: requestSchema,
       identity: identitySchema.nullable(),
       sandbox: z.enum(["strict", "if-available", "off"]),
+      foreignLinks: z.enum(["follow", "refuse"]).optional(),
       token: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
       inFlightFd: z.number().int().min(0).max(64),
       /** Descriptor of the job's checkpoint; -1: it had none. */

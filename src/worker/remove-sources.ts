@@ -15,6 +15,7 @@ import { CopiedSet } from "./copied-set.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { type EntryPlace, joinPath } from "./reporter.ts";
 import { batchBytes } from "./shared.ts";
+import { nameOfSource } from "./source-name.ts";
 
 const directoryFlags = Open.O_RDONLY | Open.O_DIRECTORY | Open.O_NOFOLLOW | Open.O_NONBLOCK | Open.O_CLOEXEC;
 
@@ -47,8 +48,13 @@ export class SourceRemover {
 
   /** Removes what was copied of one argument. */
   remove(argument: number, destinationRoot: string): void {
-    const source = (this.context.request.sources[argument] ?? "").replace(/\/+$/, "");
+    const found = nameOfSource(this.context, argument);
     const place = { argument, path: "", destinationRoot };
+    if (typeof found === "number") {
+      this.fail(place, found, "openat", "cannot access %s");
+      return;
+    }
+    const source = found.replace(/\/+$/, "");
     if (this.removeName(At.AT_FDCWD, source, place) !== "directory") return;
     this.removeTree(source, place);
   }

@@ -8,6 +8,7 @@ import { ringStatus } from "../ffi/ring.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
 import { emptySnapshot } from "./empty-snapshot.ts";
+import { type GuardedPaths, guardedPaths, guardedRequest } from "./guarded-paths.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
 import { LaneCount } from "./lane-count.ts";
@@ -18,7 +19,7 @@ import { applyPriority } from "./priority.ts";
 import { type ParentMessage, phases, type QuestionKind, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
 import { giveAnswer, standFor } from "./questions.ts";
 import type { LaneMessage } from "./reporter.ts";
-import { confine, previewPaths, sandboxPaths } from "./sandbox.ts";
+import { confine, previewPaths, type SandboxPaths, sandboxPaths } from "./sandbox.ts";
 import { Command, Counter, Float, Word } from "./shared.ts";
 
 type StartMessage = Extract<ParentMessage, { type: "start" }>;
@@ -65,10 +66,10 @@ function begin(
   // Before the sandbox, which does not let /proc be read.
   const identity = currentIdentity();
   const refusal = message.identity === null ? null : verifyIdentity(message.identity);
-  const sandbox =
-    refusal === null && message.sandbox !== "off"
-      ? confine(message.type === "preview" ? previewPaths(message.request) : sandboxPaths(message.request))
-      : null;
+  const guarded =
+    refusal === null && message.type !== "preview" && message.foreignLinks === "refuse" ? guardedPaths(message.request) : null;
+  const paths = guarded !== null && "sources" in guarded ? guarded : null;
+  const sandbox = refusal === null && message.sandbox !== "off" ? confine(sandboxOf(message, paths)) : null;
   talk.send({
     type: "hello",
     pid: process.pid,
@@ -85,10 +86,20 @@ function begin(
     return null;
   }
   raiseDescriptorLimit();
-  if (message.type === "start") return new RunningJob(talk, message, resolve);
+  if (message.type === "start" && guarded !== null && "problem" in guarded) {
+    talk.send({ type: "fatal", code: "foreign-symlink", message: guarded.problem.slice(0, 4096) });
+    void talk.end().then(() => resolve(1));
+    return null;
+  }
+  if (message.type === "start") return new RunningJob(talk, message, paths, resolve);
   if (message.type === "preview") return new PreviewJob(talk, message, resolve);
   void recover(talk, message).then(resolve);
   return null;
+}
+
+function sandboxOf(message: StartMessage | RecoverMessage | PreviewMessage, guarded: GuardedPaths | null): SandboxPaths {
+  if (message.type === "preview") return previewPaths(message.request);
+  return sandboxPaths(guarded === null ? message.request : { ...guardedRequest(message.request, guarded), sources: [...guarded.sources] });
 }
 
 async function recover(talk: JobTalk, message: RecoverMessage): Promise<number> {
@@ -116,7 +127,7 @@ class RunningJob {
   /** An orderly stop: the job goes on later. */
   private isStopping = false;
 
-  constructor(talk: JobTalk, start: StartMessage, resolve: (status: number) => void) {
+  constructor(talk: JobTalk, start: StartMessage, guarded: GuardedPaths | null, resolve: (status: number) => void) {
     this.talk = talk;
     this.resolve = resolve;
     const { options } = start.request;
@@ -126,7 +137,8 @@ class RunningJob {
     libc.umask(options.preserve.includes("mode") ? 0 : options.umask);
     applyPriority(options.priority);
     this.lanes = new Lanes({
-      request: start.request,
+      request: guarded === null ? start.request : guardedRequest(start.request, guarded),
+      guardedSources: guarded?.sources ?? null,
       token: start.token,
       inFlightFd: start.inFlightFd,
       checkpoint: start.checkpoint === null ? null : openCheckpoint(start.checkpoint),
