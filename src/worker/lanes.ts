@@ -1,8 +1,8 @@
 // The worker's threads as its main thread sees them: their shared memory, when another one is started, and what they report.
 
 import { assert } from "../assert.ts";
-import { RangeBoard } from "../engines/range-board.ts";
 import type { ByteString } from "../bytes.ts";
+import { RangeBoard } from "../engines/range-board.ts";
 import { libc, Mmap } from "../ffi/libc.ts";
 import { mapAnonymous } from "../ffi/memory.ts";
 import type { JobRequest } from "../request.ts";
