@@ -8,7 +8,7 @@ import { type Directory, DirectoryFlag } from "./directory.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { joinPath } from "./reporter.ts";
-import { Counter } from "./shared.ts";
+import { Counter, Word } from "./shared.ts";
 
 const openFlags = Open.O_RDONLY | Open.O_DIRECTORY | Open.O_NONBLOCK | Open.O_CLOEXEC;
 
@@ -98,7 +98,10 @@ export class DirectoryCopier {
     if (made < 0 && standing !== "joined") return this.fail(entry, "destination", made, "mkdirat", "cannot create directory %d");
     const isAdopted = made < 0 && this.context.resumption?.isMadeDirectory(entry) === true;
     const ownMode = made === 0 ? this.lend(entry) : isAdopted ? this.lendAgain(entry) : -1;
-    if (made === 0) this.context.announcer?.madeDirectory(entry.place);
+    if (made === 0) {
+      this.context.announcer?.madeDirectory(entry.place);
+      Atomics.store(this.context.shared.words, Word.hasMadeDirectory, 1);
+    }
     const follows = made < 0 && options.gnu.keepDirectorySymlink;
     const destinationFd = libc.openat(parentFd, entry.name, follows ? openFlags : openFlags | Open.O_NOFOLLOW, 0);
     if (destinationFd < 0) return this.fail(entry, "destination", destinationFd, "openat", "cannot access %d");

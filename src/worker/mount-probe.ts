@@ -7,12 +7,14 @@ import { Arena } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import { parentOf } from "./destination.ts";
 
-/** The errno of making an unnamed file in a directory; 0 where it can be made, or where the filesystem lives but knows no such files. */
+/** The errno of making an unnamed file in a directory; where the filesystem knows no such files, that of opening the directory. 0: none. */
 export function createError(directoryFd: number): number {
   using arena = new Arena(64);
   const fd = libc.openat(directoryFd, arena.cstring("."), Open.O_RDWR | Open.O_TMPFILE | Open.O_CLOEXEC, 0o600);
   if (fd >= 0) libc.close(fd);
-  return fd >= 0 || fd === -Errno.EOPNOTSUPP || fd === -Errno.EISDIR || fd === -Errno.EINVAL ? 0 : -fd;
+  if (fd >= 0) return 0;
+  const isUnsupported = fd === -Errno.EOPNOTSUPP || fd === -Errno.EISDIR || fd === -Errno.EINVAL;
+  return isUnsupported ? lookError(directoryFd, 0) : -fd;
 }
 
 /** The errno of looking at an entry (`name` is a C string's address), or at the directory itself where `name` is 0. */

@@ -53,6 +53,8 @@ export const Word = {
   /** Pages in the checkpoint's log, and who may append one. */
   checkpointPages: 22,
   checkpointLock: 23,
+  /** 1: this worker has made a directory, so the destination could be written to. */
+  hasMadeDirectory: 25,
   /** Bumped when trouble was answered with "retry" or is over: whoever met it before tries again without asking. */
   troubleEpoch: 26,
   /** Rounds of retries in a row that came to nothing; beyond some, nobody waits any more. */

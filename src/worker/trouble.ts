@@ -102,6 +102,7 @@ export class Trouble implements Withholding {
       return true;
     }
     const kind = this.kindOf(facts, step);
+    if (kind === null && this.isBackAgain(facts)) return true;
     const answer = kind === null ? Answer.skip : this.ask(kind, facts, step);
     this.attempt = 0;
     if (answer === Answer.none || answer === Answer.retry) return true;
@@ -158,12 +159,19 @@ export class Trouble implements Withholding {
     }
     if (!goneErrnos.has(createError(step.destinationFd))) return false;
     // What was read-only from the start is a mistake to be told at once, not a device that went away.
-    return facts.errno !== Errno.EROFS || this.hasWritten;
+    return facts.errno !== Errno.EROFS || facts.offset !== undefined || this.hasWritten;
+  }
+
+  /** It was gone, and a look finds it there: it may have come back between the last try and the look. Once a step. */
+  private isBackAgain(facts: FailureFacts): boolean {
+    if (this.context.options.onLost === "fail" || this.hasLooked || facts.errno === Errno.EIO || !goneErrnos.has(facts.errno)) return false;
+    this.hasLooked = true;
+    return facts.errno !== Errno.EROFS;
   }
 
   private get hasWritten(): boolean {
     const { shared } = this.context;
-    return shared.total(Counter.filesDone) + shared.total(Counter.directoriesDone) + shared.total(Counter.bytesDone) > 0;
+    return Atomics.load(shared.words, Word.hasMadeDirectory) === 1 || shared.total(Counter.filesDone) > 0;
   }
 
   private ask(kind: "space" | "device", facts: FailureFacts, step: TroubledStep): number {
