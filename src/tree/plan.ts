@@ -28,6 +28,8 @@ export interface PlanFacts {
   readonly kinship?: Kinship;
   /** cp: this very job made it, for an earlier argument. */
   readonly isJustMade: boolean;
+  /** mv on a terminal: the destination may not be written to, and the user is asked about it. */
+  readonly isProtected?: boolean;
   /** The source has the name that a simple backup of the destination would get. */
   readonly isBackupOfDestination: boolean;
 }
@@ -87,6 +89,7 @@ const merge: Operation = { kind: "merge" };
 const replace: Operation = { kind: "replace", isTold: false };
 const replaceTold: Operation = { kind: "replace", isTold: true };
 const skip: Operation = { kind: "skip", isUpToDate: false };
+const attempt: Operation = { kind: "attempt" };
 const upToDate: Operation = { kind: "skip", isUpToDate: true };
 
 /** Decides for one entry whose destination exists. Pure: no file is touched, no clock is read. */
@@ -116,6 +119,7 @@ function planForMv(facts: PlanFacts, options: PlanOptions): Operation {
     ? null
     : settledByPolicy(source, destination, source.type === "directory" ? { ...options, onlyOlder: false } : options);
   if (settled !== null) return settled;
+  if (facts.isProtected === true) return { kind: "ask" };
   const isDirectory = destination.type === "directory";
   const backsUp = options.backup !== "none";
   if (!isDirectory && facts.isJustMade && options.backup !== "numbered") return fail("just-made");
@@ -162,6 +166,8 @@ function planForCp(facts: PlanFacts, options: PlanOptions): Operation {
   if (isJustMade && seen.type !== "directory" && options.backup !== "numbered") {
     return fail(throughLinks && destination.type === "symlink" ? "link-just-made" : "just-made");
   }
+  // With backups coreutils tries, and says how that fails.
+  if (seen.type === "directory" && options.backup !== "none") return source.type === "file" ? { kind: "overwrite-in-place" } : attempt;
   if (seen.type === "directory") return fail("other-over-directory");
   if (options.backup !== "none") {
     return facts.isBackupOfDestination && options.backup !== "numbered" ? fail("backup-onto-source") : { kind: "back-up" };
@@ -174,7 +180,7 @@ function overCp(source: EntryFacts, seen: EntryFacts, throughLinks: boolean, opt
   if (options.removeDestination || (!options.attributesOnly && takesItsPlace)) return replaceTold;
   if (throughLinks) return { kind: "overwrite-in-place" };
   const replacesLinks = options.force || (options.make === "hard-link" && options.onConflict === "ask");
-  return replacesLinks && (source.type !== "special" || options.make === "hard-link") ? replace : { kind: "attempt" };
+  return replacesLinks && (source.type !== "special" || options.make === "hard-link") ? replace : attempt;
 }
 
 /** What -u, -n, -i and the API's policies say of two things that are not directories both; null: the old one is to go. */

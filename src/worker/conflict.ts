@@ -81,6 +81,7 @@ export class ConflictResolver {
       destination,
       target,
       ...(kinship === undefined ? {} : { kinship }),
+      isProtected: gnu.askIfUnwritable && destination.type !== "symlink" && !this.isWritable(entry),
       isJustMade: entry.isArgument && this.context.justMade.get(entry.directory.fields.destinationRoot) === destination.identity,
       isBackupOfDestination: this.options.backup !== "none" && this.isBackup(entry, source),
     };
@@ -88,12 +89,12 @@ export class ConflictResolver {
     if (operation.kind !== "ask" || !this.asks) return operation;
     switch (this.ask(entry)) {
       case Answer.overwrite: {
-        const overwrite = planEntry(facts, { ...this.options, onConflict: "overwrite" });
+        const overwrite = planEntry({ ...facts, isProtected: false }, { ...this.options, onConflict: "overwrite" });
         // -i was asked about replacing, so that a link replaces what the answer gave up.
         return overwrite.kind === "attempt" && gnu.make === "hard-link" ? { kind: "replace", isTold: false } : overwrite;
       }
       case Answer.newer:
-        return planEntry(facts, { ...this.options, onConflict: "newer" });
+        return planEntry({ ...facts, isProtected: false }, { ...this.options, onConflict: "newer" });
       case Answer.rename:
         return { kind: "rename" };
       case Answer.abort:
@@ -169,12 +170,14 @@ export class ConflictResolver {
     }));
   }
 
+  private isWritable({ directory, name }: Entry): boolean {
+    return libc.faccessat(directory.fields.destinationFd, name, W_OK, At.AT_EACCESS) === 0;
+  }
+
   private questionFor(entry: Entry): string {
     const { reporter, destinationStat, options } = this.context;
     const name = reporter.quote(reporter.destinationDisplay(entry.place));
-    const { destinationFd } = entry.directory.fields;
-    const isWritable = destinationStat.type === Mode.S_IFLNK || libc.faccessat(destinationFd, entry.name, W_OK, At.AT_EACCESS) === 0;
-    if (isWritable) return `overwrite ${name}? `;
+    if (destinationStat.type === Mode.S_IFLNK || this.isWritable(entry)) return `overwrite ${name}? `;
     const mode = destinationStat.permissions.toString(8).padStart(4, "0");
     const letters = permissionLetters(destinationStat.permissions);
     const replaces = this.context.request.operation === "move" || options.gnu.removeDestination || options.gnu.force;

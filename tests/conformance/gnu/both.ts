@@ -89,6 +89,12 @@ function mountScript(name: string, identity: Identity | null): string {
   return `mkdir "${name}" && mount -t tmpfs -o size=64m,mode=755,uid=${uid},gid=${gid} copyd-test "${name}"`;
 }
 
+/** The release of the program that ours is compared with, as "9.1"; "" where it does not say. */
+export function referenceRelease(program: Program): string {
+  const { stdout } = Bun.spawnSync([reference[program] ?? program, "--version"], { env: { PATH: "/usr/bin:/bin", LC_ALL: "C" } });
+  return /\(GNU coreutils\) ([0-9.]+)/.exec(stdout.toString())?.[1] ?? "";
+}
+
 function commandOf({ copyd, program }: Bench, which: "gnu" | Mode): string {
   if (which === "gnu") return reference[program] === undefined ? `command ${program}` : `'${reference[program]}'`;
   return `'${copyd}' ${program}${which === "embedded" ? " --local" : ""}`;

@@ -7,6 +7,8 @@ const because = {
   names: "newer coreutils name the source too (9.2: cannot overwrite directory 'x' with non-directory 'y')",
   itself: "copyd refuses before it makes anything; coreutils notices when it meets its own copy (copy-rules.md, rule 15)",
   safer: "the old file stays until the new one is complete (copy-rules.md, rule 4)",
+  backedUp: "newer coreutils back up whatever a directory takes the place of",
+  sticky: "an owner that could not be kept is no reason to let others remove each other's files; coreutils 9.1 keeps the bit too",
   backup: "newer coreutils' words",
   status: "since coreutils 9.2 a declined prompt ends in status 1",
   update: "-u protects newer files: coreutils replaces them by hard links (its source says so), copyd does not",
@@ -30,6 +32,7 @@ export const cpDifferences = new Differences({
   },
   "-T onto a directory": {
     because: because.names,
+    newer: "alike",
     lines: [
       "-err: cp: cannot overwrite directory 'd' with non-directory",
       "+err: cp: cannot overwrite directory 'd' with non-directory 'a'",
@@ -37,6 +40,7 @@ export const cpDifferences = new Differences({
   },
   "a file over a directory": {
     because: because.names,
+    newer: "alike",
     lines: [
       "-err: cp: cannot overwrite directory 'd/a' with non-directory",
       "+err: cp: cannot overwrite directory 'd/a' with non-directory 'a'",
@@ -44,6 +48,7 @@ export const cpDifferences = new Differences({
   },
   "a file over a directory inside": {
     because: because.names,
+    newer: "alike",
     lines: [
       "-err: cp: cannot overwrite directory 'x/d/one' with non-directory",
       "+err: cp: cannot overwrite directory 'x/d/one' with non-directory 'd/one'",
@@ -51,6 +56,7 @@ export const cpDifferences = new Differences({
   },
   "a link over a directory inside": {
     because: because.names,
+    newer: "alike",
     lines: [
       "-err: cp: cannot overwrite directory 'x/d/link' with non-directory",
       "+err: cp: cannot overwrite directory 'x/d/link' with non-directory 'd/link'",
@@ -102,6 +108,7 @@ export const cpDifferences = new Differences({
   },
   "--remove-destination of a directory": {
     because: because.names,
+    newer: "alike",
     lines: [
       "-err: cp: cannot overwrite directory 'b' with non-directory",
       "+err: cp: cannot overwrite directory 'b' with non-directory 'a'",
@@ -118,6 +125,7 @@ export const cpDifferences = new Differences({
   },
   "-n and --backup": {
     because: because.backup,
+    newer: "alike",
     lines: [
       "-err: cp: options --backup and --no-clobber are mutually exclusive",
       "+err: cp: --backup is mutually exclusive with -n or --update=none-fail",
@@ -125,22 +133,27 @@ export const cpDifferences = new Differences({
   },
   "-i no": {
     because: because.status,
+    newer: "alike",
     lines: ["-status: 0", "+status: 1"],
   },
   "-i and no answer": {
     because: because.status,
+    newer: "alike",
     lines: ["-status: 0", "+status: 1"],
   },
   "-i in a tree": {
     because: because.status,
+    newer: "alike",
     lines: ["-status: 0", "+status: 1"],
   },
   "-i of several files": {
     because: because.status,
+    newer: "alike",
     lines: ["-status: 0", "+status: 1"],
   },
   "-i, a file over a directory": {
     because: because.names,
+    newer: "alike",
     lines: [
       "-err: cp: overwrite 'd/a'? cp: cannot overwrite directory 'd/a' with non-directory",
       "+err: cp: overwrite 'd/a'? cp: cannot overwrite directory 'd/a' with non-directory 'a'",
@@ -153,6 +166,12 @@ export const cpDifferences = new Differences({
       '-d/s/b file 0644 me:me mtime=978307200000000000 new size=2 "1\\n" same-as=d/s/a',
       '+d/s/a file 0644 me:me mtime=981173106250000000 was=d/s/a size=6 "newer\\n"',
       '+d/s/b file 0644 me:me mtime=978307200000000000 new size=2 "1\\n"',
+    ],
+    inOtherOrder: [
+      '-d/s/a file 0644 me:me mtime=978307200000000000 new size=2 "1\\n" links=2',
+      '-d/s/b file 0644 me:me mtime=978307200000000000 new size=2 "1\\n" same-as=d/s/a',
+      '+d/s/a file 0644 me:me mtime=981173106250000000 was=d/s/a size=6 "newer\\n" links=2',
+      '+d/s/b file 0644 me:me mtime=981173106250000000 was=d/s/a size=6 "newer\\n" same-as=d/s/a',
     ],
   },
   "-u with hard links leaves newer files": {
@@ -167,6 +186,7 @@ export const cpDifferences = new Differences({
   },
   "a file over a link to a directory with -T": {
     because: because.names,
+    newer: "alike",
     lines: [
       "-err: cp: cannot overwrite directory 'l' with non-directory",
       "+err: cp: cannot overwrite directory 'l' with non-directory 'a'",
@@ -174,13 +194,31 @@ export const cpDifferences = new Differences({
   },
   "-b, a file over a directory": {
     because: because.names,
+    newer: "alike",
+    lines: ["-err: cp: cannot overwrite directory 'd/f' with non-directory", "+err: cp: cannot create regular file 'd/f': Is a directory"],
+  },
+  "-b, a directory over a file": {
+    because: because.backedUp,
+    newer: "alike",
     lines: [
-      "-err: cp: cannot overwrite directory 'd/f' with non-directory",
-      "+err: cp: cannot overwrite directory 'd/f' with non-directory 'f'",
+      "-status: 1",
+      "-err: cp: cannot overwrite non-directory 'd/f' with directory 'f'",
+      "+status: 0",
+      "-d dir 0755 me:me mtime=981173106250000000 was=d",
+      '-d/f file 0644 me:me mtime=981173106250000000 was=d/f size=2 "1\\n"',
+      "+d dir 0755 me:me now was=d",
+      "+d/f dir 0755 me:me now new",
+      '+d/f~ file 0644 me:me mtime=981173106250000000 was=d/f size=2 "1\\n"',
     ],
+  },
+  "somebody else's tree with -a": {
+    because: because.sticky,
+    lines: [],
+    newer: ["-e dir 0777 me:me mtime=981173106250000000 new", "+e dir 1777 me:me mtime=981173106250000000 new"],
   },
   "-b with -n": {
     because: because.backup,
+    newer: "alike",
     lines: [
       "-err: cp: options --backup and --no-clobber are mutually exclusive",
       "+err: cp: --backup is mutually exclusive with -n or --update=none-fail",
@@ -203,6 +241,7 @@ export const cpDifferences = new Differences({
   },
   "setgid directories with -a": {
     because: because.setgid,
+    newer: "alike",
     lines: [
       "-d/s dir 2755 me:me mtime=981173106250000000 new",
       "+d/s dir 0755 me:me mtime=981173106250000000 new",
@@ -227,6 +266,7 @@ export const cpDifferences = new Differences({
   },
   "--reflink=always where it cannot": {
     because: because.half,
+    newer: ["-. dir 0755 me:me now was=.", "+. dir 0755 me:me mtime=981173106250000000 was=."],
     lines: ["-. dir 0755 me:me now was=.", "+. dir 0755 me:me mtime=981173106250000000 was=.", '-g file 0644 me:me now new size=0 ""'],
   },
   "a directory bound into itself": {
@@ -246,6 +286,7 @@ export const cpDifferences = new Differences({
   },
   "-v with errors": {
     because: because.names,
+    newer: "alike",
     lines: [
       "-err: cp: cannot overwrite directory 'e/d/b' with non-directory",
       "+err: cp: cannot overwrite directory 'e/d/b' with non-directory 'd/b'",

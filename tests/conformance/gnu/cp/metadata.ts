@@ -102,7 +102,7 @@ export const metadata: readonly Case[] = [
     on: "ext4",
   }),
   row("a capability", "cp /bin/true f; setcap cap_net_raw+ep f", "cp -a f g; cp f h", { xattrs: true, on: "ext4", as: "root" }),
-  row("-a to where there is no xattr is silent", "echo x >f", "cp -a /sys/kernel/uevent_seqnum x; echo done"),
+  row("-a to where there is no xattr is silent", "echo x >f", "cp -a /sys/kernel/fscaps x; echo done"),
   row("--preserve=all", "mkdir d; echo x >d/f; ln d/f d/g; touch -d 2003-03-03 d/f", "cp -r --preserve=all d e"),
   row("--preserve=context without SELinux", "echo x >f", "cp --preserve=context f g"),
   row("--preserve=nothing known", "echo x >f", "cp --preserve=nope f g"),
