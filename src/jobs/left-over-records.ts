@@ -71,11 +71,15 @@ function namesIn(directory: string): string[] {
   }
 }
 
-/** When a process started, in clock ticks since boot (proc(5), field 22): with its number it names a process for good. "" for none. */
+/**
+ * When a process started, in clock ticks since boot (proc(5), field 22): with its number it names a process for good. "" for none, and for
+ * one that has ended and only waits to be reaped, which in a container whose first process reaps nobody lasts for ever.
+ */
 function startTime(pid: number): string {
   try {
     const status = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return status.slice(status.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+    const fields = status.slice(status.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" || fields[0] === "X" ? "" : (fields[19] ?? "");
   } catch {
     // No such process.
     return "";

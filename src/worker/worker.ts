@@ -30,6 +30,8 @@ type PreviewMessage = Extract<ParentMessage, { type: "preview" }>;
 const secondLaneAfterMs = 4;
 /** A copy that is over by then needs no percentage, and counting takes a processor from the lanes. Milliseconds. */
 const totalsAfterMs = 1000;
+/** How long a worker whose parent has died may take to stop. Milliseconds. */
+const orphanMs = 5_000;
 const RLIMIT_NOFILE = 7;
 
 /** `copyd worker`: internal; speaks the protocol on stdin and stdout. Resolves with the exit status. */
@@ -50,6 +52,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     const onEnd = (): void => {
       if (job === null) resolve(1);
       else job.receive({ type: "cancel" });
+      // A lane may sleep in the kernel for ever, as in opening a FIFO that nobody reads; the record says what is unfinished.
+      setTimeout(() => resolve(1), orphanMs);
     };
     talk.listen(onMessage, onEnd).catch((cause: unknown) => {
       process.stderr.write(`worker: ${cause instanceof Error ? cause.message : String(cause)}\n`);

@@ -1,8 +1,10 @@
 // A cp that was killed together with its worker: what it left half-made is removed by the next cp of the same user.
 
 import { expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { childrenOf } from "../support/embedded-job.ts";
+import { isRunning } from "../support/process.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 const main = join(import.meta.dir, "../../src/main.ts");
@@ -76,3 +78,55 @@ test("a record of a process that is still there is left alone", async () => {
   expect(cp.exitCode).toBe(0);
   expect(existsSync(record)).toBe(true);
 });
+
+test("a worker that hangs in the kernel, and whose cp was killed, does not stay", async () => {
+  await using directory = await temporaryDirectory();
+  const path = directory.path;
+  writeFileSync(join(path, "a"), "x");
+  // Nobody reads the FIFO, so that opening it for writing never returns; cp's contract is to wait.
+  Bun.spawnSync(["mkfifo", join(path, "pipe")]);
+  const cp = Bun.spawn({ cmd: [process.execPath, main, "cp", "--local", join(path, "a"), join(path, "pipe")], stdin: "ignore" });
+  let worker = 0;
+  while (worker === 0 || !isWaitingForReader(worker)) {
+    worker = childrenOf(cp.pid)[0] ?? 0;
+    await Bun.sleep(10);
+  }
+  cp.kill("SIGKILL");
+  await cp.exited;
+  while (isRunning(worker) && !isEnded(worker)) await Bun.sleep(50);
+}, 60_000);
+
+function isWaitingForReader(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).some((thread) =>
+    readFileSync(`/proc/${pid}/task/${thread}/wchan`, "latin1").startsWith("wait_for_partner"),
+  );
+}
+
+/** Reaped or not: that is init's business. */
+function isEnded(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ");
+  } catch {
+    return true;
+  }
+}
+
+test("a cp that has ended but is not reaped is cleared up after", async () => {
+  await using directory = await temporaryDirectory();
+  const runtime = join(directory.path, "runtime");
+  mkdirSync(join(runtime, "copyd"), { recursive: true, mode: 0o700 });
+  writeFileSync(join(directory.path, "a"), "x");
+  // A parent that never waits: the shell execs sleep, which knows of no child.
+  const parent = Bun.spawn(["sh", "-c", "sleep 0.1 & echo $!; exec sleep 60"], { stdout: "pipe" });
+  const zombie = Number(Buffer.from((await parent.stdout.getReader().read()).value ?? []).toString());
+  while (!isEnded(zombie)) await Bun.sleep(10);
+  const started = /^\d+ \(.*\) (.*)$/.exec(readFileSync(`/proc/${zombie}/stat`, "latin1").trim())?.[1]?.split(" ")[19] ?? "";
+  writeFileSync(join(runtime, "copyd", `in-flight-${zombie}-${started}-abc`), "");
+  const cp = Bun.spawnSync({
+    cmd: [process.execPath, main, "cp", "--local", join(directory.path, "a"), join(directory.path, "b")],
+    env: { ...process.env, XDG_RUNTIME_DIR: runtime },
+  });
+  parent.kill();
+  expect(cp.exitCode).toBe(0);
+  expect(readdirSync(join(runtime, "copyd"))).toEqual([]);
+}, 60_000);

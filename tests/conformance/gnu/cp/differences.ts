@@ -12,7 +12,6 @@ const because = {
   backup: "newer coreutils' words",
   status: "since coreutils 9.2 a declined prompt ends in status 1",
   update: "-u protects newer files: coreutils replaces them by hard links (its source says so), copyd does not",
-  mode: "the manual gives new directories the default mode; coreutils 9.1 leaves the sticky bit, since it sets the mode as an ACL",
   setuid: "setuid and setgid bits do not pass to another owner (copy-rules.md, rule 20)",
   setgid: "-a gives the source's mode; coreutils 9.1 leaves the inherited setgid bit, since it sets the mode as an ACL, later ones do not",
   acl: "a directory's default ACL decides about its new files; coreutils drops what it gave",
@@ -223,14 +222,6 @@ export const cpDifferences = new Differences({
       "-err: cp: options --backup and --no-clobber are mutually exclusive",
       "+err: cp: --backup is mutually exclusive with -n or --update=none-fail",
     ],
-  },
-  "--no-preserve=mode": {
-    because: because.mode,
-    lines: ["-e/t dir 1755 me:me now new", "+e/t dir 0755 me:me now new"],
-  },
-  "-a --no-preserve=mode": {
-    because: because.mode,
-    lines: ["-e/t dir 1755 me:me mtime=981173106250000000 new", "+e/t dir 0755 me:me mtime=981173106250000000 new"],
   },
   "no owners with -a --no-preserve=ownership": {
     because: because.setuid,
