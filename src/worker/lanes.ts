@@ -29,6 +29,17 @@ export interface LanesOptions {
   readonly onCrash: (message: string) => void;
 }
 
+/** A thread that was started before anybody knew what it would do. */
+let startedAhead: Worker | null = null;
+
+/**
+ * Starts the first lane's thread while the request is still being read. Only for a worker that will not be confined: Landlock
+ * holds the threads that are started after it.
+ */
+export function startLaneAhead(): void {
+  startedAhead = new Worker(laneModule());
+}
+
 export class Lanes {
   readonly shared: Shared;
   count = 0;
@@ -83,7 +94,8 @@ export class Lanes {
 
   private startThread(lane: number, role: LaneStart["role"], preview: PreviewLimits | null = null): void {
     const { request, token, guardedSources, onMessage, onCrash } = this.options;
-    const worker = new Worker(laneModule());
+    const worker = startedAhead ?? new Worker(laneModule());
+    startedAhead = null;
     worker.onmessage = (event: { readonly data: LaneMessage }) => onMessage(lane, event.data);
     worker.onerror = (event: { readonly message: string }) => onCrash(event.message);
     const start: LaneStart = { role, lane, memory: this.memory, lanes: this.lanesAddress, request, token, guardedSources, preview };

@@ -23,6 +23,9 @@ export const maxParentFrameBytes = 64 * 1024 * 1024;
 /** The worker sends a snapshot (its heartbeat) this often, milliseconds. */
 export const snapshotIntervalMs = 100;
 
+/** Argument of a worker that its own user starts and nothing confines. */
+export const embeddedFlag = "--embedded";
+
 /** Size of the in-flight record: 64 KiB for each of at most 64 lanes. */
 export const inFlightBytes = 64 * 64 * 1024;
 

@@ -7,6 +7,7 @@ import { CopyError, type FailureCode, isFailureCode } from "../errors.ts";
 import { Allowance } from "./allowance.ts";
 import type { FirstMessage, HelloMessage, ResultMessage, WorkerHandle, WorkerOptions } from "./pool.ts";
 import {
+  embeddedFlag,
   encodeFrame,
   FrameDecoder,
   type Identity,
@@ -292,9 +293,10 @@ function recordsOf({ inFlightFd, checkpointFd }: WorkerOptions): number[] {
 
 function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subprocess<"pipe", "pipe", "pipe"> {
   const command = workerCommand(identity, options.self);
+  const isEmbedded = options.trusted === true && options.task.type === "start";
   try {
     return Bun.spawn({
-      cmd: command,
+      cmd: isEmbedded ? [...command, embeddedFlag] : command,
       ...(identity === null ? { argv0: selfName } : {}),
       cwd: "/",
       env: { ...workerEnvironment },

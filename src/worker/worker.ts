@@ -13,10 +13,10 @@ import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
 import { LaneCount } from "./lane-count.ts";
 import { whyInOrder } from "./lane-order.ts";
-import { Lanes } from "./lanes.ts";
+import { Lanes, startLaneAhead } from "./lanes.ts";
 import { PreviewJob } from "./preview-job.ts";
 import { applyPriority } from "./priority.ts";
-import { type ParentMessage, phases, type QuestionKind, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
+import { embeddedFlag, type ParentMessage, phases, type QuestionKind, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
 import { giveAnswer, standFor } from "./questions.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { confine, previewPaths, type SandboxPaths, sandboxPaths } from "./sandbox.ts";
@@ -38,6 +38,7 @@ const RLIMIT_NOFILE = 7;
 export async function main(argv: readonly string[]): Promise<number> {
   if (argv[0] === "--doctor") return (await import("./doctor.ts")).printDoctorReport(argv.slice(1));
   if (argv[0] === "--verify") return (await import("./verify-manifest.ts")).printVerification();
+  if (argv[0] === embeddedFlag) startLaneAhead();
   const talk = new JobTalk();
   return new Promise(() => {
     // Not by letting the event loop run dry: lanes that sleep and the pipe from the parent would keep it going.
