@@ -93,8 +93,9 @@ function statusOf(result: JobResult, signalStatus: number | null): number {
 }
 
 /** The one mistake in the arguments that takes a look at the destination. */
-function checkParents({ settings, target, destination }: CopyCommand): void {
-  if (!settings.parents || target === "directory") return;
+function checkParents({ settings, target, sources, destination }: CopyCommand): void {
+  // Several sources need a directory anyway, and are told so first.
+  if (!settings.parents || target === "directory" || (target === "auto" && sources.length > 1)) return;
   const path = absolutePath(destination, workingDirectory());
   if (target === "exact" || !isDirectory(path)) throw new UsageError("with --parents, the destination must be a directory");
 }

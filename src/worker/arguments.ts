@@ -75,7 +75,9 @@ export class ArgumentCopier {
       this.fail(argument, root, "source", 0, "", "-r not specified; omitting directory %s", "source-is-directory");
       return;
     }
-    if (!isDirectory && this.destination.slashErrno !== 0) {
+    // "new/" is a name for a directory to be made; "file/" is no name at all.
+    const { slashErrno } = this.destination;
+    if (slashErrno !== 0 && (!isDirectory || slashErrno !== Errno.ENOENT)) {
       this.failSlash(argument, root);
       return;
     }

@@ -199,8 +199,9 @@ export class LaneContext {
   private lost(attribute: PreserveAttribute, errno: number, syscall: string): void {
     const gnu = this.options.gnu;
     const isRequired = gnu.required.includes(attribute);
-    // That only root can give files away is no news to whom cp serves.
-    const isExpected = attribute === "owner" && (errno === Errno.EPERM || errno === Errno.EINVAL) && !isRequired;
+    // That only root can give files away is no news to whom cp serves; root hears of it.
+    const isRefused = errno === Errno.EPERM || errno === Errno.EINVAL;
+    const isExpected = attribute === "owner" && isRefused && !isRequired && process.geteuid?.() !== 0;
     if (isExpected && gnu.names !== null) return;
     if (!isRequired && gnu.reduceDiagnostics) return;
     // For a job of the service, one warning a lane and attribute tells it; the others are counted.
