@@ -69,6 +69,7 @@ export class Mover {
   private settle(entry: Entry, operation: Resolution): MoveOutcome {
     switch (operation.kind) {
       case "skip":
+        this.context.announcer?.skipped(entry.place);
         this.context.count(Counter.filesSkipped, 1);
         return "ended";
       case "fail":

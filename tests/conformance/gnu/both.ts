@@ -57,7 +57,8 @@ export async function differencesByMode(
   return found;
 }
 
-async function outcomeOf(test: Case, who: Who, bench: Bench, number: number, which: "gnu" | Mode): Promise<string[]> {
+/** What came of it: status, words and tree. */
+export async function outcomeOf(test: Case, who: Who, bench: Bench, number: number, which: "gnu" | Mode): Promise<string[]> {
   const place = bench.places[test.on ?? "tmpfs"];
   if (place === undefined) throw new Error(`there is no ${test.on} here`);
   const identity = who === "root" ? null : bench.user;
