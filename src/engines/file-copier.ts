@@ -43,6 +43,10 @@ export class FileCopier {
   length = 0;
   /** True when no read has proved the end: as much was copied as the size said. Whoever stats the source again has the proof. */
   endsBySize = false;
+  /** Bytes that were there before: of a file that is gone on with. */
+  kept = 0;
+  /** Told of every block how far the file is whole; null: nobody asks. */
+  onReached: ((offset: number) => void) | null = null;
 
   private hasBlocksInFlight = false;
   /** True when an engine moved data that the hasher did not see. */
@@ -79,13 +83,21 @@ export class FileCopier {
   /**
    * Copies all of `sourceFd` into `destinationFd`, an empty file opened O_WRONLY (or O_RDWR; never O_APPEND). `source` is the
    * source's fstat: its size is a hint, what is read counts. Returns 0, `stopped`, or -errno with the failed* fields set; the
-   * destination is then to be dropped. Descriptors stay the caller's; their positions are undefined afterwards.
+   * destination is then to be dropped. Descriptors stay the caller's; their positions are undefined afterwards. With `from`, the file
+   * holds that much of the source already, and no more.
    */
   // hot: for a small file this is one read, one write and the read that proves the end.
-  copyFile(sourceFd: number, destinationFd: number, source: Stat, destinationDevice: number): number {
+  copyFile(sourceFd: number, destinationFd: number, source: Stat, destinationDevice: number, from = 0): number {
     this.begin(sourceFd, destinationFd);
+    this.data.offset = from;
+    this.kept = from;
     const size = source.size;
     if (this.hasher !== null) this.hasher.begin(size);
+    // Of the source, not of what is there: so that the proof covers that as well.
+    if (this.hasher !== null && from > 0) {
+      const read = this.hasher.takeFrom(sourceFd, from);
+      if (read < 0) return this.described(this.failed("source", "read", read));
+    }
     const pair = this.chooser.pairOf(source.device, destinationDevice, sourceFd, destinationFd);
     const isSparse = this.options.sparse !== "never" && source.type === Mode.S_IFREG && source.blocks * 512 < size;
     const result = this.copyData(pair, size, isSparse);
@@ -131,17 +143,21 @@ export class FileCopier {
 
   private copyData(pair: Pair, size: number, isSparse: boolean): number {
     const data = this.data;
+    const from = data.offset;
     data.end = size;
     const order = pair.orderFor(size);
     if (order.length === 0) return this.failed("destination", this.options.engine, -Errno.EOPNOTSUPP);
-    if (order[0] === "copy-file-range" && !pair.knowsClones) this.learnClones(pair);
+    if (order[0] === "copy-file-range" && !pair.knowsClones && from === 0) this.learnClones(pair);
     // A clone keeps the holes by itself, so it comes before any look at them.
     if (order[0] === "reflink" && (size > 0 || pair.isForced)) {
+      data.offset = 0;
       const result = this.run(pair, "reflink");
+      if (this.cloned > 0) this.kept = 0;
+      data.offset = Math.max(data.offset, from);
       if (result === 0 || result === stopped || pair.isForced || !isUnsupported(this.engineOf("reflink"), result)) return result;
     }
     // Steps of a huge clone may have succeeded before one was refused: then the rest is simply data.
-    if (isSparse && data.offset === 0) return this.copySegments(pair, size);
+    if (isSparse && data.offset === from) return this.copySegments(pair, size, from);
     if (pair.shouldPreallocate(size) && this.options.sparse !== "always") this.preallocation.begin(data.destinationFd, size);
     if (size >= sharedFromBytes && pair.mayReadAndWrite && this.shared?.open(size)) {
       const result = this.runShared(this.shared, pair);
@@ -235,14 +251,14 @@ export class FileCopier {
   }
 
   /** Copies what SEEK_DATA and SEEK_HOLE call data into a file that has its full size, and so its holes, from the start. */
-  private copySegments(pair: Pair, size: number): number {
+  private copySegments(pair: Pair, size: number, from: number): number {
     const data = this.data;
     // Before the data: afterwards it would cost xfs a flush.
     const sized = libc.ftruncate(data.destinationFd, size);
     if (sized === -Errno.EINVAL) return this.readOn(pair);
     if (sized < 0) return this.failed("destination", "ftruncate", sized);
-    let dataEnd = 0;
-    let at = 0;
+    let dataEnd = from;
+    let at = from;
     while (at < size) {
       const start = libc.lseek(data.sourceFd, at, Seek.DATA);
       // Only ENXIO says that the rest is a hole; for any other refusal, and for no progress, the rest is taken for data.
@@ -310,6 +326,7 @@ export class FileCopier {
     if (how === "cloned") this.cloned += bytes;
     else this.copied += bytes;
     this.preallocation.advanced(this.data.offset);
+    this.onReached?.(this.data.offset);
     if (this.dropBehind !== undefined && how === "copied" && this.dropBehind.advanced(this.data.offset) < 0) return false;
     return this.control.advanced(bytes, how);
   }

@@ -77,6 +77,45 @@ export class Publisher {
     return this.createNamed(mode);
   }
 
+  /** As create, under a temporary name wherever it is: for a file that whoever comes after a killed worker may go on with. */
+  createTemporary(directoryFd: number, name: number, mode: number): number {
+    this.directoryFd = directoryFd;
+    this.name = name;
+    return this.createNamed(mode);
+  }
+
+  /** Goes on with what a former worker of this job created so. `fd` stays the caller's, as that of create(). */
+  adoptTemporary(directoryFd: number, name: number, temporary: string, fd: number): void {
+    this.directoryFd = directoryFd;
+    this.name = name;
+    this.arena.reset(this.temporaryMark);
+    this.temporary = this.arena.cstring(temporary);
+    this.way = "named";
+    this.fd = fd;
+  }
+
+  /** The name of the temporary file at hand. */
+  get temporaryText(): string {
+    const { bytes, address } = this.arena.memory;
+    const start = this.temporary - address;
+    return Buffer.from(bytes.subarray(start, bytes.indexOf(0, start))).toString("latin1");
+  }
+
+  /** True for a name that this job gives to temporary files. */
+  isTemporary(name: string): boolean {
+    return name.startsWith(`${temporaryPrefix}${this.options.token}-`);
+  }
+
+  /** The unfinished file is recorded elsewhere from now on. */
+  handOver(): void {
+    this.options.inFlight.clear();
+  }
+
+  /** Leaves the unfinished file where it is. */
+  leave(): void {
+    this.way = "none";
+  }
+
   /** Gives the whole file its final name. 0, or -errno (-EEXIST where the name is taken and `replace` was not asked). hot: */
   publish(replace: boolean): number {
     const result = this.publishAs(replace);

@@ -55,6 +55,18 @@ export class ArgumentCopier {
     }
   }
 
+  /** For whoever resumes a move: which inodes are to be renamed. True when something was noted. */
+  noteRenames(): boolean {
+    const { request, log, resumption, copyStat, arena } = this.context;
+    if (this.mover === null || log === null || resumption !== null) return false;
+    request.sources.forEach((source, argument) => {
+      const mark = arena.mark();
+      if (copyStat.ofName(At.AT_FDCWD, arena.cstring(stripSlashes(source))) === 0) log.willRename(argument, copyStat);
+      arena.reset(mark);
+    });
+    return true;
+  }
+
   get intoDirectory(): boolean {
     return this.destination.isDirectory;
   }
@@ -66,6 +78,7 @@ export class ArgumentCopier {
     const follow = options.symlinks !== "copy";
     const status =
       typeof found === "number" ? found : follow ? sourceStat.ofTarget(At.AT_FDCWD, name) : sourceStat.ofName(At.AT_FDCWD, name);
+    if (status === -Errno.ENOENT && this.mover?.wasMoved(argument, root) === true) return;
     if (status < 0) {
       this.fail(argument, root, "source", -status, "statx", "cannot stat %s");
       return;
@@ -98,6 +111,7 @@ export class ArgumentCopier {
     entry.sourceName = sourceName;
     const name = arena.cstring(root.slice(root.lastIndexOf("/") + 1) || ".");
     entry.setName(name, arena.memory.bytes, name - arena.memory.address);
+    this.context.noteArgumentDevice(parentFd);
     this.copyOrMove(entry, follow);
     libc.close(parentFd);
   }

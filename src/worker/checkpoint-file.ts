@@ -36,6 +36,8 @@ export interface CheckpointMemory {
   readonly pages: number;
   readonly startedTimeUs: number;
   readonly isSameBoot: boolean;
+  /** Counts the job's workers, from 1. */
+  readonly run: number;
   /** null: this is the job's first worker. */
   readonly known: KnownTable | null;
   /** A former worker had begun to remove what was moved. */
@@ -65,11 +67,12 @@ export function openCheckpoint(start: CheckpointStart): CheckpointMemory | null 
   const pages = takeover.run();
   words[HeadWord.magic] = checkpointMagic;
   words[HeadWord.version] = checkpointVersion;
-  words[HeadWord.runs] = ((words[HeadWord.runs] ?? 0) + 1) & 0xffff;
+  words[HeadWord.runs] = ((words[HeadWord.runs] ?? 0) + 1) & 0x7fff;
   return {
     fd,
     head,
     pages,
+    run: words[HeadWord.runs] ?? 0,
     startedTimeUs,
     isSameBoot,
     known: isResumed ? takeover.known : null,

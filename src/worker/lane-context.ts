@@ -10,7 +10,7 @@ import { Publisher } from "../engines/publish.ts";
 import { RangeBoard } from "../engines/range-board.ts";
 import { Errno } from "../errno.ts";
 import { layout } from "../ffi/layout.ts";
-import { At, libc } from "../ffi/libc.ts";
+import { At, libc, Open } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import { engineNames, type JobOptions, type JobRequest, type PreserveAttribute } from "../request.ts";
@@ -26,7 +26,7 @@ import { commandRetries, LaneControl } from "./lane-control.ts";
 import { Questions } from "./questions.ts";
 import { type EntryPlace, type LaneMessage, Reporter } from "./reporter.ts";
 import { Resumption } from "./resumption.ts";
-import { Counter, type Shared, Word } from "./shared.ts";
+import { Counter, Float, maxSyncDevices, type Shared, Word } from "./shared.ts";
 import { Trouble } from "./trouble.ts";
 
 /** F_DUPFD_CLOEXEC of fcntl(2). */
@@ -152,8 +152,8 @@ export class LaneContext {
 
   /** After a whole file: its engine, and its holes, which count as done since totals are logical sizes. hot: */
   countFile(): void {
-    const { length, copied, cloned } = this.copier;
-    if (length > copied + cloned) this.count(Counter.bytesDone, length - copied - cloned);
+    const { length, copied, cloned, kept } = this.copier;
+    if (length > copied + cloned + kept) this.count(Counter.bytesDone, length - copied - cloned - kept);
     const index = engineNames.indexOf(this.copier.engine);
     this.count(Counter.engineFiles + index, 1);
     this.shared.floats[this.counters + Counter.engine] = index + 1;
@@ -161,16 +161,50 @@ export class LaneContext {
 
   /** A destination directory on another filesystem than the job's (a mount point inside it) is flushed by whoever entered it. */
   noteDevice(device: number, fd: number): void {
-    const isFlushed = this.options.durability === "job" || this.options.verify !== "none";
-    if (!isFlushed || this.otherDevices.has(device)) return;
+    const isMarked = this.log !== null && this.options.durability !== "none";
+    if ((!this.isFlushed && !isMarked) || this.otherDevices.has(device)) return;
     const kept = libc.fcntl(fd, dupCloseOnExec, 0);
-    if (kept >= 0) this.otherDevices.set(device, kept);
+    if (kept < 0) return;
+    this.otherDevices.set(device, kept);
+    if (isMarked) this.noteForMarks(device, kept);
+  }
+
+  /** The device that an argument is copied to, by a descriptor of its directory that may be O_PATH, which nothing flushes through. */
+  noteArgumentDevice(directoryFd: number): void {
+    const { afterStat, arena } = this;
+    if (this.log === null || this.options.durability === "none" || afterStat.ofDescriptor(directoryFd, this.empty) < 0) return;
+    if (this.otherDevices.has(afterStat.device)) return;
+    const mark = arena.mark();
+    const fd = libc.openat(directoryFd, arena.cstring("."), Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
+    arena.reset(mark);
+    if (fd < 0) return;
+    this.noteDevice(afterStat.device, fd);
+    libc.close(fd);
+  }
+
+  private get isFlushed(): boolean {
+    return this.options.durability === "job" || this.options.verify !== "none";
+  }
+
+  private noteForMarks(device: number, fd: number): void {
+    const { words, floats } = this.shared;
+    this.shared.lock(Word.syncDevicesLock);
+    const count = words[Word.syncDevices] ?? 0;
+    let index = 0;
+    while (index < count && floats[Float.syncDevices + index * 2] !== device) index++;
+    if (index === maxSyncDevices) Atomics.store(words, Word.marksOff, 1);
+    else if (index === count) {
+      floats[Float.syncDevices + index * 2] = device;
+      floats[Float.syncDevices + index * 2 + 1] = fd;
+      Atomics.store(words, Word.syncDevices, count + 1);
+    }
+    this.shared.unlock(Word.syncDevicesLock);
   }
 
   /** At the end: flushes what noteDevice kept. */
   syncOtherDevices(): void {
     for (const fd of this.otherDevices.values()) {
-      const result = this.control.isCancelled ? 0 : libc.syncfs(fd);
+      const result = this.control.isCancelled || !this.isFlushed ? 0 : libc.syncfs(fd);
       libc.close(fd);
       if (result === 0) continue;
       const what = "cannot flush a filesystem below %d";

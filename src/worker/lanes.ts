@@ -58,6 +58,8 @@ export class Lanes {
     this.memory = { buffer: Shared.allocate(), slots, inFlight: mapInFlight(options.inFlightFd), checkpoint, ranges };
     this.shared = new Shared(this.memory);
     this.shared.words[Word.checkpointPages] = checkpoint?.pages ?? 0;
+    // Former workers' temporary files have the numbers before.
+    this.shared.words[Word.nextTemporary] = (checkpoint?.run ?? 0) << 16;
     // The leader holds the arguments from the start.
     Atomics.store(this.shared.words, Word.active, 1);
   }
@@ -85,6 +87,11 @@ export class Lanes {
   /** Starts the thread that counts totals. It says nothing: its counters do. */
   addScanner(): void {
     this.startThread(maxLanes - 1, "scan");
+  }
+
+  /** Starts the thread that makes the checkpoint durable now and then. It says nothing. */
+  addMarker(): void {
+    this.startThread(maxLanes - 1, "mark");
   }
 
   /** Asks one lane in turn for its current file; it answers with a `current` message soon, unless it sleeps. */

@@ -2,11 +2,14 @@
 
 import { At, libc, Open } from "../ffi/libc.ts";
 import { ArgumentCopier } from "./arguments.ts";
+import { CheckpointMarker } from "./checkpoint-marker.ts";
 import { stripSlashes } from "./destination.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { reportManifest } from "./lane-manifest.ts";
 import { ManifestFile } from "./manifest-file.ts";
+import { PartialFiles } from "./partial-files.ts";
 import { phases } from "./protocol.ts";
+import { removePartials } from "./recovery.ts";
 import { SourceRemover } from "./remove-sources.ts";
 import { Word } from "./shared.ts";
 import type { TreeCopier } from "./tree-copier.ts";
@@ -17,10 +20,12 @@ export class Leader {
   private readonly tree: TreeCopier;
   private readonly verifier: Verifier | null;
   private readonly token: string;
+  private readonly marker: CheckpointMarker | null;
 
   constructor(context: LaneContext, tree: TreeCopier, { verifier, token }: { readonly verifier: Verifier | null; readonly token: string }) {
     this.token = token;
     this.context = context;
+    this.marker = marks(context) ? new CheckpointMarker(context.shared) : null;
     this.tree = tree;
     this.verifier = verifier;
   }
@@ -31,17 +36,40 @@ export class Leader {
     Atomics.store(words, Word.phase, phases.indexOf("copying"));
     const manifest = options.manifest === "" ? null : this.openManifest(options.manifest);
     const argumentCopier = new ArgumentCopier(this.context, this.tree);
+    // A rename is for good at once, and on the device when the filesystem likes: that it was to be, is there before.
+    if (argumentCopier.noteRenames()) this.marker?.mark("log");
     argumentCopier.copyAll();
     Atomics.sub(words, Word.active, 1);
     this.tree.helpUntilQuiet();
+    this.endMarks();
+    if (Atomics.load(words, Word.stopping) === 0) this.dropPartials();
     const removes = argumentCopier.toRemove.length > 0;
     const flushes = options.durability === "job" || removes || options.verify !== "none";
     const isFlushed = flushes && !control.isCancelled && this.flush(argumentCopier.intoDirectory);
     if (this.verifier !== null) this.verify(this.verifier);
     if (manifest !== null) this.endManifest(manifest);
     if (removes && isFlushed) this.removeSources(argumentCopier);
+    if (Atomics.load(words, Word.stopping) === 1) this.stopInOrder();
     this.context.syncOtherDevices();
     this.announceDone();
+  }
+
+  /** Only the leader marks from here on. */
+  private endMarks(): void {
+    this.marker?.stopOthers();
+  }
+
+  /** Big files of former workers that nobody went on with: their sources have changed or are gone. */
+  private dropPartials(): void {
+    const { shared } = this.context;
+    if (shared.checkpoint === null || this.context.resumption === null) return;
+    removePartials(new PartialFiles(shared, shared.checkpoint).used(), this.token);
+  }
+
+  /** What is finished stays finished, also when the machine is switched off before the job goes on. */
+  private stopInOrder(): void {
+    Atomics.store(this.context.shared.words, Word.stopped, 1);
+    this.marker?.mark("copies", { isLast: true });
   }
 
   /** The other lanes stop looking for work, and verify what they copied. */
@@ -96,19 +124,38 @@ export class Leader {
     const result = fd < 0 ? fd : libc.syncfs(fd);
     if (fd >= 0) libc.close(fd);
     arena.reset(mark);
-    if (result === 0) return true;
+    // What a flush for a mark was told, this one is not.
+    const earlier = Atomics.load(shared.words, Word.syncError);
+    if (result === 0 && earlier === 0) return true;
+    const errno = result === 0 ? earlier : -result;
     const place = { argument: 0, path: "", destinationRoot: request.destination };
     const what = "cannot flush the filesystem of %d";
-    reporter.fail({ place, side: "destination", errno: -result, syscall: "syncfs", what, code: "flush-failed" });
+    reporter.fail({ place, side: "destination", errno, syscall: "syncfs", what, code: "flush-failed" });
     return false;
+  }
+
+  // From here on a source that is gone is no failure, and one that has lost entries no news.
+  private noteRemoval({ toRemove }: ArgumentCopier): void {
+    const { log } = this.context;
+    if (log === null) return;
+    for (const { argument } of toRemove) log.willRemove(argument);
+    log.isRemoving = true;
+    // The flush before this covers the copies.
+    this.marker?.mark("log", { isLast: true });
   }
 
   private removeSources(copied: ArgumentCopier): void {
     const { control } = this.context;
+    this.noteRemoval(copied);
     using remover = new SourceRemover(this.context);
     for (const { argument, destinationRoot } of copied.toRemove) {
       if (!control.mayGoOn()) return;
       remover.remove(argument, destinationRoot);
     }
   }
+}
+
+/** A job that cares for nothing to be durable has no use for marks. */
+function marks({ log, options }: LaneContext): boolean {
+  return log !== null && options.durability !== "none";
 }

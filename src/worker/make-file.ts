@@ -4,21 +4,27 @@ import { stopped } from "../engines/engine.ts";
 import { Errno } from "../errno.ts";
 import type { FailureCode, FailureSide } from "../errors.ts";
 import { libc } from "../ffi/libc.ts";
+import { BigFiles } from "./big-files.ts";
 import type { Entry } from "./entry.ts";
 import { InPlaceWriter } from "./in-place.ts";
 import type { LaneContext } from "./lane-context.ts";
 import type { How, Maker } from "./making.ts";
+import { Counter } from "./shared.ts";
 
 export class FileMaker implements Maker {
   /** The open source of the entry to come. */
   sourceFd = -1;
   private readonly context: LaneContext;
   private readonly keepsMode: boolean;
+  /** null: nobody resumes this job. */
+  private readonly bigFiles: BigFiles | null;
   private readonly inPlace: InPlaceWriter;
 
   constructor(context: LaneContext) {
     this.context = context;
     this.keepsMode = context.preserve.has("mode");
+    const { checkpoint } = context.shared;
+    this.bigFiles = checkpoint === null ? null : new BigFiles(context, checkpoint);
     this.inPlace = new InPlaceWriter(context, this);
   }
 
@@ -26,14 +32,20 @@ export class FileMaker implements Maker {
   make(entry: Entry, how: How): "done" | "failed" | "exists" {
     const { publisher } = this.context;
     const mode = this.creationMode(entry);
-    const fd = publisher.create(entry.directory.fields.destinationFd, entry.name, entry.bytes, entry.at, mode, how !== "new");
+    const big = this.bigFiles?.isBig() === true && !this.context.options.gnu.attributesOnly ? this.bigFiles : null;
+    const fd =
+      big !== null
+        ? big.open(entry, mode)
+        : publisher.create(entry.directory.fields.destinationFd, entry.name, entry.bytes, entry.at, mode, how !== "new");
     if (fd < 0) {
       if (fd === -Errno.EEXIST) return "exists";
       return this.failCreate(entry, fd, how);
     }
-    let outcome: "done" | "failed" | "exists" = this.fill(entry, fd, mode);
+    let outcome: "done" | "failed" | "exists" = this.fill(entry, fd, mode, big);
     if (outcome === "done") outcome = this.publish(entry, fd, how);
+    else if (big?.mayStay() === true) publisher.leave();
     else publisher.abandon();
+    big?.ended();
     if (this.context.published !== null && outcome === "done") this.context.published.note(entry, fd, "new");
     const closed = libc.close(fd);
     if (outcome !== "done") return outcome;
@@ -144,15 +156,34 @@ export class FileMaker implements Maker {
   }
 
   // The file is not published yet. hot:
-  private fill(entry: Entry, fd: number, mode: number): "done" | "failed" {
+  private fill(entry: Entry, fd: number, mode: number, big: BigFiles | null): "done" | "failed" {
     const { copier, sourceStat, options } = this.context;
     const newcomer = entry.directory.newcomer(fd, this.context);
-    if (!options.gnu.attributesOnly) {
+    if (big !== null) {
+      const result = this.fillBig(fd, newcomer.device, big);
+      if (result < 0) return this.failCopy(entry, result);
+    } else if (!options.gnu.attributesOnly) {
       const result = copier.copyFile(this.sourceFd, fd, sourceStat, newcomer.device);
       if (result < 0) return this.failCopy(entry, result);
     }
     newcomer.mode = mode;
     return this.complete(entry, fd, newcomer);
+  }
+
+  private fillBig(fd: number, device: number, big: BigFiles): number {
+    const { copier, sourceStat } = this.context;
+    const { from } = big;
+    this.context.count(Counter.bytesDone, from);
+    copier.onReached = big.reached;
+    const result = copier.copyFile(this.sourceFd, fd, sourceStat, device, from);
+    copier.onReached = null;
+    // Cloned whole after all: then what was there has not been counted twice.
+    if (copier.kept !== from) this.context.count(Counter.bytesDone, -from);
+    // Rule 2: what a flush on the way was told is final.
+    if (result < 0 || big.syncError === 0) return result;
+    copier.failedSide = "destination";
+    copier.failedSyscall = "fdatasync";
+    return -big.syncError;
   }
 
   // Rule 12. /proc and its like change with every look and say size 0: there is nothing to hold still. hot:
@@ -195,6 +226,7 @@ export class FileMaker implements Maker {
   }
 
   private takeBack(): void {
-    this.context.control.takeBack(this.context.copier.copied + this.context.copier.cloned, this.context.copier.cloned);
+    const { copied, cloned, kept } = this.context.copier;
+    this.context.control.takeBack(copied + cloned + kept, cloned);
   }
 }

@@ -1,9 +1,10 @@
 // A move of one argument: a rename where the filesystem can, else left to the tree copier and the removal afterwards.
 
 import { Errno } from "../errno.ts";
-import { At, libc, Mode, Rename } from "../ffi/libc.ts";
+import { At, libc, Mode, Open, Rename } from "../ffi/libc.ts";
 import { serialName } from "../tree/plan.ts";
 import { ConflictResolver, entryType, type Resolution } from "./conflict.ts";
+import { baseName, parentOf } from "./destination.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { reportPlanFailure } from "./plan-failures.ts";
@@ -60,6 +61,9 @@ export class Mover {
 
   // What is put aside stays, so that of the refusals only these two count.
   private exchange(entry: Entry): MoveOutcome {
+    const { argument, destinationFd } = entry.directory.fields;
+    // A second exchange would undo the first.
+    if (this.context.resumption?.wasRenamedTo(argument, destinationFd, entry.name) === true) return this.ended(entry, 0);
     const operation = this.conflicts.resolve(entry, false);
     const isRefused = operation.kind === "fail" && (operation.why === "same-file" || operation.why === "not-replacing");
     if (isRefused || operation.kind === "skip") return this.settle(entry, operation);
@@ -84,6 +88,28 @@ export class Mover {
       default:
         return this.ended(entry, this.renameTo(entry, entry.name, 0));
     }
+  }
+
+  /** True when a former worker has moved this argument, which is missing, to its place or beside it. */
+  wasMoved(argument: number, root: string): boolean {
+    const { resumption, arena } = this.context;
+    if (resumption === null) return false;
+    const mark = arena.mark();
+    const parentFd = libc.openat(At.AT_FDCWD, arena.cstring(parentOf(root)), Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
+    const isAt = (name: string): boolean => resumption.wasRenamedTo(argument, parentFd, arena.cstring(name));
+    const name = baseName(root);
+    let wasMoved = resumption.wasRemoved(argument) || (parentFd >= 0 && isAt(name));
+    // What it was, is not to be seen any more: a directory's serial number goes to the end, a file's before the extension.
+    const serials = this.context.options.onConflict === "rename" && parentFd >= 0 ? maxSerial : 0;
+    for (let serial = 2; serial <= serials && !wasMoved; serial++) {
+      const own = arena.mark();
+      wasMoved = isAt(serialName(name, serial, "file")) || isAt(serialName(name, serial, "directory"));
+      arena.reset(own);
+    }
+    this.context.close(parentFd);
+    arena.reset(mark);
+    if (wasMoved) this.context.count(Counter.filesDone, 1);
+    return wasMoved;
   }
 
   private backUp(entry: Entry): MoveOutcome {
@@ -172,6 +198,8 @@ export class Mover {
     const { options, sourceStat } = this.context;
     const { names, noCopy } = options.gnu;
     if (names === null || (sourceStat.type !== Mode.S_IFDIR && !noCopy)) return "copy";
+    // What a former worker has made of it is neither to be removed nor to become a backup.
+    if (this.context.resumption?.isMadeDirectory(entry) === true) return "copy";
     const operation = this.conflicts.resolve(entry, false);
     if (noCopy && operation.kind !== "skip" && operation.kind !== "fail") return this.failed(entry, -Errno.EXDEV);
     switch (operation.kind) {

@@ -3,12 +3,43 @@
 import { type DirectoryIdentity, InFlight, InFlightState, recordBytes } from "../engines/in-flight.ts";
 import { temporaryPrefix } from "../engines/publish.ts";
 import { layout } from "../ffi/layout.ts";
-import { At, libc, Mmap, Mode, Open } from "../ffi/libc.ts";
+import { At, libc, Mmap, Mode, Open, Seek } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import { BeneathOpener } from "../tree/open.ts";
+import { logStart, maxPartials } from "./checkpoint-layout.ts";
+import { PartialSlot } from "./partial-files.ts";
 import { inFlightBytes } from "./protocol.ts";
 import { maxLanes } from "./shared.ts";
+
+/** Removes the unfinished big files that the slots in use of a job's checkpoint name, and frees the slots. */
+export function removePartials(slots: Iterable<PartialSlot>, token: string): number {
+  let removed = 0;
+  for (const slot of slots) {
+    const record = slot.read();
+    const isOurs = (directory: Stat, file: Stat): boolean =>
+      directory.inodeLow === record.directoryInodeLow && directory.inodeHigh === record.directoryInodeHigh && slot.isFile(file);
+    const isRemoved = record.name.startsWith(`${temporaryPrefix}${token}-`) && removeRecorded(record, isOurs);
+    slot.clear();
+    if (isRemoved) removed++;
+  }
+  return removed;
+}
+
+/** As removePartials, of a checkpoint that no worker has mapped. */
+export function removeCheckpointPartials(fd: number, token: string): number {
+  const length = libc.lseek(fd, 0, Seek.END);
+  if (length < logStart) return 0;
+  const address = libc.mmap(0, logStart, Mmap.PROT_READ | Mmap.PROT_WRITE, Mmap.MAP_SHARED, fd, 0);
+  if (address < 0) return 0;
+  const slots = Array.from({ length: maxPartials }, (_, index) => new PartialSlot(address, index));
+  const removed = removePartials(
+    slots.filter(({ isUsed }) => isUsed),
+    token,
+  );
+  libc.munmap(address, logStart);
+  return removed;
+}
 
 /** Removes what the record in `fd` names. Returns how many files that were; whatever is not surely the dead worker's stays. */
 export function removeInFlight(fd: number, token: string): number {
@@ -26,7 +57,24 @@ function removeOne(record: InFlight, token: string): boolean {
   const state = record.state;
   if (state !== InFlightState.creating && state !== InFlightState.created) return false;
   const recorded = record.read();
-  const { directory, name } = recorded;
+  const isTemporary = recorded.name.startsWith(`${temporaryPrefix}${token}-`);
+  const removed = removeRecorded(recorded, (directory, file) => {
+    if (!isRecorded(directory, recorded)) return false;
+    // "creating": killed before or just after the call. A file with content cannot be the dead worker's then.
+    const isSameInode = file.inodeLow === recorded.fileLow && file.inodeHigh === recorded.fileHigh;
+    const isUnfinished =
+      file.type === Mode.S_IFREG && file.linkCount === 1 && (state === InFlightState.created ? isSameInode : file.size === 0);
+    return isTemporary || isUnfinished;
+  });
+  if (removed) record.clear();
+  return removed;
+}
+
+/** Unlinks a name in a directory that is given by its path, where both are what `isOurs` knows. */
+function removeRecorded(
+  { directory, name }: { readonly directory: string; readonly name: string },
+  isOurs: (directory: Stat, file: Stat) => boolean,
+): boolean {
   if (!directory.startsWith("/") || name === "" || name.includes("/") || name.includes("\0")) return false;
   using arena = new Arena(64 * 1024);
   using opener = new BeneathOpener();
@@ -35,19 +83,20 @@ function removeOne(record: InFlight, token: string): boolean {
   const directoryFd = opener.openFollowing(rootFd, directory.slice(1), Open.O_PATH | Open.O_DIRECTORY);
   libc.close(rootFd);
   if (directoryFd < 0) return false;
-  const stat = new Stat(arena.allocate(layout.statx.size));
+  const directoryStat = new Stat(arena.allocate(layout.statx.size));
+  const stat = new Stat(arena.allocate(layout.statx.size)).withBirth();
   const address = arena.cstring(name);
   // Whoever may rename directories above could have led the path elsewhere.
-  const isDirectory = stat.ofDescriptor(directoryFd, arena.cstring("")) === 0 && isRecorded(stat, recorded);
-  const isThere = isDirectory && stat.ofName(directoryFd, address) === 0 && stat.type !== Mode.S_IFDIR;
-  const isTemporary = name.startsWith(`${temporaryPrefix}${token}-`);
-  // "creating": killed before or just after the call. A file with content cannot be the dead worker's then.
-  const isSameInode = stat.inodeLow === recorded.fileLow && stat.inodeHigh === recorded.fileHigh;
-  const isUnfinished =
-    stat.type === Mode.S_IFREG && stat.linkCount === 1 && (state === InFlightState.created ? isSameInode : stat.size === 0);
-  const removed = isThere && (isTemporary || isUnfinished) && libc.unlinkat(directoryFd, address, 0) === 0;
+  const isThere =
+    directoryStat.ofDescriptor(directoryFd, arena.cstring("")) === 0 &&
+    stat.ofName(directoryFd, address) === 0 &&
+    stat.type !== Mode.S_IFDIR;
+  const removed = isThere && isOurs(directoryStat, stat) && libc.unlinkat(directoryFd, address, 0) === 0;
+  // The directory may have the times that it was to keep already.
+  const times = arena.allocate(32);
+  directoryStat.copyTimes(arena.memory.u32, (times - arena.memory.address) / 4);
+  if (removed) libc.utimensat(directoryFd, arena.cstring(""), times, At.AT_EMPTY_PATH);
   libc.close(directoryFd);
-  if (removed) record.clear();
   return removed;
 }
 

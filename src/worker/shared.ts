@@ -8,6 +8,8 @@ import type { CheckpointMemory } from "./checkpoint-file.ts";
 
 /** The last one only counts totals. */
 export const maxLanes = 32;
+/** A job whose copies lie on more devices than this makes no marks. */
+export const maxSyncDevices = 16;
 /** Frames of a lane's stack that others may steal from; deeper ones are private, which bounds the scan of a thief. */
 export const sharedLevels = 32;
 /** Directory records each lane may have in use; more are private to the lane. */
@@ -61,7 +63,20 @@ export const Word = {
   fruitlessRetries: 27,
   /** What was answered for all, by the index of the question's kind; 0: nothing. */
   standing: 28,
-  words: 32,
+  /** Who writes a mark; 1: nobody but the leader any more. */
+  markLock: 32,
+  marksOff: 33,
+  /** An errno that a flush for a mark was told: the kernel tells it once. */
+  syncError: 34,
+  /** How many devices the copies lie on, and who may add one. */
+  syncDevices: 35,
+  syncDevicesLock: 36,
+  /** 1: the job is to go on later: what is needed for that stays. */
+  stopping: 37,
+  /** 1: of an orderly stop, only the checkpoint's flush is left. */
+  stopped: 38,
+  partialLock: 39,
+  words: 48,
 } as const;
 
 export const Command = { run: 0, pause: 1, cancel: 2 } as const;
@@ -112,7 +127,9 @@ export const Float = {
   limiterRate: 5,
   /** Address and length of each lane's list of what a move copied. */
   copiedLists: 8,
-  count: 8 + maxLanes * 2,
+  /** Device and descriptor of what a mark flushes. */
+  syncDevices: 8 + maxLanes * 2,
+  count: 8 + maxLanes * 2 + maxSyncDevices * 2,
 } as const;
 
 const laneWordsStart = Word.words;

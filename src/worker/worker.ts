@@ -32,6 +32,10 @@ const secondLaneAfterMs = 4;
 const totalsAfterMs = 1000;
 /** How long a worker whose parent has died may take to stop. Milliseconds. */
 const orphanMs = 5_000;
+/** What is over by then is copied twice after a power cut, if need be. Milliseconds. */
+const marksAfterMs = 1000;
+/** How long an orderly stop waits for the checkpoint's flush, within the five seconds that it may take. */
+const stopFlushMs = 4000;
 const RLIMIT_NOFILE = 7;
 
 /** `copyd worker`: internal; speaks the protocol on stdin and stdout. Resolves with the exit status. */
@@ -108,8 +112,9 @@ function sandboxOf(message: StartMessage | RecoverMessage | PreviewMessage, guar
 }
 
 async function recover(talk: JobTalk, message: RecoverMessage): Promise<number> {
-  const { removeInFlight } = await import("./recovery.ts");
+  const { removeInFlight, removeCheckpointPartials } = await import("./recovery.ts");
   removeInFlight(message.inFlightFd, message.token);
+  if (!message.keepsPartial && message.checkpointFd >= 0) removeCheckpointPartials(message.checkpointFd, message.token);
   talk.send({ type: "result", outcome: "completed", snapshot: emptySnapshot, engines: {}, reasons: [] });
   await talk.end();
   return 0;
@@ -129,8 +134,6 @@ class RunningJob {
   private turn = 0;
   private question: { readonly number: number; readonly kind: QuestionKind } | null = null;
   private ended = false;
-  /** An orderly stop: the job goes on later. */
-  private isStopping = false;
 
   constructor(talk: JobTalk, start: StartMessage, guarded: GuardedPaths | null, resolve: (status: number) => void) {
     this.talk = talk;
@@ -156,6 +159,7 @@ class RunningJob {
     this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
     setTimeout(() => this.startMoreLanes(), secondLaneAfterMs);
+    if (this.lanes.shared.checkpoint !== null && options.durability !== "none") setTimeout(() => this.addMarker(), marksAfterMs);
     if (start.totals) setTimeout(() => this.countTotals(), totalsAfterMs);
   }
 
@@ -163,8 +167,7 @@ class RunningJob {
     const { shared } = this.lanes;
     switch (message.type) {
       case "stop":
-        this.isStopping = true;
-        this.lanes.command(Command.cancel);
+        this.stop();
         break;
       case "cancel":
         this.lanes.command(Command.cancel);
@@ -185,6 +188,24 @@ class RunningJob {
       default:
         break;
     }
+  }
+
+  /** An orderly stop: the job goes on later. A device that takes too long to flush is not waited for: the kernel goes on writing. */
+  private stop(): void {
+    const { words } = this.lanes.shared;
+    // A cancel that came before is final.
+    if (Atomics.load(words, Word.command) === Command.cancel) return;
+    Atomics.store(words, Word.stopping, 1);
+    this.lanes.command(Command.cancel);
+    this.timers.push(
+      setInterval(() => {
+        if (Atomics.load(words, Word.stopped) === 1) this.finish();
+      }, stopFlushMs),
+    );
+  }
+
+  private addMarker(): void {
+    if (!this.ended && this.lanesDone === 0) this.lanes.addMarker();
   }
 
   private countTotals(): void {
@@ -277,7 +298,7 @@ class RunningJob {
     const snapshot = this.snapshot();
     const stopped = Atomics.load(shared.words, Word.stopOnError) === 1;
     const cancelled = !stopped && Atomics.load(shared.words, Word.command) === Command.cancel;
-    const stopOutcome = this.isStopping ? "interrupted" : "cancelled";
+    const stopOutcome = Atomics.load(shared.words, Word.stopping) === 1 ? "interrupted" : "cancelled";
     const outcome = cancelled ? stopOutcome : snapshot.errorCount > 0 ? "failed" : "completed";
     const engines: Record<string, number> = {};
     engineNames.forEach((name, index) => {

@@ -1,0 +1,122 @@
+// A big file under its temporary name: begun with a slot of the checkpoint, or gone on with where a former worker left it.
+
+import { layout } from "../ffi/layout.ts";
+import { libc, Mode, Open } from "../ffi/libc.ts";
+import { Stat } from "../ffi/stat.ts";
+import type { CheckpointMemory } from "./checkpoint-file.ts";
+import type { Entry } from "./entry.ts";
+import type { LaneContext } from "./lane-context.ts";
+import { bigFileBytes, PartialFiles, type PartialSlot } from "./partial-files.ts";
+import { Word } from "./shared.ts";
+
+const openFlags = Open.O_RDWR | Open.O_NOFOLLOW | Open.O_NONBLOCK | Open.O_CLOEXEC;
+
+/** One lane's way with big files; what it holds is of the file at hand. */
+export class BigFiles {
+  /** How much of the file is there already. */
+  from = 0;
+  private readonly context: LaneContext;
+  private readonly partials: PartialFiles;
+  private readonly isSameBoot: boolean;
+  private readonly stat: Stat;
+  private slot: PartialSlot | null = null;
+
+  constructor(context: LaneContext, checkpoint: CheckpointMemory) {
+    this.context = context;
+    this.partials = new PartialFiles(context.shared, checkpoint);
+    this.isSameBoot = checkpoint.isSameBoot;
+    this.stat = new Stat(context.arena.allocate(layout.statx.size)).withBirth();
+  }
+
+  /** True when the source of context.sourceStat is one. hot: */
+  isBig(): boolean {
+    return this.context.sourceStat.size > bigFileBytes;
+  }
+
+  /** A descriptor of its temporary file, which the publisher then has; or -errno. */
+  open(entry: Entry, mode: number): number {
+    this.from = 0;
+    this.slot = null;
+    const continued = this.continue(entry);
+    if (continued >= 0) return continued;
+    const { publisher, sourceStat, empty } = this.context;
+    const { destinationFd } = entry.directory.fields;
+    const fd = publisher.createTemporary(destinationFd, entry.name, mode);
+    if (fd < 0 || this.stat.ofDescriptor(destinationFd, empty) < 0) return fd;
+    const { inodeLow, inodeHigh } = this.stat;
+    const place = {
+      name: publisher.temporaryText,
+      directory: entry.destinationDirectory,
+      directoryInodeLow: inodeLow,
+      directoryInodeHigh: inodeHigh,
+    };
+    if (this.stat.ofDescriptor(fd, empty) < 0) return fd;
+    this.slot = this.partials.take(sourceStat, this.stat, place);
+    // From here on the slot names it for whoever sweeps up, and only when the job does not go on.
+    if (this.slot !== null) publisher.handOver();
+    if (this.slot !== null) this.partials.enter(this.slot, fd);
+    return fd;
+  }
+
+  /** What the copier tells its progress to. hot: once a block. */
+  readonly reached = (offset: number): void => {
+    if (this.slot !== null) this.slot.written = offset;
+  };
+
+  /** An errno that the flushes on the way were told; 0: none. */
+  get syncError(): number {
+    return this.slot?.syncError ?? 0;
+  }
+
+  /** The file has its name, or was dropped. */
+  ended(): void {
+    if (this.slot !== null) this.partials.leave(this.slot, "forget");
+    this.slot = null;
+  }
+
+  /** True when the job was told to go on later: then the file stays as it is, and its descriptor is closed by the caller. */
+  mayStay(): boolean {
+    const { control, shared } = this.context;
+    if (this.slot === null || !control.isCancelled || Atomics.load(shared.words, Word.stopping) === 0) return false;
+    this.partials.leave(this.slot, "keep");
+    this.slot = null;
+    return true;
+  }
+
+  // What is continued is the very inode that the slot names, in the very directory that the copy belongs to.
+  private continue(entry: Entry): number {
+    const { context, partials, stat } = this;
+    if (context.resumption === null) return -1;
+    const slot = partials.claim(context.sourceStat);
+    if (slot === null) return -1;
+    const from = Math.min(slot.usable(this.isSameBoot), context.sourceStat.size);
+    const { name } = slot.read();
+    const { destinationFd } = entry.directory.fields;
+    const mark = context.arena.mark();
+    const fd = name === "" || name.includes("/") ? -1 : libc.openat(destinationFd, context.arena.cstring(name), openFlags, 0);
+    context.arena.reset(mark);
+    const isIt = fd >= 0 && stat.ofDescriptor(fd, context.empty) === 0 && slot.isFile(stat) && stat.type === Mode.S_IFREG;
+    const isSound = isIt && stat.linkCount === 1 && stat.size >= from && context.publisher.isTemporary(name);
+    // Whatever lies beyond is of no known state.
+    if (!isSound || libc.ftruncate(fd, from) < 0) {
+      if (isSound) this.drop(destinationFd, name);
+      context.close(fd);
+      partials.leave(slot, "forget");
+      return -1;
+    }
+    context.publisher.adoptTemporary(destinationFd, entry.name, name, fd);
+    slot.written = from;
+    slot.durable = Math.min(slot.durable, from);
+    partials.enter(slot, fd);
+    this.slot = slot;
+    this.from = from;
+    return fd;
+  }
+
+  private drop(directoryFd: number, name: string): void {
+    const { arena } = this.context;
+    const mark = arena.mark();
+    libc.unlinkat(directoryFd, arena.cstring(name), 0);
+    arena.reset(mark);
+  }
+}
