@@ -326,7 +326,8 @@ export class FileCopier {
     if (how === "cloned") this.cloned += bytes;
     else this.copied += bytes;
     this.preallocation.advanced(this.data.offset);
-    this.onReached?.(this.data.offset);
+    if (this.onReached !== null)
+      this.onReached(this.sharedPair !== null && this.shared !== null ? this.shared.wholeUntil : this.data.offset);
     if (this.dropBehind !== undefined && how === "copied" && this.dropBehind.advanced(this.data.offset) < 0) return false;
     return this.control.advanced(bytes, how);
   }

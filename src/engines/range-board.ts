@@ -12,7 +12,7 @@ export const rangeBytes = 4 * 1024 * 1024;
 
 const Slot = { state: 0, next: 1, helpers: 2, sourceFd: 3, destinationFd: 4, isStopped: 5, words: 8 } as const;
 const State = { free: 0, open: 1, closed: 2 } as const;
-/** Per thread: the range it failed at, plus 1. Behind them, as 64-bit floats: the end, the first byte, and what each helper copied. */
+/** Per thread: the range it failed at, plus 1; and the one that it is at, plus 1. Behind them, as 64-bit floats: the end, the first byte, and what each helper copied. */
 const endFloat = 0;
 const startFloat = 1;
 const headFloats = 2;
@@ -32,7 +32,7 @@ export class RangeBoard {
 
   /** `announce` wakes threads that have nothing to do. */
   constructor({ buffer, threads }: RangeBoardMemory, thread: number, announce: () => void) {
-    this.words = new Int32Array(buffer, 0, Slot.words + threads);
+    this.words = new Int32Array(buffer, 0, Slot.words + 2 * threads);
     this.floats = new Float64Array(buffer, wordBytes(threads), headFloats + threads);
     this.threads = threads;
     this.thread = thread;
@@ -68,8 +68,23 @@ export class RangeBoard {
   /** The first byte of the next range, or -1 when none is left. hot: once a range. */
   take(): number {
     if (Atomics.load(this.words, Slot.isStopped) === 1) return -1;
-    const start = (this.floats[startFloat] ?? 0) + Atomics.add(this.words, Slot.next, 1) * rangeBytes;
+    const mine = Slot.words + this.threads + this.thread;
+    // Before it is known which one it is: nobody may believe meanwhile that all ranges but the known ones are whole.
+    Atomics.store(this.words, mine, Atomics.load(this.words, Slot.next) + 1);
+    const range = Atomics.add(this.words, Slot.next, 1);
+    Atomics.store(this.words, mine, range + 1);
+    const start = (this.floats[startFloat] ?? 0) + range * rangeBytes;
     return start < this.end ? start : -1;
+  }
+
+  /** The owner's, who is at `offset`: all before this byte is copied. hot: once a block. */
+  wholeUntil(offset: number): number {
+    let until = offset;
+    for (let thread = 0; thread < this.threads; thread++) {
+      const range = thread === this.thread ? 0 : Atomics.load(this.words, Slot.words + this.threads + thread);
+      if (range > 0) until = Math.min(until, (this.floats[startFloat] ?? 0) + (range - 1) * rangeBytes);
+    }
+    return until;
   }
 
   /** Nobody takes another range: the job was cancelled, or the file failed. */
@@ -154,5 +169,5 @@ export class RangeBoard {
 }
 
 function wordBytes(threads: number): number {
-  return Math.ceil(((Slot.words + threads) * 4) / 8) * 8;
+  return Math.ceil(((Slot.words + 2 * threads) * 4) / 8) * 8;
 }

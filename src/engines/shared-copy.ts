@@ -19,6 +19,7 @@ export interface SharedCopySetup {
 export class SharedCopy {
   /** Of the latest file that was this thread's own: what helpers copied of it. */
   helpedBytes = 0;
+  private isOnBoard = false;
   private readonly setup: SharedCopySetup;
 
   constructor(setup: SharedCopySetup) {
@@ -38,10 +39,12 @@ export class SharedCopy {
   copy(): number {
     const { board, data } = this.setup;
     let result = 0;
+    this.isOnBoard = true;
     for (let start = board.take(); start >= 0; start = board.take()) {
       result = this.copyFrom(start);
       if (result !== 0 || data.sourceEnded) break;
     }
+    this.isOnBoard = false;
     const endedAt = data.sourceEnded ? data.offset : board.end;
     if (result !== 0 || data.sourceEnded) board.stop();
     board.close();
@@ -59,6 +62,13 @@ export class SharedCopy {
     data.sourceEnded = endedAt < lastByte;
     data.offset = endedAt;
     return 0;
+  }
+
+  /** While copy() runs: all before this byte is copied. */
+  get wholeUntil(): number {
+    const { board, data } = this.setup;
+    // What is copied again comes in order, when all else is there.
+    return this.isOnBoard ? board.wholeUntil(data.offset) : data.offset;
   }
 
   /** A helper's part, until no range is left. False when there was nothing to join. `begin` prepares data for the board's descriptors. */

@@ -30,6 +30,7 @@ const sourceWords = stateWords.filter((index) => index !== at.stx_dev_major / 4 
 const copyWords = [at.stx_ino, at.stx_ino + 4, at.stx_size, at.stx_size + 4, ...modificationWords, ...birthWords].map(
   (offset) => offset / 4,
 );
+const contentWords = [at.stx_ino, at.stx_ino + 4, at.stx_size, at.stx_size + 4, ...modificationWords].map((offset) => offset / 4);
 const inodeWords = [at.stx_ino, at.stx_ino + 4, ...birthWords].map((offset) => offset / 4);
 
 /** A view of one struct statx at an address somebody else owns (256 bytes); fields read the kernel's latest answer. */
@@ -182,6 +183,11 @@ export class Stat {
   /** Likewise of device and inode alone: what stays while a directory's entries come and go. */
   identityKey(seed: number): number {
     return this.hashOf(identityWords, seed);
+  }
+
+  /** Likewise of inode, size and mtime: what is in it, whatever names and attributes it has. */
+  contentKey(seed: number): number {
+    return this.hashOf(contentWords, seed);
   }
 
   private hashOf(words: readonly number[], seed: number): number {

@@ -119,23 +119,30 @@ class Takeover {
     return counted + this.moveTails(builder, mark, counted);
   }
 
-  /** The tails become pages of the log, and begin anew. */
+  /** The tails become pages of the log, and begin anew. What they say of links is proved where it is used, so it needs no mark. */
   private moveTails(builder: KnownCopiesBuilder, mark: number | null, pages: number): number {
     const { words, fd, isSameBoot } = this;
     let moved = 0;
+    const move = (tail: Uint32Array): void => {
+      if (pages + moved >= maxLogPages) return;
+      using copy = new NativeMemory(pageBytes);
+      copy.u32.set(tail);
+      if (libc.pwrite(fd, copy.address, pageBytes, logStart + (pages + moved) * pageBytes) === pageBytes) moved++;
+    };
     for (let lane = 0; lane < maxLanes; lane++) {
-      const start = tailsStart + lane * tailBytes;
-      const tail = words.subarray(start / 4, (start + pageBytes) / 4);
+      const start = (tailsStart + lane * tailBytes) / 4;
+      const tail = words.subarray(start, start + pageBytes / 4);
+      const links = words.subarray(start + pageBytes / 4, start + (2 * pageBytes) / 4);
+      if (links[PageWord.kind] === PageKind.links && (links[PageWord.used] ?? 0) > 0) move(links);
+      links[PageWord.used] = 0;
       const generation = tail[PageWord.generation] ?? 0;
-      const covered =
-        mark !== null && words[mark + MarkWord.tails + lane * 2] === generation ? (words[mark + MarkWord.tails + lane * 2 + 1] ?? 0) : 0;
+      const at = mark === null ? -1 : mark + MarkWord.tails + lane * 2;
+      const covered = at >= 0 && words[at] === generation ? (words[at + 1] ?? 0) : 0;
       const used = Math.min(isSameBoot ? recordsPerPage : covered, tail[PageWord.used] ?? 0, recordsPerPage);
       tail[PageWord.used] = used;
-      if (used > 0 && tail[PageWord.kind] === PageKind.copies && pages + moved < maxLogPages) {
+      if (used > 0 && tail[PageWord.kind] === PageKind.copies) {
         addPage(builder, tail, 0, used);
-        using copy = new NativeMemory(pageBytes);
-        copy.u32.set(tail);
-        if (libc.pwrite(fd, copy.address, pageBytes, logStart + (pages + moved) * pageBytes) === pageBytes) moved++;
+        move(tail);
       }
       tail[PageWord.used] = 0;
       tail[PageWord.generation] = generation + 1;

@@ -38,7 +38,8 @@ export const MarkWord = {
   words: 4 + maxLanes * 2,
 } as const;
 
-export const PageKind = { none: 0, copies: 0x70636b31 } as const;
+/** copies: records of four words. links: of inodes with several names, the source's key and the path of the first copy. */
+export const PageKind = { none: 0, copies: 0x70636b31, links: 0x70636b32 } as const;
 /** Words of a page of the log, which is a lane's tail as it was when it was full. */
 export const PageWord = {
   kind: 0,
@@ -47,6 +48,9 @@ export const PageWord = {
   used: 2,
   records: 4,
 } as const;
+/** In a page of links, `used` counts words; each record is the source's key, the path's length in bytes, and the path. */
+export const linkHeadWords = 3;
+export const maxLinkPathBytes = 3072;
 export const recordWords = 4;
 export const recordsPerPage = (pageBytes / 4 - PageWord.records) / recordWords;
 

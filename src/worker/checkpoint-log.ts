@@ -6,7 +6,9 @@ import type { Stat } from "../ffi/stat.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
 import {
   HeadWord,
+  linkHeadWords,
   logStart,
+  maxLinkPathBytes,
   maxLogPages,
   PageKind,
   PageWord,
@@ -23,6 +25,9 @@ const copySeeds = [0x3c6ef372, 0xa54ff53a] as const;
 const begunSeeds = [0x510e527f, 0x9b05688c] as const;
 const renameSeeds = [0x1f83d9ab, 0x5be0cd19] as const;
 const sourceSeeds = [0xcbbb9d5d, 0x629a292a] as const;
+const unlinkSeeds = [0x3956c25b, 0x59f111f1] as const;
+/** In the place of the state afterwards: it is not known, for the removal was interrupted. */
+export const unlinking = [1, 0] as const;
 const removalKey = [0x9159015b, 0x152fecd9] as const;
 
 export class CheckpointLog {
@@ -30,6 +35,7 @@ export class CheckpointLog {
   private readonly fd: number;
   private readonly address: number;
   private readonly tail: Uint32Array;
+  private readonly links: Uint32Array;
   private readonly head: Int32Array;
 
   constructor(shared: Shared, lane: number, memory: CheckpointMemory) {
@@ -38,6 +44,7 @@ export class CheckpointLog {
     this.address = memory.head + tailsStart + lane * tailBytes;
     this.tail = new Uint32Array(viewOf(this.address, pageBytes));
     this.tail[PageWord.kind] = PageKind.copies;
+    this.links = new Uint32Array(viewOf(this.address + pageBytes, pageBytes));
     this.head = new Int32Array(viewOf(memory.head, pageBytes));
   }
 
@@ -47,6 +54,24 @@ export class CheckpointLog {
    */
   done(source: Stat, copy: Stat): void {
     this.append(copy.copyKey(copySeeds[0]), copy.copyKey(copySeeds[1]), source.sourceKey(sourceSeeds[0]), source.sourceKey(sourceSeeds[1]));
+  }
+
+  /** Notes where the first copy of an inode with several names is, or is about to be. */
+  linked(source: Stat, path: string): void {
+    const { links } = this;
+    const words = linkHeadWords + Math.ceil(path.length / 4);
+    if (path.length > maxLinkPathBytes) return;
+    let used = links[PageWord.used] ?? 0;
+    if (PageWord.records + used + words > pageBytes / 4) {
+      if (!this.flush(links, this.address + pageBytes)) return;
+      used = 0;
+    }
+    links[PageWord.kind] = PageKind.links;
+    const at = PageWord.records + used;
+    [links[at], links[at + 1]] = sourceKeyOf(source);
+    links[at + 2] = path.length;
+    Buffer.from(links.buffer, links.byteOffset).write(path, (at + linkHeadWords) * 4, "latin1");
+    Atomics.store(links, PageWord.used, used + words);
   }
 
   /** Notes that an existing inode is about to be written into ("begun"), or that it is whole again. */
@@ -66,6 +91,16 @@ export class CheckpointLog {
     this.append(low, high, 1, 0);
   }
 
+  /**
+   * Notes that one of several names of a source is about to be removed, which changes the ctime of the others; and, after it, the state
+   * that they have now.
+   */
+  unlinks(source: Stat, after: Stat | null): void {
+    const [low, high] = unlinkKeyOf(source);
+    const [afterLow, afterHigh] = after === null ? unlinking : sourceKeyOf(after);
+    this.append(low, high, afterLow, afterHigh);
+  }
+
   get placement(): number {
     return this.head[HeadWord.placement] ?? 0;
   }
@@ -83,7 +118,7 @@ export class CheckpointLog {
     const { tail } = this;
     let used = tail[PageWord.used] ?? 0;
     if (used >= recordsPerPage) {
-      if (!this.flush()) return;
+      if (!this.flush(tail, this.address)) return;
       used = 0;
     }
     const at = PageWord.records + used * recordWords;
@@ -96,12 +131,12 @@ export class CheckpointLog {
   }
 
   /** False: the log takes no more (a full disk, ten million files). Later files are then known by their content only. */
-  private flush(): boolean {
-    const { shared, tail } = this;
+  private flush(tail: Uint32Array, address: number): boolean {
+    const { shared } = this;
     const { words } = shared;
     shared.lock(Word.checkpointLock);
     const pages = words[Word.checkpointPages] ?? 0;
-    const isWritten = pages < maxLogPages && libc.pwrite(this.fd, this.address, pageBytes, logStart + pages * pageBytes) === pageBytes;
+    const isWritten = pages < maxLogPages && libc.pwrite(this.fd, address, pageBytes, logStart + pages * pageBytes) === pageBytes;
     if (isWritten) {
       Atomics.store(words, Word.checkpointPages, pages + 1);
       tail[PageWord.generation] = ((tail[PageWord.generation] ?? 0) + 1) >>> 0;
@@ -122,6 +157,10 @@ export function sourceKeyOf(source: Stat): readonly [low: number, high: number] 
 
 export function begunKeyOf(inode: Stat): readonly [low: number, high: number] {
   return [inode.inodeKey(begunSeeds[0]), inode.inodeKey(begunSeeds[1])];
+}
+
+export function unlinkKeyOf(source: Stat): readonly [low: number, high: number] {
+  return [source.contentKey(unlinkSeeds[0]), source.contentKey(unlinkSeeds[1])];
 }
 
 export function renameKey(argument: number, source: Stat): readonly [low: number, high: number] {

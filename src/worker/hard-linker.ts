@@ -1,10 +1,13 @@
 // Makes the second and later names of an inode as links to its first copy, found again below directory descriptors only.
 
 import { Errno } from "../errno.ts";
-import { libc, Open } from "../ffi/libc.ts";
+
+import { libc, Mode, Open } from "../ffi/libc.ts";
+
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import type { How } from "./making.ts";
+import { Counter } from "./shared.ts";
 
 /** How long to wait for another lane's copy of the same inode before looking for a cancel, milliseconds. */
 const waitMs = 50;
@@ -29,11 +32,25 @@ export class HardLinker {
     this.hasReplaced = false;
     for (;;) {
       const answer = hardLinks.claim(sourceStat);
-      if (answer.kind === "first") return "first";
+      if (answer.kind === "first" && !this.isKnownFirst()) return "first";
+      if (answer.kind === "first") continue;
       if (answer.kind === "link") return this.linkTo(entry, answer.path, how);
       if (control.isCancelled) return "failed";
       hardLinks.waitForEvent(waitMs);
     }
+  }
+
+  /** A former worker may have copied the inode under a name that this one has not come to yet. */
+  private isKnownFirst(): boolean {
+    const { resumption, arena } = this.context;
+    const path = resumption?.pathOfFirst() ?? null;
+    if (resumption === null || path === null) return false;
+    const cut = path.lastIndexOf("/");
+    const directoryFd = this.openDirectory(path.slice(0, cut));
+    const isThere = directoryFd >= 0 && resumption.isCopyNamed(directoryFd, arena.cstring(path.slice(cut + 1)));
+    if (isThere) this.context.hardLinks.finished(this.context.sourceStat, path);
+    if (isThere && this.context.sourceStat.type === Mode.S_IFREG) this.context.count(Counter.bytesDone, this.context.sourceStat.size);
+    return isThere;
   }
 
   /** Notes an existing file as the copy of an inode (context.sourceStat) that was not copied yet. */
@@ -44,6 +61,7 @@ export class HardLinker {
 
   /** Ends the claim that `link` answered with "first". */
   finished(path: string | null): void {
+    if (path !== null) this.context.log?.linked(this.context.sourceStat, path);
     this.context.hardLinks.finished(this.context.sourceStat, path);
   }
 

@@ -42,14 +42,14 @@ export class Leader {
     Atomics.sub(words, Word.active, 1);
     this.tree.helpUntilQuiet();
     this.endMarks();
-    if (Atomics.load(words, Word.stopping) === 0) this.dropPartials();
+    if (Atomics.load(words, Word.stopping) === 1) this.stopInOrder();
+    else this.dropPartials();
     const removes = argumentCopier.toRemove.length > 0;
     const flushes = options.durability === "job" || removes || options.verify !== "none";
     const isFlushed = flushes && !control.isCancelled && this.flush(argumentCopier.intoDirectory);
     if (this.verifier !== null) this.verify(this.verifier);
     if (manifest !== null) this.endManifest(manifest);
     if (removes && isFlushed) this.removeSources(argumentCopier);
-    if (Atomics.load(words, Word.stopping) === 1) this.stopInOrder();
     this.context.syncOtherDevices();
     this.announceDone();
   }

@@ -163,9 +163,8 @@ export class Placement {
     const linked = this.mayLink(follow) ? this.hardLinker.link(entry, "replace") : "first";
     if (linked === "failed" || linked === "exists") return "failed";
     if (linked === "first" && this.mayLink(follow)) this.hardLinker.finished(this.pathOf(entry));
-    if (linked === "linked") published?.noteLink(entry);
-    else if (sourceStat.type === Mode.S_IFREG) {
-      this.context.count(Counter.bytesDone, sourceStat.size);
+    if (sourceStat.type === Mode.S_IFREG) {
+      if (linked === "first") this.context.count(Counter.bytesDone, sourceStat.size);
       published?.noteFinished(entry, maker.sourceFd ?? -1);
     }
     return this.ended("done") as FileOutcome;

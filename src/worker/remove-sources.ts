@@ -152,10 +152,15 @@ export class SourceRemover {
     const pathFlags = Open.O_PATH | Open.O_NOFOLLOW | Open.O_CLOEXEC;
     const fd = hasOtherNames ? libc.openat(directoryFd, address, pathFlags, 0) : -1;
     if (hasOtherNames && fd < 0) return this.left(place, fd, "openat", "cannot open %s to remove it");
+    const { log } = this.context;
+    if (hasOtherNames) log?.unlinks(this.stat, null);
     const removed = libc.unlinkat(directoryFd, address, 0);
     if (fd >= 0) {
       const looked = removed === 0 ? this.after.ofDescriptor(fd, this.context.empty) : 0;
-      if (removed === 0 && looked === 0) this.copied.add(this.after);
+      if (removed === 0 && looked === 0) {
+        this.copied.add(this.after);
+        log?.unlinks(this.stat, this.after);
+      }
       // The other names stay, then, and would be said to have changed: this is why.
       if (looked < 0) this.fail(place, looked, "statx", "cannot stat what was %s under its other names");
       libc.close(fd);

@@ -9,10 +9,11 @@ import { libc, Mode, Open } from "../ffi/libc.ts";
 import { NativeMemory } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
-import { begunKeyOf, copyKeyOf, removeKey, renameKey, sourceKeyOf } from "./checkpoint-log.ts";
+import { begunKeyOf, copyKeyOf, removeKey, renameKey, sourceKeyOf, unlinking, unlinkKeyOf } from "./checkpoint-log.ts";
 import type { Entry } from "./entry.ts";
 import { KnownCopies, type KnownTable } from "./known-copies.ts";
 import type { LaneContext } from "./lane-context.ts";
+import { linkKey, readLinkPaths } from "./link-paths.ts";
 import type { Maker } from "./making.ts";
 import { ContentComparer } from "./same-content.ts";
 
@@ -28,6 +29,9 @@ export class Resumption {
   /** A former worker had begun to remove what was moved: all directories have their attributes. */
   readonly wasRemoving: boolean;
   private readonly context: LaneContext;
+  private readonly checkpoint: CheckpointMemory;
+  /** Read when the first inode with several names is met. */
+  private links: ReadonlyMap<string, string> | null = null;
   private readonly known: KnownCopies;
   private readonly isSameBoot: boolean;
   private readonly bornSinceUs: number;
@@ -36,6 +40,7 @@ export class Resumption {
 
   constructor(context: LaneContext, checkpoint: CheckpointMemory, known: KnownTable) {
     this.context = context;
+    this.checkpoint = checkpoint;
     this.known = new KnownCopies(known);
     this.wasRemoving = checkpoint.wasRemoving;
     this.isSameBoot = checkpoint.isSameBoot;
@@ -52,7 +57,7 @@ export class Resumption {
     if (found === "same") return "done";
     if (stat.type === Mode.S_IFDIR) return "nothing";
     if (context.options.gnu.inPlace) return this.lookInPlace(entry);
-    if (found === "other") return "ours";
+    if (found === "other") return this.wasRemoving && this.hasOnlyLostNames() ? "done" : "ours";
     if (context.options.gnu.make === "hard-link" && stat.isSameFile(context.sourceStat)) return "done";
     return stat.birthTimeUs >= this.bornSinceUs ? this.prove(entry, maker) : "nothing";
   }
@@ -60,6 +65,18 @@ export class Resumption {
   /** True for the copy of context.sourceStat under a serial name. */
   isCopyAt(entry: Entry): boolean {
     return this.stat.ofName(entry.directory.fields.destinationFd, entry.name) === 0 && this.findCopy() === "same";
+  }
+
+  /** As isCopyAt, by name. */
+  isCopyNamed(directoryFd: number, name: number): boolean {
+    return this.stat.ofName(directoryFd, name) === 0 && this.findCopy() === "same";
+  }
+
+  /** Where the first copy of context.sourceStat's inode is said to be, below the destination. */
+  pathOfFirst(): string | null {
+    this.links ??= readLinkPaths(this.checkpoint);
+    const path = this.links.get(linkKey(...sourceKeyOf(this.context.sourceStat))) ?? null;
+    return path?.startsWith(`${this.context.request.destination.replace(/\/+$/, "")}/`) === true ? path : null;
   }
 
   /** True for a directory at the entry's name that this job made, or that somebody has made since it began. */
@@ -85,6 +102,16 @@ export class Resumption {
   wasRemoved(argument: number): boolean {
     const [low, high] = removeKey(argument);
     return this.known.find(low, high, 1, 0) === "same";
+  }
+
+  // The source's ctime is another one since this job removed another name of it: what is in it is what was copied.
+  private hasOnlyLostNames(): boolean {
+    const { stat, context, known, isSameBoot } = this;
+    const { sourceStat } = context;
+    const [low, high] = unlinkKeyOf(sourceStat);
+    if (known.find(low, high, ...sourceKeyOf(sourceStat)) === "same" || known.find(low, high, ...unlinking) === "same") return true;
+    // After a reboot the records of the removal need not be there, while the removal is.
+    return !isSameBoot && context.preserve.has("times") && stat.size === sourceStat.size && stat.hasMtimeOf(sourceStat);
   }
 
   private findCopy(): "none" | "same" | "other" {

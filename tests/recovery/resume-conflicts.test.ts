@@ -1,0 +1,150 @@
+// Killed and resumed under every conflict policy: the tree is the one that an undisturbed run gives, and other people's files are conflicts.
+
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expectSameTree } from "../support/compare.ts";
+import { Random } from "../support/random.ts";
+import { ResumableJob } from "../support/resumable-job.ts";
+import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+
+const files = 400;
+const rounds = process.env.COPYD_TORTURE === "1" ? 20 : 2;
+
+let directory: TemporaryDirectory;
+let path = "";
+
+beforeEach(async () => {
+  directory = await temporaryDirectory();
+  path = directory.path;
+});
+afterEach(() => directory[Symbol.asyncDispose]());
+
+/** Every third name is taken at the destination: by something older, newer, or alike. */
+function makeTrees(source: string, destination: string): void {
+  for (let index = 0; index < files; index++) {
+    const name = join(`d${index % 4}`, `f${index}`);
+    mkdirSync(join(source, `d${index % 4}`), { recursive: true });
+    mkdirSync(join(destination, `d${index % 4}`), { recursive: true });
+    writeFileSync(join(source, name), `new ${index} ${"x".repeat(index * 10)}`);
+    utimesSync(join(source, name), 1_000_000_000, 1_600_000_000);
+    if (index % 3 !== 0) continue;
+    writeFileSync(join(destination, name), index % 2 === 0 ? `old ${index}` : `new ${index} ${"x".repeat(index * 10)}`);
+    const age = index % 9 === 0 ? 1_700_000_000 : index % 2 === 0 ? 1_500_000_000 : 1_600_000_000;
+    utimesSync(join(destination, name), 1_000_000_000, age);
+  }
+}
+
+function entriesBelow(at: string): number {
+  return existsSync(at) ? readdirSync(at, { recursive: true }).length : 0;
+}
+
+const kinds: readonly (readonly [string, Record<string, unknown>])[] = [
+  ...["fail", "skip", "overwrite", "newer", "differs", "rename"].map((onConflict) => [onConflict, { onConflict }] as const),
+  ["simple backups", { onConflict: "overwrite", gnu: { backup: "simple" } }],
+  ["numbered backups", { onConflict: "overwrite", gnu: { backup: "numbered" } }],
+  ["writing in place", { onConflict: "overwrite", gnu: { inPlace: true } }],
+  ["writing in place what is older", { onConflict: "overwrite", gnu: { inPlace: true, onlyOlder: true } }],
+  ["no times", { onConflict: "rename", preserve: ["mode"] }],
+  ["verification", { onConflict: "overwrite", verify: "sha256" }],
+];
+
+for (const [name, options] of kinds) {
+  test(`${name}: kills change nothing of the outcome`, async () => {
+    const [source, before, calm, rough] = ["source", "before", "calm", "rough"].map((at) => join(path, at)) as [
+      string,
+      string,
+      string,
+      string,
+    ];
+    makeTrees(source, before);
+    for (const at of [calm, rough]) {
+      Bun.spawnSync(["cp", "-a", before, at]);
+      mkdirSync(`${at}-records`);
+    }
+    const request = (destination: string) => ({
+      operation: "copy",
+      sources: [source],
+      destination,
+      options: { durability: "none", target: "exact", ...options },
+    });
+    using undisturbed = new ResumableJob(`${calm}-records`, request(calm));
+    const wanted = await undisturbed.run();
+    const random = new Random();
+    console.log(`seed ${random.seed}`);
+    using disturbed = new ResumableJob(`${rough}-records`, request(rough));
+    for (let round = 0; round < rounds; round++) {
+      let untilMs = Number.POSITIVE_INFINITY;
+      const begun = (message: { readonly type: string }): void => {
+        if (message.type === "hello") untilMs = performance.now() + random.below(60);
+      };
+      await disturbed.run({ onMessage: begun, killWhen: () => performance.now() > untilMs, lanes: 1 + random.below(3) });
+    }
+    const last = await disturbed.run();
+    expect(last.end).toMatchObject({ kind: wanted.end.kind, result: { outcome: outcomeOf(wanted) } });
+    expect(last.errors.length).toBe(wanted.errors.length);
+    // What keeps no times has others each time.
+    if (name === "no times") expect(listOf(rough)).toEqual(listOf(calm));
+    else await expectSameTree(calm, rough);
+  }, 60_000);
+}
+
+function outcomeOf({ end }: { readonly end: { readonly kind: string; readonly result?: { readonly outcome: string } } }): string {
+  return end.kind === "result" ? (end.result?.outcome ?? "") : end.kind;
+}
+
+function listOf(at: string): string[] {
+  return readdirSync(at, { recursive: true })
+    .map(
+      (name) => `${name} ${statSync(join(at, String(name))).isFile() ? readFileSync(join(at, String(name)), "utf8").length : "directory"}`,
+    )
+    .sort();
+}
+
+test("what somebody else put there meanwhile is a conflict", async () => {
+  const [source, destination] = [join(path, "source"), join(path, "destination")];
+  mkdirSync(source);
+  for (let index = 0; index < 300; index++) writeFileSync(join(source, `f${index}`), `content ${index}`);
+  using job = new ResumableJob(path, { operation: "copy", sources: [source], destination, options: { durability: "none" } });
+  await job.run({ killWhen: () => entriesBelow(destination) > 20, lanes: 1 });
+  const finished = new Set(readdirSync(destination));
+  const foreign = Array.from({ length: 300 }, (_, index) => `f${index}`)
+    .filter((name) => !finished.has(name))
+    .slice(0, 3);
+  expect(foreign).toHaveLength(3);
+  const [shorter = "", other = "", alike = ""] = foreign;
+  const [edited = ""] = [...finished].filter((name) => /^f\d+$/.test(name));
+  // A beginning of the source's content is no progress of ours, without a reboot.
+  writeFileSync(join(destination, shorter), readFileSync(join(source, shorter)).subarray(0, 4));
+  writeFileSync(join(destination, other), "something else");
+  cpSync(join(source, alike), join(destination, alike), { preserveTimestamps: true });
+  writeFileSync(join(destination, edited), "edited since");
+  const { errors, end } = await job.run();
+  expect(end).toMatchObject({ kind: "result", result: { outcome: "failed" } });
+  for (const name of [shorter, other, edited]) expect(errors.filter((error) => error.includes(`/${name}'`))).toHaveLength(1);
+  expect(readFileSync(join(destination, shorter), "utf8")).toBe("cont");
+  expect(readFileSync(join(destination, other), "utf8")).toBe("something else");
+  expect(readFileSync(join(destination, edited), "utf8")).toBe("edited since");
+  expect(readdirSync(destination)).toHaveLength(300);
+}, 60_000);
+
+test("a checkpoint of garbage harms nothing: the job goes on by what it finds", async () => {
+  const [source, destination] = [join(path, "source"), join(path, "destination")];
+  mkdirSync(source);
+  for (let index = 0; index < 300; index++) writeFileSync(join(source, `f${index}`), `content ${index}`);
+  const random = new Random();
+  console.log(`seed ${random.seed}`);
+  using job = new ResumableJob(path, { operation: "copy", sources: [source], destination, options: { durability: "none" } });
+  await job.run({ killWhen: () => entriesBelow(destination) > 100 });
+  const checkpoint = readFileSync(job.checkpointPath);
+  for (let round = 0; round < 3; round++) {
+    const damaged = Buffer.from(checkpoint);
+    if (round === 0) crypto.getRandomValues(damaged.subarray(0, 65_536));
+    // Behind a good head.
+    for (let at = 4096; at < damaged.length; at += 64) damaged.writeUInt32LE(random.below(2 ** 32), at + (round === 2 ? 0 : 8));
+    writeFileSync(job.checkpointPath, round === 1 ? damaged.subarray(0, random.below(damaged.length)) : damaged);
+    const { end } = await job.run({ killWhen: round < 2 ? () => entriesBelow(destination) > 150 + round * 50 : () => false });
+    expect(end.kind === "failed" ? end.code : "result").toMatch(/^(worker-died|result)$/);
+  }
+  await expectSameTree(source, destination);
+}, 60_000);
