@@ -19,7 +19,7 @@ export function markUntilDone(shared: Shared): void {
   for (let tick = 1; Atomics.load(words, Word.done) === 0 && Atomics.load(words, Word.marksOff) === 0; tick++) {
     Atomics.wait(words, Word.done, 0, tickMs);
     const isChanged = partials.makeDurable();
-    if (tick % ticksPerMark === 0) marker.mark("copies");
+    if (tick % ticksPerMark === 1) marker.mark("copies");
     else if (isChanged) libc.fdatasync(checkpoint.fd);
   }
 }

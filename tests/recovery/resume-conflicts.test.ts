@@ -9,7 +9,7 @@ import { ResumableJob } from "../support/resumable-job.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
 const files = 400;
-const rounds = process.env.COPYD_TORTURE === "1" ? 20 : 2;
+const rounds = process.env.COPYD_TORTURE === "1" ? 20 : 1;
 
 let directory: TemporaryDirectory;
 let path = "";

@@ -52,7 +52,7 @@ testUnless(
     const random = new Random();
     console.log(`seed ${random.seed}`);
     let killedInRemoval = 0;
-    for (let attempt = 0; attempt < (process.env.COPYD_TORTURE === "1" ? 30 : 3); attempt++) {
+    for (let attempt = 0; attempt < (process.env.COPYD_TORTURE === "1" ? 30 : 2); attempt++) {
       const [source, whole, records] = [`source${attempt}`, `whole${attempt}`, `records${attempt}`].map((name) => join(path, name)) as [
         string,
         string,

@@ -8,6 +8,8 @@ import { inFlightBytes } from "../../src/worker/protocol.ts";
 export interface RunOptions {
   /** Decides when it is killed: called again and again while it runs. */
   readonly killWhen?: (worker: WorkerHandle) => boolean;
+  /** Comes between the decision and the kill; the worker runs on. */
+  readonly beforeKill?: () => Promise<void>;
   /** As killWhen, but it is told to stop in order. */
   readonly stopWhen?: (worker: WorkerHandle) => boolean;
   readonly isSameBoot?: boolean;
@@ -31,8 +33,8 @@ export class ResumableJob implements Disposable {
   readonly checkpointPath: string;
   writtenBytes = 0;
   runs = 0;
-  private readonly inFlightFd: number;
-  private readonly checkpointFd: number;
+  private inFlightFd: number;
+  private checkpointFd: number;
   private startedTimeUs: number;
 
   /** `directory` holds its records; the request is as for requestSchema. */
@@ -97,12 +99,28 @@ export class ResumableJob implements Disposable {
     return ended.promise;
   }
 
+  /** Lets go of the records, as a medium that is unmounted wants it. */
+  close(): void {
+    closeSync(this.inFlightFd);
+    closeSync(this.checkpointFd);
+    this.inFlightFd = -1;
+    this.checkpointFd = -1;
+  }
+
+  /** Opens the records that are under their names now: another machine's, or this one's after a power cut. */
+  reopen(): void {
+    this.inFlightFd = openSync(this.inFlightPath, "r+");
+    this.checkpointFd = openSync(this.checkpointPath, "r+");
+    ftruncateSync(this.inFlightFd, inFlightBytes);
+  }
+
   [Symbol.dispose](): void {
+    if (this.checkpointFd < 0) return;
     closeSync(this.inFlightFd);
     closeSync(this.checkpointFd);
   }
 
-  private async watch(worker: WorkerHandle, end: Promise<WorkerEnd>, { killWhen, stopWhen }: RunOptions): Promise<number> {
+  private async watch(worker: WorkerHandle, end: Promise<WorkerEnd>, { killWhen, beforeKill, stopWhen }: RunOptions): Promise<number> {
     let isOver = false;
     let written = 0;
     let isStopped = false;
@@ -112,6 +130,7 @@ export class ResumableJob implements Disposable {
     while (!isOver) {
       written = Math.max(written, writtenBy(worker.pid));
       if (killWhen?.(worker) === true) {
+        await beforeKill?.();
         // Its counters go with it: stopped first, they are read whole.
         signal(worker.pid, "SIGSTOP");
         written = Math.max(written, writtenBy(worker.pid));
