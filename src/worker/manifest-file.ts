@@ -21,7 +21,10 @@ export class ManifestFile {
     this.temporary = this.arena.cstring(`${directory}.copyd-${token}-manifest`);
     this.fd = libc.openat(At.AT_FDCWD, this.arena.cstring(directory), newFile | Open.O_TMPFILE, 0o666 & ~umask);
     if (this.fd >= 0) return;
-    this.fd = libc.openat(At.AT_FDCWD, this.temporary, newFile | Open.O_CREAT | Open.O_EXCL, 0o666 & ~umask);
+    const make = (): number => libc.openat(At.AT_FDCWD, this.temporary, newFile | Open.O_CREAT | Open.O_EXCL, 0o666 & ~umask);
+    this.fd = make();
+    // The name is this job's own: a former worker of it was killed.
+    if (this.fd === -Errno.EEXIST && libc.unlinkat(At.AT_FDCWD, this.temporary, 0) === 0) this.fd = make();
     this.isNamed = this.fd >= 0;
   }
 
