@@ -59,11 +59,13 @@ export class ArgumentCopier {
   noteRenames(): boolean {
     const { request, log, resumption, copyStat, arena } = this.context;
     if (this.mover === null || log === null || resumption !== null) return false;
-    request.sources.forEach((source, argument) => {
+    for (let argument = 0; argument < request.sources.length; argument++) {
+      const found = nameOfSource(this.context, argument);
       const mark = arena.mark();
-      if (copyStat.ofName(At.AT_FDCWD, arena.cstring(stripSlashes(source))) === 0) log.willRename(argument, copyStat);
+      const isThere = typeof found === "string" && copyStat.ofName(At.AT_FDCWD, arena.cstring(stripSlashes(found))) === 0;
+      if (isThere) log.willRename(argument, copyStat);
       arena.reset(mark);
-    });
+    }
     return true;
   }
 

@@ -1,9 +1,7 @@
 // Makes the second and later names of an inode as links to its first copy, found again below directory descriptors only.
 
 import { Errno } from "../errno.ts";
-
 import { libc, Mode, Open } from "../ffi/libc.ts";
-
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import type { How } from "./making.ts";

@@ -95,7 +95,7 @@ export class Mover {
     const { resumption, arena } = this.context;
     if (resumption === null) return false;
     const mark = arena.mark();
-    const parentFd = libc.openat(At.AT_FDCWD, arena.cstring(parentOf(root)), Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
+    const parentFd = this.context.openNamed(parentOf(root), Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC);
     const isAt = (name: string): boolean => resumption.wasRenamedTo(argument, parentFd, arena.cstring(name));
     const name = baseName(root);
     let wasMoved = resumption.wasRemoved(argument) || (parentFd >= 0 && isAt(name));
