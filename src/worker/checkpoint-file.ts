@@ -166,7 +166,7 @@ class Takeover {
 
 /** The check of the mark at a word index. */
 export function checkOfMark(words: Uint32Array, at: number): number {
-  return (checkOf(words, at, at + MarkWord.check) ^ checkOf(words, at + MarkWord.tails, at + MarkWord.words)) | 1;
+  return ((checkOf(words, at, at + MarkWord.check) ^ checkOf(words, at + MarkWord.tails, at + MarkWord.words)) | 1) >>> 0;
 }
 
 function addPage(builder: KnownCopiesBuilder, words: Uint32Array, start: number, limit: number): void {
