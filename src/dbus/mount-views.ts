@@ -1,17 +1,9 @@
 // Where two processes differ in what they see at a path, worked out from their mountinfo: no file is touched, so none can hang. Pure.
 //
-// The time it takes grows with the texts and the paths and nothing else: a user may fill a namespace with mounts.
+// The time it takes grows with the texts and the paths and nothing else: a user may fill a namespace with mounts. A process's
+// mountinfo lists the mounts below its root directory, by paths from there.
 
-/** A line of mountinfo, proc_pid_mountinfo(5), which lists the mounts below a process's root directory by paths from there. */
-interface Mount {
-  readonly id: string;
-  readonly parent: string;
-  /** "major:minor" of the filesystem, which is the same wherever, and however often, it is mounted. */
-  readonly device: string;
-  /** The path within the filesystem of what is mounted, and where it is; "" is the root. */
-  readonly root: string;
-  readonly point: string;
-}
+import { type Mount, namesOf, parseMountInfo } from "../mountinfo.ts";
 
 interface View {
   /** What the root directory is; undefined where it is no mount, which is a chroot. */
@@ -108,33 +100,9 @@ function isSameAt(path: string, ours: Mount, theirs: Mount): boolean {
 }
 
 function viewOf(text: string): View {
-  const mounts = text.split("\n").flatMap(mountOf);
+  const mounts = parseMountInfo(text);
   const ids = new Set(mounts.map(({ id }) => id));
   // What the root itself is mounted on is not listed, or is itself.
   const root = mounts.find(({ id, parent, point }) => point === "" && (parent === id || !ids.has(parent)));
   return { root, mounts };
-}
-
-function mountOf(line: string): Mount[] {
-  const [id, parent, device, root, point] = line.split(" ", 5);
-  if (id === undefined || parent === undefined || device === undefined || root === undefined || point === undefined) return [];
-  return [{ id, parent, device, root: withoutEndSlash(unescaped(root)), point: withoutEndSlash(unescaped(point)) }];
-}
-
-function withoutEndSlash(path: string): string {
-  return path.endsWith("/") ? path.slice(0, -1) : path;
-}
-
-/** Blank, tab, newline and backslash are written as octal numbers. */
-function unescaped(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
-}
-
-function namesOf(path: string): string[] {
-  const names: string[] = [];
-  for (const name of path.split("/")) {
-    if (name === "..") names.pop();
-    else if (name !== "" && name !== ".") names.push(name);
-  }
-  return names;
 }

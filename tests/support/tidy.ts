@@ -20,6 +20,7 @@ const leaves = [
   "src/errno.ts",
   "src/errors.ts",
   "src/log.ts",
+  "src/mountinfo.ts",
   "src/quote.ts",
   "src/request.ts",
   "src/request-schema.ts",
