@@ -11,6 +11,8 @@ export interface Mount {
   readonly type: string;
   /** What is mounted, in the words of its kind: a device, server:/path, or the type's own. */
   readonly source: string;
+  /** The filesystem's own options, as "rw", "lowerdir=/a". */
+  readonly options: readonly string[];
 }
 
 /** In the order of the text, which is the order of mounting; lines that make no sense are left out. */
@@ -34,10 +36,9 @@ function mountOf(line: string): Mount[] {
   if (id === undefined || parent === undefined || device === undefined || root === undefined || point === undefined) return [];
   // Optional fields stand between the options and a hyphen.
   const hyphen = words.indexOf("-", 6);
-  const [type, source] = hyphen < 0 ? ["", ""] : [words[hyphen + 1] ?? "", words[hyphen + 2] ?? ""];
-  return [
-    { id, parent, device, root: withoutEndSlash(unescaped(root)), point: withoutEndSlash(unescaped(point)), type, source: unescaped(source) },
-  ];
+  const [type = "", source = "", options = ""] = hyphen < 0 ? [] : words.slice(hyphen + 1);
+  const place = { root: withoutEndSlash(unescaped(root)), point: withoutEndSlash(unescaped(point)) };
+  return [{ id, parent, device, ...place, type, source: unescaped(source), options: options.split(",").map(unescaped) }];
 }
 
 function withoutEndSlash(path: string): string {

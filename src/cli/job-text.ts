@@ -49,7 +49,7 @@ export function jobFacts(job: JobView): (readonly [string, string])[] {
   const facts: (readonly [string, string])[] = [
     ["Job", job.token],
     ["State", hasEnded(job.state) ? job.state : `${job.state} (${job.phase})`],
-    ["Waits because", job.waitReason],
+    ["Waits because", escapeControls(job.waitReason)],
     ["Operation", `${request.operation}${job.asAdmin ? " as administrator" : ""}`],
     ["Owner", `uid ${job.owner.uid}`],
     ...request.sources.map((source): [string, string] => ["Source", visibleText(source)]),
@@ -62,6 +62,7 @@ export function jobFacts(job: JobView): (readonly [string, string])[] {
     ["Created", timeText(job.createdTimeUs)],
     ["Started", timeText(job.startedTimeUs)],
     ["Finished", timeText(job.finishedTimeUs)],
+    ["Resumed", job.resumeCount === 0 ? "" : job.resumeCount === 1 ? "once" : `${formatCount(job.resumeCount)} times`],
   ];
   if (!hasEnded(job.state)) {
     facts.push(["Rate", formatRate(job.rate)], ["Expected end", timeText(job.expectedEndTimeUs)], ["File", visibleText(job.currentFile)]);

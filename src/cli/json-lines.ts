@@ -77,6 +77,7 @@ export function jobObject(job: JobView): Readonly<Record<string, unknown>> {
     createdTimeUs: job.createdTimeUs,
     startedTimeUs: job.startedTimeUs,
     finishedTimeUs: job.finishedTimeUs,
+    resumeCount: job.resumeCount,
     result: job.result,
   };
 }

@@ -45,6 +45,7 @@ export function viewFromProperties({ uid, token }: JobAddress, properties: Varia
     currentFile: pathFrom(properties.get("CurrentFile")?.value),
     engine: (text("Engine") || "auto") as EngineChoice,
     question: questionFrom(dict("Question")),
+    resumeCount: number("ResumeCount"),
     result: resultFrom(dict("Result"), state),
     cancelable: flag("Cancelable"),
     pausable: flag("Pausable"),
@@ -115,6 +116,7 @@ function resultFrom(dict: VariantDict, state: JobState): JobResult | null {
     errorCount: number("error-count"),
     warningCount: number("warning-count"),
     elapsedUs: number("elapsed"),
+    resumeCount: number("resume-count"),
     reasons: dictValue(dict, "reasons", "as") ?? [],
     engines: engines instanceof Map ? Object.fromEntries([...engines].map(([name, files]) => [name, Number(files)])) : {},
   };

@@ -151,6 +151,7 @@ export const contract = {
       CurrentFile: { type: "ay", emits: "true" },
       Phase: { type: "s", emits: "true" },
       Engine: { type: "s", emits: "true" },
+      ResumeCount: { type: "u", emits: "true" },
       Question: { type: "a{sv}", emits: "true" },
       Result: { type: "a{sv}", emits: "true" },
       Cancelable: { type: "b", emits: "true" },

@@ -24,7 +24,7 @@ const readers: Readonly<Record<JobProperty, Read>> = {
   StartedTime: ({ startedTimeUs }) => count(startedTimeUs),
   FinishedTime: ({ finishedTimeUs }) => count(finishedTimeUs),
   State: ({ state }) => state,
-  WaitReason: ({ waitReason }) => waitReason,
+  WaitReason: ({ waitReason }) => text(waitReason),
   TotalsValid: ({ totalsValid }) => totalsValid,
   BytesTotal: ({ bytesTotal }) => count(bytesTotal),
   BytesDone: ({ bytesDone }) => count(bytesDone),
@@ -41,6 +41,7 @@ const readers: Readonly<Record<JobProperty, Read>> = {
   CurrentFile: ({ currentFile }) => pathBytes(currentFile),
   Phase: ({ phase }) => phase,
   Engine: ({ engine }) => engine,
+  ResumeCount: ({ resumeCount }) => count32(resumeCount),
   Question: ({ question }) => encodeQuestion(question),
   Result: ({ result }) => encodeResult(result),
   Cancelable: ({ cancelable }) => cancelable,
@@ -101,6 +102,7 @@ export function encodeResult(result: JobResult | null): Map<string, Variant> {
   }
   dict.set("error-count", new Variant("u", count32(result.errorCount)));
   dict.set("warning-count", new Variant("u", count32(result.warningCount)));
+  dict.set("resume-count", new Variant("u", count32(result.resumeCount)));
   dict.set("reasons", new Variant("as", result.reasons.map(text)));
   const engines = Object.entries(result.engines).map(([engine, files]) => [engine, count(files)] as const);
   dict.set("engines", new Variant("a{st}", new Map(engines)));

@@ -50,6 +50,8 @@ export interface JobResult {
   readonly warningCount: number;
   /** Microseconds from start to end. */
   readonly elapsedUs: number;
+  /** How often the job was taken up again after its process or the service had ended. */
+  readonly resumeCount: number;
   /** Why these engines and lanes. */
   readonly reasons: readonly string[];
   /** Files by engine. */
@@ -87,6 +89,7 @@ export interface JobView {
   readonly currentFile: ByteString;
   readonly engine: EngineChoice;
   readonly question: Question | null;
+  readonly resumeCount: number;
   readonly result: JobResult | null;
   readonly cancelable: boolean;
   readonly pausable: boolean;
@@ -156,6 +159,6 @@ export interface Jobs {
   forget(job: JobView): void;
   on<Name extends keyof JobsEvents>(event: Name, listener: JobsEvents[Name]): void;
   counts(): { readonly active: number; readonly queued: number };
-  /** Refuses new jobs, stops the workers and resolves when all have ended. */
+  /** Refuses new jobs, stops the workers and resolves when all have ended. With a store, the next service takes the jobs up again. */
   shutdown(): Promise<void>;
 }

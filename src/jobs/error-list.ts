@@ -28,6 +28,11 @@ export class ErrorList {
     return this.kept.slice(before);
   }
 
+  clear(): void {
+    this.kept.length = 0;
+    this.keptBytes = 0;
+  }
+
   slice(offset: number, limit: number): readonly EntryError[] {
     return this.kept.slice(offset, offset + limit);
   }

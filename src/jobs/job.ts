@@ -1,8 +1,10 @@
 // The job's state machine: a record, the events that happen to it, and the record after each. Pure: time is an argument.
 //
 //   queued --started--> scanning -> running -> finishing --ended--> completed | failed | cancelled
-//     |                     \         |  ^        (the worker's snapshots move it; its word alone ends nothing)
-//     '--> paused            '--> paused, question
+//     |  ^                  \         |  ^        (the worker's snapshots move it; its word alone ends nothing)
+//     |  |                   '--> paused, question
+//     |  '-- the worker died, or was stopped with the service: the job waits to go on
+//     '--> paused
 //
 // What users ask for and cannot have is `invalid-state`. What a worker says out of turn is ignored: it proves nothing.
 
@@ -10,9 +12,12 @@ import { unreachable } from "../assert.ts";
 import { CopyError, type FailureCode } from "../errors.ts";
 import type { EngineChoice, JobOptions, JobRequest } from "../request.ts";
 import { type AnswerChoice, type EntryError, questionChoices, type Snapshot } from "../worker/protocol.ts";
-import { type Caller, hasEnded, type JobResult, type JobState, type JobView, type Question } from "./api.ts";
+import { type Caller, hasEnded, type JobResult, type JobState, type Question } from "./api.ts";
+import { type Attempts, afterCrash, afterDeath, mayResume, noAttempts, resumedOnce } from "./attempts.ts";
+import type { JobMount } from "./job-mounts.ts";
 import { outcomeOf } from "./outcome.ts";
-import { advanceProgress, endProgress, type Progress, startProgress } from "./progress.ts";
+import type { ProcessIdentity } from "./process-identity.ts";
+import { advanceProgress, endProgress, type Progress, restingProgress, resumeProgress, startProgress } from "./progress.ts";
 
 export interface Job {
   /** The store's number; grows with time, never used again. */
@@ -27,7 +32,9 @@ export interface Job {
   /** The request's options as changed since by SetOptions. */
   readonly options: JobOptions;
   readonly state: JobState;
+  readonly activity: Activity;
   readonly createdTimeUs: number;
+  /** When the first worker was started; 0: none was. */
   readonly startedTimeUs: number;
   readonly finishedTimeUs: number;
   readonly progress: Progress;
@@ -38,6 +45,17 @@ export interface Job {
   readonly question: Question | null;
   readonly pauseRequested: boolean;
   readonly cancelRequested: boolean;
+  /** The service stops: the worker is to end so that the job can go on later. */
+  readonly stopRequested: boolean;
+  readonly attempts: Attempts;
+  /** kernel.random.boot_id when it first started; "": not yet. */
+  readonly bootId: string;
+  /** What its arguments lay on when it first started. */
+  readonly mounts: readonly JobMount[];
+  /** The last worker, until it is known to be gone. */
+  readonly process: ProcessIdentity | null;
+  /** What was answered for all further questions of a kind. */
+  readonly standingAnswers: readonly StandingAnswer[];
   /** The worker's last word, believed only as far as the counts allow. */
   readonly claim: WorkerClaim | null;
   /** Why the worker as a whole failed, where it did. */
@@ -45,8 +63,17 @@ export interface Job {
   readonly result: JobResult | null;
 }
 
+/** none: no process of it is there. working: a worker is. clearing: what a dead worker had in flight is being removed. */
+export const activities = ["none", "working", "clearing"] as const;
+export type Activity = (typeof activities)[number];
+
+export interface StandingAnswer {
+  readonly kind: Question["kind"];
+  readonly choice: AnswerChoice;
+}
+
 export interface WorkerClaim {
-  readonly outcome: "completed" | "failed" | "cancelled";
+  readonly outcome: "completed" | "failed" | "cancelled" | "interrupted";
   readonly engines: Readonly<Partial<Record<EngineChoice, number>>>;
   readonly reasons: readonly string[];
 }
@@ -54,10 +81,14 @@ export interface WorkerClaim {
 export interface WorkerFailure {
   readonly code: FailureCode;
   readonly message: string;
+  /** It died, or was lost with the service: another one may do better. */
+  readonly mayGoOn: boolean;
 }
 
 export type JobEvent =
-  | { readonly type: "started" }
+  /** The first start settles the machine's boot and the mounts. */
+  | { readonly type: "started"; readonly bootId: string; readonly mounts: readonly JobMount[] }
+  | { readonly type: "worker-started"; readonly process: ProcessIdentity | null }
   | { readonly type: "snapshot"; readonly snapshot: Snapshot }
   | { readonly type: "errors"; readonly errors: readonly EntryError[] }
   | { readonly type: "question"; readonly question: Question }
@@ -66,10 +97,15 @@ export type JobEvent =
   | { readonly type: "resume-requested" }
   | { readonly type: "cancel-requested" }
   | { readonly type: "options-changed"; readonly bandwidthLimit?: number; readonly priority?: JobOptions["priority"] }
-  | { readonly type: "answered"; readonly question: number; readonly choice: AnswerChoice }
+  | { readonly type: "answered"; readonly question: number; readonly choice: AnswerChoice; readonly forAll: boolean }
+  | { readonly type: "stop-requested" }
   | { readonly type: "result"; readonly claim: WorkerClaim; readonly snapshot: Snapshot }
   | { readonly type: "worker-failed"; readonly failure: WorkerFailure }
-  /** No process of the job is left, and nothing it had in flight: only now it ends. */
+  /** For a job of a former service that ended without an order. */
+  | { readonly type: "service-lost" }
+  /** What a former worker left is being removed, while the job waits or because it was cancelled. */
+  | { readonly type: "clearing" }
+  /** No process of the job is left: only now it ends, or waits to go on. */
   | { readonly type: "worker-ended" };
 
 export interface NewJob {
@@ -87,6 +123,7 @@ export function newJob(from: NewJob, nowUs: number): Job {
     ...from,
     options: from.request.options,
     state: "queued",
+    activity: "none",
     createdTimeUs: nowUs,
     startedTimeUs: 0,
     finishedTimeUs: 0,
@@ -97,6 +134,12 @@ export function newJob(from: NewJob, nowUs: number): Job {
     question: null,
     pauseRequested: false,
     cancelRequested: false,
+    stopRequested: false,
+    attempts: noAttempts,
+    bootId: "",
+    mounts: [],
+    process: null,
+    standingAnswers: [],
     claim: null,
     workerFailure: null,
     result: null,
@@ -110,7 +153,9 @@ export function newJob(from: NewJob, nowUs: number): Job {
 export function advance(job: Job, event: JobEvent, nowUs: number): Job {
   switch (event.type) {
     case "started":
-      return started(job, nowUs);
+      return started(job, event.bootId, event.mounts, nowUs);
+    case "worker-started":
+      return isStarted(job) ? { ...job, process: event.process } : job;
     case "snapshot":
       return isWorking(job) ? settled({ ...job, progress: advanceProgress(job.progress, event.snapshot, nowUs) }) : job;
     case "errors":
@@ -128,57 +173,38 @@ export function advance(job: Job, event: JobEvent, nowUs: number): Job {
     case "options-changed":
       return optionsChanged(job, event.bandwidthLimit, event.priority);
     case "answered":
-      return answered(job, event.question, event.choice);
+      return answered(job, event.question, event.choice, event.forAll);
+    case "stop-requested":
+      return isStarted(job) && !job.stopRequested ? { ...job, stopRequested: true } : job;
     case "result":
       return isWorking(job) ? claimed(job, event.claim, event.snapshot, nowUs) : job;
     case "worker-failed":
-      return isStarted(job) && job.workerFailure === null ? settled({ ...job, workerFailure: event.failure, question: null }) : job;
+      return isStarted(job) && job.workerFailure === null ? workerFailed(job, event.failure) : job;
+    case "service-lost":
+      return serviceLost(job);
+    case "clearing":
+      return mayBeCleared(job) ? settled({ ...job, activity: "clearing" }) : job;
     case "worker-ended":
-      return isStarted(job) ? ended(job, nowUs) : job;
+      return isStarted(job) ? workerEnded(job, nowUs) : job;
     default:
       return unreachable(event);
   }
 }
 
-/** What the outside sees of a job. `waitReason`: see JobView. */
-export function viewOf(job: Job, waitReason = ""): JobView {
-  const { snapshot, rate, expectedEndTimeUs } = job.progress;
-  return {
-    token: job.token,
-    owner: job.owner,
-    asAdmin: job.asAdmin,
-    request: job.options === job.request.options ? job.request : { ...job.request, options: job.options },
-    state: job.state,
-    waitReason,
-    phase: snapshot.phase,
-    createdTimeUs: job.createdTimeUs,
-    startedTimeUs: job.startedTimeUs,
-    finishedTimeUs: job.finishedTimeUs,
-    totalsValid: snapshot.totalsValid,
-    bytesTotal: snapshot.bytesTotal,
-    bytesDone: snapshot.bytesDone,
-    bytesCloned: snapshot.bytesCloned,
-    bytesVerified: snapshot.bytesVerified,
-    bytesToVerify: snapshot.bytesToVerify,
-    filesTotal: snapshot.filesTotal,
-    filesDone: snapshot.filesDone,
-    filesSkipped: snapshot.filesSkipped,
-    errorCount: Math.max(job.errorCount, snapshot.errorCount),
-    warningCount: Math.max(job.warningCount, snapshot.warningCount),
-    rate,
-    expectedEndTimeUs,
-    currentFile: snapshot.currentFile,
-    engine: snapshot.engine,
-    question: job.question,
-    result: job.result,
-    cancelable: !hasEnded(job.state),
-    pausable: isPausable(job),
-  };
+/** True while a process of the job may be there. */
+export function isStarted(job: Job): boolean {
+  return job.activity !== "none" && !hasEnded(job.state);
 }
 
-/** True from the worker's start to the job's end. */
-export function isStarted(job: Job): boolean {
-  return job.startedTimeUs !== 0 && !hasEnded(job.state);
+function mayBeCleared(job: Job): boolean {
+  return job.activity === "none" && job.startedTimeUs !== 0 && !hasEnded(job.state);
+}
+
+/** Whether a job whose worker has ended, or is about to, waits for a further one. */
+export function goesOn(job: Job): boolean {
+  if (job.cancelRequested || hasEnded(job.state)) return false;
+  if (job.claim !== null) return job.claim.outcome === "interrupted" && (job.stopRequested || mayResume(job.attempts));
+  return job.workerFailure === null || (job.workerFailure.mayGoOn && (job.stopRequested || mayResume(job.attempts)));
 }
 
 /** True while the job takes up its devices and a place: paused and asking ones hold up nobody. */
@@ -188,10 +214,10 @@ export function isMoving(job: Job): boolean {
 
 /** True while the worker's word still counts: started, and neither its last word nor its failure is known. */
 function isWorking(job: Job): boolean {
-  return isStarted(job) && job.claim === null && job.workerFailure === null;
+  return job.activity === "working" && !hasEnded(job.state) && job.claim === null && job.workerFailure === null;
 }
 
-function isPausable(job: Job): boolean {
+export function isPausable(job: Job): boolean {
   // A flush cannot be stopped; reading back, which may take as long as copying did, can.
   const isVerifying = isWorking(job) && job.progress.snapshot.phase === "verifying";
   return !hasEnded(job.state) && (job.state !== "finishing" || isVerifying) && !job.cancelRequested;
@@ -205,9 +231,10 @@ function settled(job: Job): Job {
 
 function stateOf(job: Job): JobState {
   if (job.result !== null) return job.result.state;
-  if (job.startedTimeUs === 0) return job.pauseRequested ? "paused" : "queued";
   const { phase, paused } = job.progress.snapshot;
-  if (job.claim !== null || job.workerFailure !== null) return "finishing";
+  const isClearing = job.activity === "clearing" || job.workerFailure !== null;
+  if (job.activity === "none" || (isClearing && goesOn(job))) return job.pauseRequested ? "paused" : "queued";
+  if (isClearing || job.claim !== null) return "finishing";
   if (job.question !== null) return "question";
   // Paused is what the worker says, not what was asked: a label would be a lie while blocks still move.
   if (paused) return "paused";
@@ -215,9 +242,38 @@ function stateOf(job: Job): JobState {
   return phase === "copying" ? "running" : "finishing";
 }
 
-function started(job: Job, nowUs: number): Job {
-  if (job.state !== "queued") throw new CopyError("invalid-state", `job ${job.token} is ${job.state} and cannot start`);
-  return settled({ ...job, startedTimeUs: Math.max(1, nowUs), progress: startProgress(nowUs) });
+function started(job: Job, bootId: string, mounts: readonly JobMount[], nowUs: number): Job {
+  if (job.state !== "queued" || job.activity !== "none") {
+    throw new CopyError("invalid-state", `job ${job.token} is ${job.state} and cannot start`);
+  }
+  const working = { ...job, activity: "working", stopRequested: false } as const;
+  if (job.startedTimeUs === 0) {
+    return settled({ ...working, startedTimeUs: Math.max(1, nowUs), bootId, mounts, progress: startProgress(nowUs) });
+  }
+  const attempts = resumedOnce(job.attempts, job.progress.snapshot);
+  return settled({ ...working, attempts, progress: resumeProgress(job.progress, nowUs), errorCount: 0, warningCount: 0, firstError: null });
+}
+
+function workerFailed(job: Job, failure: WorkerFailure): Job {
+  const attempts = failure.mayGoOn && !job.stopRequested ? afterDeath(job.attempts, job.progress.snapshot) : job.attempts;
+  return settled({ ...job, attempts, workerFailure: failure, question: null, activity: "clearing" });
+}
+
+function serviceLost(job: Job): Job {
+  if (!isStarted(job)) return job;
+  const message = "The service ended while the job ran, and was not told to.";
+  const failure: WorkerFailure = { code: "worker-died", message, mayGoOn: true };
+  const clearing = { ...job, activity: "clearing", stopRequested: false, question: null } as const;
+  if (job.claim !== null || job.workerFailure !== null || job.cancelRequested) return settled(clearing);
+  return settled({ ...clearing, attempts: afterCrash(job.attempts, job.progress.snapshot), workerFailure: failure });
+}
+
+function workerEnded(job: Job, nowUs: number): Job {
+  const saidNothing = job.activity === "working" && job.claim === null && job.workerFailure === null && !job.stopRequested;
+  if (saidNothing || !goesOn(job)) return ended(job, nowUs);
+  const progress = restingProgress(job.progress);
+  const rest = { activity: "none", claim: null, workerFailure: null, question: null, stopRequested: false } as const;
+  return settled({ ...job, ...rest, progress });
 }
 
 function countErrors(job: Job, errors: readonly EntryError[]): Job {
@@ -261,22 +317,30 @@ function optionsChanged(job: Job, bandwidthLimit: number | undefined, priority: 
   return same ? job : { ...job, options };
 }
 
-function answered(job: Job, question: number, choice: AnswerChoice): Job {
+function answered(job: Job, question: number, choice: AnswerChoice, forAll: boolean): Job {
   requireActive(job, "answered");
   if (job.question === null) throw new CopyError("invalid-state", `job ${job.token} asks nothing`);
   if (job.question.id !== question) {
     throw new CopyError("invalid-state", `job ${job.token} asks question ${job.question.id}, not ${question}`);
   }
-  const choices = questionChoices[job.question.kind];
+  const { kind } = job.question;
+  const choices = questionChoices[kind];
   if (!choices.includes(choice)) {
     throw new CopyError("invalid-arguments", `question ${question} takes ${choices.join(", ")}, not ${choice}`);
   }
-  return settled({ ...job, question: null, cancelRequested: job.cancelRequested || choice === "abort" });
+  const others = job.standingAnswers.filter((answer) => answer.kind !== kind);
+  const standingAnswers = forAll ? [...others, { kind, choice }] : job.standingAnswers;
+  return settled({ ...job, question: null, standingAnswers, cancelRequested: job.cancelRequested || choice === "abort" });
 }
 
 function claimed(job: Job, claim: WorkerClaim, snapshot: Snapshot, nowUs: number): Job {
-  const progress = endProgress(job.progress, snapshot, nowUs);
-  return settled({ ...job, claim, progress, question: null });
+  if (claim.outcome !== "interrupted") {
+    return settled({ ...job, claim, progress: endProgress(job.progress, snapshot, nowUs), question: null });
+  }
+  // Not its last word: what was shown stays shown.
+  const progress = advanceProgress(job.progress, { ...snapshot, paused: false }, nowUs);
+  const attempts = job.stopRequested ? job.attempts : afterDeath(job.attempts, progress.snapshot);
+  return settled({ ...job, claim, attempts, progress, question: null });
 }
 
 function ended(job: Job, nowUs: number): Job {
@@ -285,7 +349,8 @@ function ended(job: Job, nowUs: number): Job {
   const seconds = result.elapsedUs / 1e6;
   const rate = seconds > 0 ? Math.round(result.bytesDone / seconds) : 0;
   const progress = { ...job.progress, rate, expectedEndTimeUs: 0 };
-  return settled({ ...job, finishedTimeUs, result, progress, question: null, pauseRequested: false });
+  const rest = { activity: "none", question: null, pauseRequested: false, process: null } as const;
+  return settled({ ...job, ...rest, finishedTimeUs, result, progress });
 }
 
 function requireActive(job: Job, verb: string): Job {

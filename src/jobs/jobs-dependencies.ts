@@ -4,6 +4,7 @@ import type { WorkerLimitChanges } from "../worker/pool.ts";
 import type { Jobs } from "./api.ts";
 import type { JobLimits } from "./limits.ts";
 import type { JobsLog } from "./log.ts";
+import type { MountTable } from "./mount-table.ts";
 import type { RunSettings } from "./run.ts";
 import type { SlowDevices } from "./slow-devices.ts";
 import type { JobStore } from "./store.ts";
@@ -20,7 +21,7 @@ export interface JobsDependencies {
   readonly sandbox?: RunSettings["sandbox"];
   /** History and restarts; null (the default): everything ends with this process. */
   readonly store?: JobStore | null;
-  /** Where in-flight records outlive this process; null (the default): nowhere. */
+  /** Where records and checkpoints outlive this process; null (the default): nowhere. */
   readonly stateDirectory?: string | null;
   /** Embedded: where records survive this process; null (the default): nowhere. */
   readonly recordDirectory?: string | null;
@@ -35,6 +36,8 @@ export interface JobsDependencies {
   readonly now?: () => number;
   /** The worker's command instead of this program itself. */
   readonly self?: readonly string[];
+  /** What is mounted now; by default what the kernel says. */
+  readonly readMounts?: () => MountTable;
 }
 
 /** The jobs, and the limits that may change while they run: what has begun under the former ones goes on. */

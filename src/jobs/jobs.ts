@@ -2,21 +2,28 @@
 
 import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
-import type { WorkerLimitChanges } from "../worker/pool.ts";
 import type { AnswerChoice, EntryError } from "../worker/protocol.ts";
 import { type Caller, hasEnded, type JobsEvents, type JobView, type Preview, type PreviewOptions, type SubmitOptions } from "./api.ts";
 import { Bandwidth, bandwidthStepMs } from "./bandwidth.ts";
 import { ErrorList } from "./error-list.ts";
-import { advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "./job.ts";
+import { advance, goesOn, type Job, type JobEvent, newJob } from "./job.ts";
+import { JobFiles } from "./job-files.ts";
+import { mountsOf } from "./job-mounts.ts";
+import { JobTable } from "./job-table.ts";
+import { viewOf } from "./job-view.ts";
 import type { AdjustableJobs, JobsDependencies } from "./jobs-dependencies.ts";
 import { defaultJobLimits, embeddedJobLimits, type JobLimits } from "./limits.ts";
 import { Lingering } from "./lingering.ts";
 import { Listeners } from "./listeners.ts";
 import { type JobsLog, noLog } from "./log.ts";
+import { ownMounts } from "./obstacles.ts";
+import { removeRemainsOf } from "./orphans.ts";
 import { Previews } from "./previews.ts";
-import { JobRun, type RunSettings } from "./run.ts";
+import { Returns } from "./returns.ts";
+import { JobRun, type RunSettings, stopOf } from "./run.ts";
+import { runSettings } from "./run-settings.ts";
 import type { JobStore } from "./store.ts";
-import { generateToken, isToken } from "./tokens.ts";
+import { freshToken, generateToken, isToken } from "./tokens.ts";
 import { Turns } from "./turns.ts";
 import { UserLoads } from "./user-loads.ts";
 
@@ -43,11 +50,13 @@ class JobsRoom implements AdjustableJobs {
   private readonly turns: Turns;
   private readonly bandwidth: Bandwidth;
   private readonly listeners: Listeners<JobsEvents>;
-  /** By uid, then token; oldest first. */
-  private readonly users = new Map<number, Map<string, Entry>>();
+  private readonly table = new JobTable<Entry>();
   private readonly loads: UserLoads;
   private readonly started = new Set<Entry>();
   private readonly lingering: Lingering<Entry>;
+  private readonly files: JobFiles;
+  private readonly returns: Returns<Entry>;
+  private readonly readMounts: NonNullable<JobsDependencies["readMounts"]>;
   private readonly stopped: (() => void)[] = [];
   private lastId: number;
   private pumping = false;
@@ -61,19 +70,7 @@ class JobsRoom implements AdjustableJobs {
     this.log = dependencies.log ?? noLog;
     this.now = dependencies.now ?? (() => Date.now() * 1000);
     this.store = dependencies.store ?? null;
-    this.settings = {
-      mode: dependencies.mode,
-      sandbox: dependencies.sandbox ?? (embedded ? "off" : "if-available"),
-      stateDirectory: dependencies.stateDirectory ?? null,
-      recordDirectory: dependencies.recordDirectory ?? null,
-      totals: dependencies.totals ?? true,
-      lanes: dependencies.lanes ?? 0,
-      workerLimits: { ...(embedded ? trustingWorkerLimits : {}), ...dependencies.workerLimits },
-      cancelTimeoutMs: this.limits.cancelTimeoutMs,
-      recoverTimeoutMs: this.limits.recoverTimeoutMs,
-      self: dependencies.self ?? null,
-      log: this.log,
-    };
+    this.settings = runSettings(dependencies, this.limits);
     this.previews = new Previews(this.settings, this.limits);
     this.turns = new Turns(this.limits, dependencies.slowDevices ?? null);
     this.bandwidth = new Bandwidth(this.limits);
@@ -81,7 +78,17 @@ class JobsRoom implements AdjustableJobs {
     this.lingering = new Lingering(this.limits, this.now, (entry) => this.remove(entry));
     this.listeners = new Listeners((cause) => this.log.error("a listener failed", { reason: String(cause) }));
     this.lastId = this.store?.lastId ?? 0;
-    for (const job of this.store?.unfinished() ?? []) this.takeUp(job);
+    const { store } = this;
+    this.files = new JobFiles(this.settings.stateDirectory, store === null ? null : () => store.makeDurable(), this.log);
+    this.readMounts = dependencies.readMounts ?? ownMounts;
+    this.returns = new Returns({
+      readMounts: this.readMounts,
+      files: this.files,
+      tellWait: (entry, reason) => this.tellWait(entry, reason),
+      clear: (entry) => this.clear(entry),
+      enqueue: (entry) => this.enqueue(entry.job),
+    });
+    if (store !== null) this.takeUpAll(store);
   }
 
   submit(caller: Caller, token: string | null, request: JobRequest, options: SubmitOptions = {}): JobView {
@@ -92,7 +99,7 @@ class JobsRoom implements AdjustableJobs {
       if (existing !== null) return existing;
     }
     this.loads.check(caller.uid, request, options.beyondLimits === true ? "beyond" : "within");
-    const chosen = token ?? this.freshToken(caller.uid);
+    const chosen = token ?? freshToken((one) => this.table.get(caller.uid, one) !== undefined);
     const workToken = token === null ? chosen : generateToken();
     const job = newJob({ id: ++this.lastId, token: chosen, workToken, owner: caller, asAdmin, request }, this.now());
     const entry = this.enter(job);
@@ -113,27 +120,26 @@ class JobsRoom implements AdjustableJobs {
   }
 
   get(uid: number, token: string): JobView | undefined {
-    const entry = this.users.get(uid)?.get(token);
+    const entry = this.table.get(uid, token);
     return entry === undefined ? undefined : this.view(entry);
   }
 
   list(uid: number | null): readonly JobView[] {
-    const users = uid === null ? [...this.users.values()] : [this.users.get(uid) ?? new Map<string, Entry>()];
-    const entries = users.flatMap((entries) => [...entries.values()]);
-    return entries.sort((one, other) => one.job.id - other.job.id).map((entry) => this.view(entry));
+    return this.table.list(uid).map((entry) => this.view(entry));
   }
 
   cancel(job: JobView): void {
     const entry = this.require(job);
     this.apply(entry, { type: "cancel-requested" });
-    this.turns.remove(entry.job.owner.uid, entry.job.token);
-    entry.run?.send({ type: "cancel" });
+    this.setAside(entry);
+    if (entry.run !== null) entry.run.send({ type: "cancel" });
+    else if (!hasEnded(entry.job.state)) this.returns.add(entry, "first clear");
   }
 
   pause(job: JobView): void {
     const entry = this.require(job);
     this.apply(entry, { type: "pause-requested" });
-    this.turns.remove(entry.job.owner.uid, entry.job.token);
+    if (entry.job.activity === "none") this.setAside(entry);
     entry.run?.send({ type: "pause" });
   }
 
@@ -142,8 +148,8 @@ class JobsRoom implements AdjustableJobs {
     const before = entry.job;
     this.apply(entry, { type: "resume-requested" });
     if (entry.job === before) return;
-    if (entry.job.state === "queued") this.enqueue(entry.job);
-    else entry.run?.send({ type: "resume" });
+    if (entry.run === null) this.returns.add(entry, "first clear");
+    else entry.run.send({ type: "resume" });
   }
 
   setOptions(job: JobView, options: { readonly bandwidthLimit?: number; readonly priority?: JobRequest["options"]["priority"] }): void {
@@ -158,7 +164,7 @@ class JobsRoom implements AdjustableJobs {
 
   answer(job: JobView, question: number, choice: AnswerChoice, forAll: boolean): void {
     const entry = this.require(job);
-    this.apply(entry, { type: "answered", question, choice });
+    this.apply(entry, { type: "answered", question, choice, forAll });
     entry.run?.send({ type: "answer", question, choice, forAll });
   }
 
@@ -180,7 +186,7 @@ class JobsRoom implements AdjustableJobs {
   }
 
   counts(): { readonly active: number; readonly queued: number } {
-    return { active: this.started.size, queued: this.turns.size };
+    return { active: this.started.size, queued: this.turns.size + this.returns.size };
   }
 
   setLimits(limits: Partial<JobLimits>): void {
@@ -202,36 +208,27 @@ class JobsRoom implements AdjustableJobs {
 
   async shutdown(): Promise<void> {
     this.closing = true;
-    const failure = { code: "shutting-down", message: "The service was stopped while the job ran." } as const;
+    this.returns.stop();
+    const [event, message] = stopOf(this.store === null ? "for good" : "for now");
     for (const entry of [...this.started]) {
-      this.apply(entry, { type: "worker-failed", failure });
-      entry.run?.send({ type: "cancel" });
+      this.apply(entry, event);
+      entry.run?.send(message);
     }
     // Without a store nobody would ever start them again.
-    if (this.store === null) this.cancelWaiting();
+    const waiting = this.store === null ? this.list(null).filter((view) => view.startedTimeUs === 0 && !hasEnded(view.state)) : [];
+    for (const view of waiting) this.cancel(view);
     if (this.started.size > 0) await new Promise<void>((resolve) => this.stopped.push(resolve));
     await this.previews.stop();
     this.lingering.stop();
-  }
-
-  private cancelWaiting(): void {
-    for (const view of this.list(null)) if (view.startedTimeUs === 0 && !hasEnded(view.state)) this.cancel(view);
+    this.files.stop();
   }
 
   private sameJob(caller: Caller, token: string, request: JobRequest, asAdmin: boolean): JobView | null {
     if (!isToken(token)) throw new CopyError("bad-option", "token: 1 to 48 letters, digits and underscores");
-    const entry = this.users.get(caller.uid)?.get(token);
+    const entry = this.table.get(caller.uid, token);
     if (entry === undefined) return null;
     if (entry.job.asAdmin === asAdmin && Bun.deepEquals(entry.job.request, request)) return this.view(entry);
     throw new CopyError("job-exists", `a job ${token} with other arguments exists`);
-  }
-
-  private freshToken(uid: number): string {
-    const taken = this.users.get(uid);
-    for (;;) {
-      const token = generateToken();
-      if (taken?.has(token) !== true) return token;
-    }
   }
 
   private enter(job: Job): Entry {
@@ -242,27 +239,39 @@ class JobsRoom implements AdjustableJobs {
       waitReason: "",
       errors: new ErrorList(this.limits.maxErrorsPerJob, this.limits.maxErrorBytesPerJob),
     };
-    const { uid } = job.owner;
-    const entries = this.users.get(uid);
-    if (entries === undefined) this.users.set(uid, new Map([[job.token, entry]]));
-    else entries.set(job.token, entry);
-    this.loads.add(uid, job.request);
+    this.table.add(entry);
+    if (!hasEnded(job.state)) this.loads.add(job.owner.uid, job.request);
+    if (this.store !== null && job.startedTimeUs !== 0) entry.errors.add(this.store.errors(job, 0, this.limits.maxErrorsPerJob));
     return entry;
   }
 
-  /** A job of a former run of the service: waits again, or, had it started, ends as failed once its remains are removed. */
+  private takeUpAll(store: JobStore): void {
+    const unfinished = store.unfinished();
+    for (const name of this.files.sweep(unfinished)) removeRemainsOf(name, store, this.settings, (job) => this.files.retire(job));
+    // Who was away while the service ended still finds the result.
+    for (const job of store.endedSince(this.now() - this.limits.lingerMs * 1000)) this.lingering.add(this.enter(job));
+    for (const job of unfinished) this.takeUp(job);
+  }
+
+  /** A job of a former run of the service: it goes on, or ends as it was about to. */
   private takeUp(job: Job): void {
     const entry = this.enter(job);
-    entry.errors.add(this.store?.errors(job, 0, this.limits.maxErrorsPerJob) ?? []);
-    if (!isStarted(job)) {
-      if (job.state === "queued") this.enqueue(job);
-      return;
-    }
+    this.apply(entry, { type: "service-lost" });
+    if (goesOn(entry.job)) this.apply(entry, { type: "worker-ended" });
+    this.returns.add(entry, "first clear");
+  }
+
+  /** Takes a job out of whatever it waits in. */
+  private setAside(entry: Entry): void {
+    this.turns.remove(entry.job.owner.uid, entry.job.token);
+    this.returns.delete(entry);
+  }
+
+  private clear(entry: Entry): void {
     this.started.add(entry);
-    const message = "The service was restarted while the job ran: what was finished until then was kept.";
-    this.apply(entry, { type: "worker-failed", failure: { code: "worker-died", message } });
     entry.run = this.runOf(entry);
-    entry.run.recover();
+    this.apply(entry, { type: "clearing" });
+    entry.run.clear();
   }
 
   private enqueue(job: Job): void {
@@ -278,14 +287,16 @@ class JobsRoom implements AdjustableJobs {
       this.pumping = false;
       if (this.closing || this.held || this.turns.size === 0) return;
       this.turns.look();
-      for (let entry = this.nextEntry(); entry !== undefined; entry = this.nextEntry()) this.start(entry);
-      this.turns.waits(this.startedJobs(), ({ uid, token }, reason) => this.tellWait(this.users.get(uid)?.get(token), reason));
+      for (let entry = this.nextEntry(); entry !== undefined; entry = this.nextEntry()) {
+        if (this.returns.admits(entry)) this.start(entry);
+      }
+      this.turns.waits(this.startedJobs(), ({ uid, token }, reason) => this.tellWait(this.table.get(uid, token), reason));
     });
   }
 
   private nextEntry(): Entry | undefined {
     const next = this.turns.next(this.startedJobs());
-    return next === null ? undefined : this.users.get(next.uid)?.get(next.token);
+    return next === null ? undefined : this.table.get(next.uid, next.token);
   }
 
   /** Now, and then every so often as long as shares have to follow what jobs move. */
@@ -293,7 +304,7 @@ class JobsRoom implements AdjustableJobs {
     clearTimeout(this.bandwidthTimer);
     this.bandwidthTimer = undefined;
     this.bandwidth.share(this.startedJobs(), this.now(), ({ owner, token }, bandwidthLimit) => {
-      this.users.get(owner.uid)?.get(token)?.run?.send({ type: "set-options", bandwidthLimit });
+      this.table.get(owner.uid, token)?.run?.send({ type: "set-options", bandwidthLimit });
     });
     if (this.bandwidth.isShared && this.started.size > 0) {
       this.bandwidthTimer = setTimeout(() => this.shareBandwidth(), bandwidthStepMs);
@@ -314,9 +325,12 @@ class JobsRoom implements AdjustableJobs {
   private start(entry: Entry): void {
     this.started.add(entry);
     entry.run = this.runOf(entry);
-    this.apply(entry, { type: "started" });
+    const isFirst = entry.job.startedTimeUs === 0;
+    const mounts = isFirst && this.store !== null ? mountsOf(entry.job.request, this.readMounts()) : [];
+    this.apply(entry, { type: "started", bootId: this.settings.bootId, mounts });
     this.shareBandwidth();
-    this.log.info("job started", { job: entry.job.token, uid: entry.job.owner.uid });
+    if (!isFirst) this.dropErrors(entry);
+    this.log.info(isFirst ? "job started" : "job goes on", { job: entry.job.token, uid: entry.job.owner.uid });
     entry.run.start();
   }
 
@@ -329,9 +343,16 @@ class JobsRoom implements AdjustableJobs {
       lines: (lines) => this.listeners.emit("lines", this.view(entry), lines),
       ended: () => {
         entry.run = null;
+        this.returns.add(entry, "just wait");
         this.pump();
       },
     });
+  }
+
+  /** Whoever goes on finds them again. */
+  private dropErrors(entry: Entry): void {
+    entry.errors.clear();
+    this.store?.clearErrors(entry.job);
   }
 
   private recordErrors(entry: Entry, errors: readonly EntryError[]): void {
@@ -349,11 +370,14 @@ class JobsRoom implements AdjustableJobs {
     const { state, question } = entry.job;
     if (state !== "queued") entry.waitReason = "";
     const ended = hasEnded(state);
+    const isLeft = before.activity !== "none" && entry.job.activity === "none";
     // Intermediate states go with the next batch: a worker that flips its state must not make the disk busy.
-    this.store?.save(entry.job, ended || event.type === "started" ? "now" : "soon");
+    this.store?.save(entry.job, ended || isLeft || event.type.endsWith("started") ? "now" : "soon");
     const urgent = state !== before.state || question !== before.question;
     if (ended) this.settle(entry);
+    else if (isLeft) this.started.delete(entry);
     if (urgent && this.bandwidth.isShared) this.shareBandwidth();
+    if (this.closing && this.started.size === 0) for (const resolve of this.stopped.splice(0)) resolve();
     this.listeners.emit("changed", this.view(entry), urgent);
     if (!ended) {
       if (urgent) this.pump();
@@ -367,21 +391,18 @@ class JobsRoom implements AdjustableJobs {
     const { job } = entry;
     this.loads.remove(job.owner.uid, job.request);
     this.started.delete(entry);
+    this.files.retire(job);
     this.log.info("job ended", { job: job.token, uid: job.owner.uid, state: job.state, code: job.result?.code ?? "" });
-    if (this.closing && this.started.size === 0) for (const resolve of this.stopped.splice(0)) resolve();
   }
 
   private remove(entry: Entry): void {
     this.lingering.delete(entry);
-    const { uid } = entry.job.owner;
-    const entries = this.users.get(uid);
-    entries?.delete(entry.job.token);
-    if (entries?.size === 0) this.users.delete(uid);
+    this.table.delete(entry);
     this.listeners.emit("removed", this.view(entry));
   }
 
   private require(job: JobView): Entry {
-    const entry = this.users.get(job.owner.uid)?.get(job.token);
+    const entry = this.table.get(job.owner.uid, job.token);
     if (entry === undefined) throw new CopyError("no-such-job", `there is no job ${job.token}`);
     return entry;
   }
@@ -391,9 +412,3 @@ class JobsRoom implements AdjustableJobs {
     return entry.view;
   }
 }
-
-/** The embedded worker is the caller's own child and prints its lines at any pace. */
-const trustingWorkerLimits: WorkerLimitChanges = {
-  messagesPerSecond: Number.POSITIVE_INFINITY,
-  bytesPerSecond: Number.POSITIVE_INFINITY,
-};

@@ -4,12 +4,13 @@
 // memory, under a name that says which process it belongs to. After a reboot the record is gone; a file that was being
 // written then may be short in any case, as with every program that does not sync.
 
-import { lstatSync, mkdirSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, readSync } from "node:fs";
 import { join } from "node:path";
 import type { JobRequest } from "../request.ts";
 import { startWorker } from "../worker/pool.ts";
 import { inFlightBytes } from "../worker/protocol.ts";
 import { type InFlightFile, reopenInFlightFile } from "./in-flight-file.ts";
+import { startTimeOf } from "./process-identity.ts";
 
 const recordPattern = /^in-flight-(\d+)-(\d+)-([A-Za-z0-9_-]{1,64})$/;
 /** Each lane's record begins with a state word, zero while nothing is unfinished. */
@@ -26,7 +27,7 @@ export function ownRecordDirectory(environment: Readonly<Record<string, string |
 
 /** The name of a record of this very process. */
 export function recordName(token: string): string {
-  return `in-flight-${process.pid}-${startTime(process.pid)}-${token}`;
+  return `in-flight-${process.pid}-${startTimeOf(process.pid)}-${token}`;
 }
 
 /**
@@ -36,7 +37,7 @@ export function recordName(token: string): string {
 export async function removeLeftOvers(directory: string, request: JobRequest): Promise<void> {
   for (const name of namesIn(directory)) {
     const [, pid = "", time = "", token = ""] = recordPattern.exec(name) ?? [];
-    if (token === "" || startTime(Number(pid)) === time) continue;
+    if (token === "" || startTimeOf(Number(pid)) === time) continue;
     const file = open(directory, name);
     if (file !== null) await sweep(file, request, token);
   }
@@ -68,21 +69,6 @@ function namesIn(directory: string): string[] {
   } catch {
     // Removed meanwhile by a session's end: then nothing is left over.
     return [];
-  }
-}
-
-/**
- * When a process started, in clock ticks since boot (proc(5), field 22): with its number it names a process for good. "" for none, and for
- * one that has ended and only waits to be reaped, which in a container whose first process reaps nobody lasts for ever.
- */
-function startTime(pid: number): string {
-  try {
-    const status = readFileSync(`/proc/${pid}/stat`, "latin1");
-    const fields = status.slice(status.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" || fields[0] === "X" ? "" : (fields[19] ?? "");
-  } catch {
-    // No such process.
-    return "";
   }
 }
 

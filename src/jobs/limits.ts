@@ -31,6 +31,8 @@ export interface JobLimits {
   readonly previewTimeoutMs: number;
   /** How long a worker that was told to cancel may take to stop. */
   readonly cancelTimeoutMs: number;
+  /** How long a worker that was told to stop with the service may take: less than systemd and people wait for a service. */
+  readonly stopTimeoutMs: number;
   /** How long the removal of what a dead worker had in flight may take. */
   readonly recoverTimeoutMs: number;
 }
@@ -53,6 +55,7 @@ export const defaultJobLimits: JobLimits = {
   maxPreviewsPerUser: 2,
   previewTimeoutMs: 120_000,
   cancelTimeoutMs: 10_000,
+  stopTimeoutMs: 6_000,
   recoverTimeoutMs: 60_000,
 };
 

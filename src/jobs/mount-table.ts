@@ -1,22 +1,7 @@
 // Which mount a path lies on, by the text of mountinfo alone: no file is touched, so none can hang. Pure.
 
 import type { ByteString } from "../bytes.ts";
-
-/** A line of mountinfo, proc_pid_mountinfo(5). Texts are latin1, so that names stay bytes. */
-export interface Mount {
-  readonly id: string;
-  readonly parent: string;
-  /** "major:minor" of the filesystem; major 0 where no one device is behind it. */
-  readonly device: string;
-  /** Where it is mounted; "" is the root. */
-  readonly point: string;
-  /** "ext4", "btrfs", "fuse.sshfs". */
-  readonly type: string;
-  /** What was given to mount: a device, a server's path, or any word. */
-  readonly source: string;
-  /** The filesystem's own options, as "rw", "lowerdir=/a". */
-  readonly options: readonly string[];
-}
+import { type Mount, namesOf, parseMountInfo } from "../mountinfo.ts";
 
 export class MountTable {
   private readonly root: Mount | undefined;
@@ -24,7 +9,7 @@ export class MountTable {
   private readonly mounted = new Map<string, Mount>();
 
   constructor(text: string) {
-    const mounts = text.split("\n").flatMap(mountOf);
+    const mounts = parseMountInfo(text);
     const ids = new Set(mounts.map(({ id }) => id));
     // What the root itself is mounted on is not listed, or is itself.
     this.root = mounts.find(({ id, parent, point }) => point === "" && (parent === id || !ids.has(parent)));
@@ -56,34 +41,4 @@ export class MountTable {
 
 function placeOf(parent: string, point: string): string {
   return `${parent}\0${point}`;
-}
-
-function mountOf(line: string): Mount[] {
-  // Any number of optional fields stands before the hyphen.
-  const [before, after] = line.split(" - ", 2);
-  const [id, parent, device, , point] = (before ?? "").split(" ");
-  const [type, source, options] = (after ?? "").split(" ");
-  if (id === undefined || parent === undefined || device === undefined || point === undefined) return [];
-  if (type === undefined || source === undefined || options === undefined) return [];
-  return [
-    { id, parent, device, point: point === "/" ? "" : unescaped(point), type, source: unescaped(source), options: optionsOf(options) },
-  ];
-}
-
-function optionsOf(text: string): string[] {
-  return text.split(",").map(unescaped);
-}
-
-/** Blank, tab, newline and backslash are written as octal numbers. */
-function unescaped(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
-}
-
-function namesOf(path: string): string[] {
-  const names: string[] = [];
-  for (const name of path.split("/")) {
-    if (name === "..") names.pop();
-    else if (name !== "" && name !== ".") names.push(name);
-  }
-  return names;
 }

@@ -6,6 +6,7 @@
 import { type ByteString, displayText } from "../bytes.ts";
 import type { FailureCode } from "../errors.ts";
 import type { JobResult } from "./api.ts";
+import { triedText } from "./attempts.ts";
 import type { Job } from "./job.ts";
 
 /** The result of a job whose worker has ended (or that never had one: cancelled while it waited). */
@@ -22,6 +23,7 @@ export function outcomeOf(job: Job, finishedTimeUs: number): JobResult {
     errorCount,
     warningCount: Math.max(job.warningCount, snapshot.warningCount),
     elapsedUs: job.startedTimeUs === 0 ? 0 : finishedTimeUs - job.startedTimeUs,
+    resumeCount: job.attempts.resumed,
     reasons: job.claim?.reasons ?? [],
     engines: job.claim?.engines ?? {},
   };
@@ -31,11 +33,15 @@ type Verdict = { readonly state: JobResult["state"]; readonly code?: FailureCode
 
 function verdictOf(job: Job, errorCount: number): Verdict {
   if (job.startedTimeUs === 0) return { state: "cancelled", code: "cancelled", message: "Cancelled before it began." };
-  if (job.workerFailure !== null) return { state: "failed", code: job.workerFailure.code, message: job.workerFailure.message };
-  if (job.claim === null) return failed("worker-died", "The copying process ended without a result.");
-  if (job.claim.outcome === "cancelled") {
-    if (!job.cancelRequested) return failed("worker-died", "The copying process stopped before the end, and nobody had asked it to.");
-    return { state: "cancelled", code: "cancelled", message: "Cancelled; what was finished until then was kept." };
+  if (job.workerFailure !== null) return failed(job.workerFailure.code, job.workerFailure.message + triedText(job.attempts));
+  const cancelled = { state: "cancelled", code: "cancelled", message: "Cancelled; what was finished until then was kept." } as const;
+  if (job.claim === null) {
+    // No worker was left to be told.
+    return job.cancelRequested ? cancelled : failed("worker-died", "The copying process ended without a result.");
+  }
+  if (job.claim.outcome === "cancelled" || job.claim.outcome === "interrupted") {
+    if (job.cancelRequested) return cancelled;
+    return failed("worker-died", "The copying process stopped before the end, and nobody had asked it to.");
   }
   if (errorCount > 0) return entriesFailed(job, errorCount);
   if (job.claim.outcome === "failed") return failed("worker-protocol", "The copying process reported a failure and named none.");

@@ -58,6 +58,19 @@ export function startProgress(nowUs: number): Progress {
   };
 }
 
+/**
+ * Progress of a job that is taken up again: what was done until then stays shown, and the new worker's counters take over when they
+ * pass it. Errors are found again.
+ */
+export function resumeProgress({ snapshot }: Progress, nowUs: number): Progress {
+  return { ...startProgress(nowUs), snapshot: { ...snapshot, phase: "scanning", paused: false, errorCount: 0, warningCount: 0 } };
+}
+
+/** Progress while nobody works on it. */
+export function restingProgress(progress: Progress): Progress {
+  return { ...progress, rate: 0, expectedEndTimeUs: 0, snapshot: { ...progress.snapshot, paused: false, lanes: 0 } };
+}
+
 /** Progress after one more snapshot. A clock that was set back costs one sample, nothing else. */
 export function advanceProgress(previous: Progress, claimed: Snapshot, nowUs: number): Progress {
   const snapshot = mergeSnapshots(previous.snapshot, claimed);

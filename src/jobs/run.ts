@@ -1,19 +1,21 @@
-// One started job: its worker, the record of what the worker has in flight, and the removal of that when the worker died.
+// One run of a job: its worker, the files that outlive the worker, and the removal of what a worker that died had in flight.
 
 import { assert } from "../assert.ts";
 import { CopyError, type FailureCode } from "../errors.ts";
 import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type WorkerLimitChanges } from "../worker/pool.ts";
 import type { EntryError, ParentMessage } from "../worker/protocol.ts";
-import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile, reopenInFlightFile } from "./in-flight-file.ts";
-import type { Job, JobEvent } from "./job.ts";
+import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile } from "./in-flight-file.ts";
+import { goesOn, type Job, type JobEvent } from "./job.ts";
+import { type CheckpointFile, openCheckpoint, openInFlight } from "./job-files.ts";
 import { recordName } from "./left-over-records.ts";
 import type { JobsLog } from "./log.ts";
+import { processIdentity } from "./process-identity.ts";
 
 export interface RunSettings {
   /** system: as the job's owner, through setpriv. session, embedded: a plain child of this process. */
   readonly mode: "system" | "session" | "embedded";
   readonly sandbox: "strict" | "if-available" | "off";
-  /** Where in-flight records outlive this process; null: nowhere. */
+  /** Where records and checkpoints outlive this process; null: nowhere, and no job goes on after its worker has died. */
   readonly stateDirectory: string | null;
   /** Embedded jobs only: where the record survives this process (see left-over-records.ts); null: nowhere. */
   readonly recordDirectory: string | null;
@@ -21,7 +23,10 @@ export interface RunSettings {
   readonly lanes: number;
   readonly workerLimits: WorkerLimitChanges;
   readonly cancelTimeoutMs: number;
+  readonly stopTimeoutMs: number;
   readonly recoverTimeoutMs: number;
+  /** kernel.random.boot_id of now. */
+  readonly bootId: string;
   /** The worker's command instead of this program itself. */
   readonly self: readonly string[] | null;
   readonly log: JobsLog;
@@ -41,10 +46,18 @@ export interface RunListener {
 
 type LaterMessage = Exclude<ParentMessage, { type: "start" | "recover" | "preview" }>;
 
+/** What a job is told, and its worker, when the service stops: to go on with the next one, or never. */
+export function stopOf(how: "for now" | "for good"): readonly [JobEvent, LaterMessage] {
+  if (how === "for now") return [{ type: "stop-requested" }, { type: "stop" }];
+  const failure = { code: "shutting-down", message: "The service was stopped while the job ran.", mayGoOn: false } as const;
+  return [{ type: "worker-failed", failure }, { type: "cancel" }];
+}
+
 export class JobRun {
   private readonly settings: RunSettings;
   private readonly listener: RunListener;
   private inFlight: InFlightFile | null = null;
+  private checkpoint: CheckpointFile | null = null;
   private worker: WorkerHandle | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -53,66 +66,109 @@ export class JobRun {
     this.listener = listener;
   }
 
-  /** Starts the worker; the job has become `started` before. */
+  /** Starts the worker; the job has become `started` before. What a former worker left in flight is removed first. */
   start(): void {
-    const job = this.listener.job();
     this.attempt("worker-start", () => {
-      this.inFlight = this.createInFlight(job);
-      this.worker = this.launch("start", job, {
-        onMessage: (message) => this.receive(message),
-        onEnd: (end) => this.workerEnded(end),
-      });
+      this.open();
+      if (this.settings.stateDirectory === null || this.inFlight?.wasUsed() !== true) this.work();
+      else this.recover((removed) => this.workAfresh(removed));
     });
   }
 
-  /** For a job whose worker died with a former run of the service: removes what that had in flight. */
-  recover(): void {
-    const job = this.listener.job();
+  /** The job is `clearing`: removes what its former worker had in flight, and, where it does not go on, its partial files. */
+  clear(): void {
     this.attempt("worker-died", () => {
-      const { stateDirectory } = this.settings;
-      this.inFlight = stateDirectory === null ? null : reopenInFlightFile(stateDirectory, inFlightName(job));
-      this.removeInFlight();
+      this.open();
+      this.removeRemains();
     });
   }
 
   send(message: LaterMessage): void {
     this.worker?.send(message);
-    if (message.type === "cancel") this.limitStopping();
+    if (message.type === "cancel") this.limitStopping(this.settings.cancelTimeoutMs);
+    else if (message.type === "stop") this.limitStopping(this.settings.stopTimeoutMs);
   }
 
-  private createInFlight(job: Job): InFlightFile {
+  private open(): void {
+    const job = this.listener.job();
+    const { stateDirectory, recordDirectory } = this.settings;
+    if (stateDirectory !== null) {
+      this.inFlight = openInFlight(stateDirectory, job);
+      this.checkpoint = openCheckpoint(stateDirectory, job);
+    } else if (recordDirectory !== null) this.inFlight = createInFlightFile(recordDirectory, recordName(job.workToken));
+    else this.inFlight = createUnnamedInFlightFile(job.workToken);
+  }
+
+  private work(): void {
+    const worker = this.launch("start", { onMessage: (message) => this.receive(message), onEnd: (end) => this.workerEnded(end) });
+    this.worker = worker;
+    if (this.checkpoint !== null) this.listener.apply({ type: "worker-started", process: processIdentity(worker.pid) });
+  }
+
+  private workAfresh(removed: boolean): void {
+    const job = this.listener.job();
+    if (job.cancelRequested) {
+      this.removeRemains();
+      return;
+    }
+    if (job.stopRequested) {
+      this.finish(removed ? "discard" : "keep");
+      return;
+    }
+    if (!removed) {
+      this.fail("worker-died", "What a former copying process had left unfinished could not be removed.", "may go on");
+      this.finish("keep");
+      return;
+    }
+    // A new one: the worker expects an empty record.
+    this.inFlight?.discard();
     const { stateDirectory } = this.settings;
-    if (stateDirectory === null) return this.createOwnInFlight(job);
-    return createInFlightFile(stateDirectory, inFlightName(job));
-  }
-
-  private createOwnInFlight(job: Job): InFlightFile {
-    const { recordDirectory } = this.settings;
-    if (recordDirectory === null) return createUnnamedInFlightFile(job.workToken);
-    return createInFlightFile(recordDirectory, recordName(job.workToken));
+    this.inFlight = stateDirectory === null ? null : openInFlight(stateDirectory, job);
+    this.work();
   }
 
   private launch(
     type: "start" | "recover",
-    job: Job,
     listeners: { onMessage: (message: LiveMessage) => void; onEnd: (end: WorkerEnd) => void },
   ): WorkerHandle {
     const { settings, inFlight } = this;
+    const job = this.listener.job();
     assert(inFlight !== null, "a worker has a record of what it has in flight");
     const options = { ...job.options, bandwidthLimit: this.listener.bandwidthLimit() };
     // Root's rights are not to go where links of others lead.
     const foreignLinks: "follow" | "refuse" = job.asAdmin ? "refuse" : "follow";
     const common = { request: { ...job.request, options }, sandbox: settings.sandbox, token: job.workToken, foreignLinks };
+    const { standingAnswers } = job;
     return startWorker({
-      task: type === "start" ? { type, ...common, lanes: settings.lanes, totals: settings.totals } : { type, ...common },
+      task:
+        type === "start"
+          ? {
+              type,
+              ...common,
+              lanes: settings.lanes,
+              totals: settings.totals,
+              checkpoint: this.checkpointFacts(job),
+              standingAnswers: [...standingAnswers],
+            }
+          : { type, ...common, keepsPartial: goesOn(job) },
       credentials: settings.mode === "system" ? (job.asAdmin ? rootCredentials : job.owner) : null,
       inFlightFd: inFlight.fd,
+      checkpointFd: this.checkpoint?.fd ?? null,
       limits: settings.workerLimits,
       trusted: settings.mode === "embedded",
       ...(settings.self === null ? {} : { self: settings.self }),
       ...listeners,
       onStderr: (line) => settings.log.warning("worker says", { job: job.token, uid: job.owner.uid, line }),
     });
+  }
+
+  private checkpointFacts(job: Job): { isResumed: boolean; isSameBoot: boolean; startedTimeUs: number } | null {
+    if (this.checkpoint === null) return null;
+    const isFirst = job.attempts.resumed === 0;
+    // A power cut may have taken back that the job had started, and its checkpoint is there all the same.
+    const isForgotten = isFirst && !this.checkpoint.isNew;
+    const isSameBoot = job.bootId === this.settings.bootId && !isForgotten;
+    return { isResumed: !isFirst || isForgotten, isSameBoot, startedTimeUs: isForgotten ? job.createdTimeUs : job.startedTimeUs };
   }
 
   private receive(message: LiveMessage): void {
@@ -128,51 +184,70 @@ export class JobRun {
   }
 
   private workerEnded(end: WorkerEnd): void {
-    clearTimeout(this.timer);
-    this.worker = null;
+    this.forgetWorker();
     if (end.kind === "result") {
       const { outcome, engines, reasons, snapshot } = end.result;
-      const claimed = outcome === "interrupted" ? "cancelled" : outcome;
-      this.listener.apply({ type: "result", claim: { outcome: claimed, engines: engines ?? {}, reasons }, snapshot });
+      this.listener.apply({ type: "result", claim: { outcome, engines: engines ?? {}, reasons }, snapshot });
       this.finish("discard");
       return;
     }
-    this.fail(end.code, end.message);
+    const died = this.checkpoint !== null && (end.code === "worker-died" || end.code === "worker-silent");
+    this.fail(end.code, end.message, died ? "may go on" : "is final");
     if (!end.gone) {
       // It is stuck in the kernel. What it has in flight cannot be removed behind its back; the record stays for later.
       this.logFailure("worker stuck", "it was killed, but is still in the kernel");
       this.finish("keep");
       return;
     }
-    this.attempt("worker-died", () => this.removeInFlight());
+    // The next service removes it: there are only seconds left.
+    if (this.listener.job().stopRequested) this.finish("keep");
+    else this.attempt("worker-died", () => this.removeRemains());
   }
 
-  private removeInFlight(): void {
-    if (this.inFlight === null || !this.inFlight.wasUsed()) {
+  /** Of a worker that is gone: what it had in flight, and the partial files of a job that does not go on. */
+  private removeRemains(): void {
+    const keepsPartial = goesOn(this.listener.job());
+    const isNeeded = this.inFlight?.wasUsed() === true || (!keepsPartial && this.checkpoint?.wasUsed() === true);
+    if (!isNeeded) {
       this.finish("discard");
       return;
     }
-    const worker = this.launch("recover", this.listener.job(), {
+    this.recover((removed) => {
+      // Cancelled meanwhile.
+      if (removed && keepsPartial && !goesOn(this.listener.job())) this.removeRemains();
+      else this.finish(removed ? "discard" : "keep");
+    });
+  }
+
+  private recover(then: (removed: boolean) => void): void {
+    this.worker = this.launch("recover", {
       onMessage: () => undefined,
       onEnd: (end) => {
-        clearTimeout(this.timer);
-        if (end.kind === "result" && end.result.outcome === "completed") return this.finish("discard");
-        this.logFailure("recovery failed", end.kind === "failed" ? end.message : `it ended ${end.result.outcome}`);
-        return this.finish("keep");
+        this.forgetWorker();
+        const removed = end.kind === "result" && end.result.outcome === "completed";
+        if (!removed) this.logFailure("recovery failed", end.kind === "failed" ? end.message : `it ended ${end.result.outcome}`);
+        this.attempt("worker-died", () => then(removed));
       },
     });
-    this.timer = setTimeout(() => worker.kill("worker-silent", "recovery took too long"), this.settings.recoverTimeoutMs);
+    this.timer = setTimeout(() => this.worker?.kill("worker-silent", "recovery took too long"), this.settings.recoverTimeoutMs);
   }
 
-  /** A worker that was told to cancel and does not stop is stopped. */
-  private limitStopping(): void {
-    if (this.worker === null || this.timer !== undefined) return;
+  private forgetWorker(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.worker = null;
+  }
+
+  /** A worker that was told to end and does not is ended. */
+  private limitStopping(timeoutMs: number): void {
+    if (this.worker === null) return;
+    clearTimeout(this.timer);
     const text = "The copying process did not stop when told to, and was killed.";
-    this.timer = setTimeout(() => this.worker?.kill("worker-silent", text), this.settings.cancelTimeoutMs);
+    this.timer = setTimeout(() => this.worker?.kill("worker-silent", text), timeoutMs);
   }
 
-  private fail(code: FailureCode, message: string): void {
-    this.listener.apply({ type: "worker-failed", failure: { code, message } });
+  private fail(code: FailureCode, message: string, how: "may go on" | "is final"): void {
+    this.listener.apply({ type: "worker-failed", failure: { code, message, mayGoOn: how === "may go on" } });
     this.logFailure("worker failed", message, code);
   }
 
@@ -187,8 +262,8 @@ export class JobRun {
       action();
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
-      if (cause instanceof CopyError) this.fail(cause.code, reason);
-      else this.fail(code, `The record of what is in flight could not be made: ${reason}`);
+      if (cause instanceof CopyError) this.fail(cause.code, reason, "is final");
+      else this.fail(code, `The record of what is in flight could not be made: ${reason}`, "is final");
       this.finish("keep");
     }
   }
@@ -197,17 +272,15 @@ export class JobRun {
     try {
       if (this.inFlight !== null && record === "keep" && this.inFlight.wasUsed()) this.inFlight.keep();
       else this.inFlight?.discard();
+      this.checkpoint?.close();
     } catch (cause) {
-      this.logFailure("in-flight record not removed", cause instanceof Error ? cause.message : String(cause));
+      this.logFailure("a job's record could not be closed or removed", cause instanceof Error ? cause.message : String(cause));
     }
     this.inFlight = null;
+    this.checkpoint = null;
     this.listener.apply({ type: "worker-ended" });
     this.listener.ended();
   }
 }
 
 const rootCredentials = { uid: 0, gid: 0, groups: [0] };
-
-function inFlightName(job: Job): string {
-  return `in-flight-${job.owner.uid}-${job.workToken}`;
-}

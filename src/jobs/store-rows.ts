@@ -5,10 +5,11 @@ import type { ByteString } from "../bytes.ts";
 import { isFailureCode } from "../errors.ts";
 import { engineChoices } from "../request.ts";
 import { byteStringSchema, optionsSchema, requestSchema } from "../request-schema.ts";
-import { type EntryError, questionKinds } from "../worker/protocol.ts";
+import { answerChoices, type EntryError, questionKinds } from "../worker/protocol.ts";
 import { entryErrorSchema, snapshotSchema } from "../worker/protocol-schema.ts";
 import { jobStates } from "./api.ts";
-import type { Job } from "./job.ts";
+import { noAttempts } from "./attempts.ts";
+import { activities, type Job } from "./job.ts";
 
 export type JobRow = {
   readonly id: number;
@@ -49,6 +50,7 @@ const result = z.object({
   errorCount: z.number(),
   warningCount: z.number(),
   elapsedUs: z.number(),
+  resumeCount: z.number().default(0),
   reasons: z.array(z.string()),
   engines,
 });
@@ -72,8 +74,18 @@ const recordSchema = z.object({
   question: question.nullable(),
   pauseRequested: z.boolean(),
   cancelRequested: z.boolean(),
-  claim: z.object({ outcome, engines, reasons: z.array(z.string()) }).nullable(),
-  workerFailure: z.object({ code, message: z.string() }).nullable(),
+  // What has a default or may be missing came later: records of older versions are read as well.
+  activity: z.enum(activities).exactOptional(),
+  stopRequested: z.boolean().default(false),
+  attempts: z
+    .object({ resumed: z.number(), deaths: z.number(), deathsInAll: z.number(), crashes: z.number(), reached: z.number() })
+    .default(noAttempts),
+  bootId: z.string().default(""),
+  mounts: z.array(z.object({ point: z.string(), type: z.string(), source: z.string() })).default([]),
+  process: z.object({ pid: z.number(), startTime: z.string() }).nullable().default(null),
+  standingAnswers: z.array(z.object({ kind: question.shape.kind, choice: z.enum(answerChoices) })).default([]),
+  claim: z.object({ outcome: z.enum([...outcome.options, "interrupted"]), engines, reasons: z.array(z.string()) }).nullable(),
+  workerFailure: z.object({ code, message: z.string(), mayGoOn: z.boolean().default(false) }).nullable(),
   result: result.nullable(),
 });
 
@@ -100,6 +112,7 @@ export function jobFromRow(row: JobRow): Job | null {
     const { options, ...record } = recordSchema.parse(JSON.parse(row.record));
     return {
       ...record,
+      activity: record.activity ?? (row.started_us !== 0 && row.finished_us === 0 ? "working" : "none"),
       id: row.id,
       token: row.token,
       state: z.enum(jobStates).parse(row.state),

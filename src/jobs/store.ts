@@ -18,6 +18,10 @@ export interface JobStore {
   unfinished(): readonly Job[];
   /** Jobs of a user, or of all for null, ended ones included; newest first. */
   history(uid: number | null, limit: number): readonly Job[];
+  /** Jobs that have ended since, those that ended first first. */
+  endedSince(timeUs: number): readonly Job[];
+  /** The job of a user whose files have this token in their names, if it is still known. */
+  withWorkToken(uid: number, workToken: string): Job | null;
   /** Bytes a second of the user's last jobs that completed, taken together; 0 where there are none. */
   rateOf(uid: number): number;
   /** Stores the job as it is now. `soon`: with the next batch, about a second later at most. */
@@ -25,6 +29,10 @@ export interface JobStore {
   /** Appends to the job's errors. */
   addErrors(job: Job, errors: readonly EntryError[]): void;
   errors(job: Job, offset: number, limit: number): readonly EntryError[];
+  /** The job begins anew, and finds its errors again. */
+  clearErrors(job: Job): void;
+  /** True when all that was saved survives a power cut from now on. */
+  makeDurable(): boolean;
   /** Forgets a job altogether. */
   remove(job: Job): void;
   /** Appends to the audit trail, with the next batch. */
@@ -101,11 +109,26 @@ class SqliteStore implements JobStore {
     return this.read(uid === null ? all.all(limit) : own.all(uid, limit));
   }
 
+  endedSince(timeUs: number): readonly Job[] {
+    this.flush();
+    return this.read(this.database.query<JobRow, [number]>("SELECT * FROM jobs WHERE finished_us > ? ORDER BY finished_us").all(timeUs));
+  }
+
+  withWorkToken(uid: number, workToken: string): Job | null {
+    this.flush();
+    const query = this.database.query<JobRow, [number, string]>(
+      "SELECT * FROM jobs WHERE uid = ? AND json_extract(record, '$.workToken') = ? ORDER BY id DESC LIMIT 1",
+    );
+    return this.read(query.all(uid, workToken))[0] ?? null;
+  }
+
   rateOf(uid: number): number {
     this.flush();
     const query = this.database.query<{ bytes: number | null; time: number | null }, [number, number]>(
       `SELECT sum(json_extract(record, '$.result.bytesDone')) AS bytes, sum(json_extract(record, '$.result.elapsedUs')) AS time
-       FROM (SELECT record FROM jobs WHERE uid = ? AND state = 'completed' ORDER BY id DESC LIMIT ?)`,
+       FROM (SELECT record FROM jobs WHERE uid = ? AND state = 'completed'
+         -- From the first start to the end: what was resumed may have slept for a night.
+         AND coalesce(json_extract(record, '$.result.resumeCount'), 0) = 0 ORDER BY id DESC LIMIT ?)`,
     );
     const { bytes, time } = query.get(uid, jobsForRate) ?? { bytes: null, time: null };
     return bytes !== null && time !== null && time > 0 ? (bytes / time) * 1e6 : 0;
@@ -147,6 +170,18 @@ class SqliteStore implements JobStore {
   audit(query: AuditQuery): readonly KeptAuditRecord[] {
     this.flush();
     return this.trail.list(query);
+  }
+
+  clearErrors(job: Job): void {
+    this.newErrors.delete(job.id);
+    this.tryWriting(() => this.database.query("DELETE FROM errors WHERE job = ?").run(job.id));
+  }
+
+  makeDurable(): boolean {
+    this.flush();
+    if (this.dirty.size > 0) return false;
+    // Syncs the log and then the database.
+    return this.tryWriting(() => this.database.run("PRAGMA wal_checkpoint(FULL)"));
   }
 
   close(): void {

@@ -19,3 +19,11 @@ export function generateToken(): string {
   }
   return token;
 }
+
+/** One that is not taken. */
+export function freshToken(isTaken: (token: string) => boolean): string {
+  for (;;) {
+    const token = generateToken();
+    if (!isTaken(token)) return token;
+  }
+}

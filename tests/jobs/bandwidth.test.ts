@@ -58,7 +58,13 @@ class Simulation {
     const id = ++lastId;
     const owner = { uid, gid: uid, groups: [] };
     const waiting = newJob({ id, token: `t${id}`, workToken: `t${id}`, owner, asAdmin: false, request }, this.nowUs);
-    const simulated = { job: advance(waiting, { type: "started" }, this.nowUs), speed, limit: 0, moved: 0, untold: 0 };
+    const simulated = {
+      job: advance(waiting, { type: "started", bootId: "boot", mounts: [] }, this.nowUs),
+      speed,
+      limit: 0,
+      moved: 0,
+      untold: 0,
+    };
     this.jobs.push(simulated);
     this.share();
     simulated.limit = this.bandwidth.limitOf(simulated.job);

@@ -4,7 +4,8 @@ import { expect, test } from "bun:test";
 import type { ByteString } from "../../src/bytes.ts";
 import { CopyError } from "../../src/errors.ts";
 import { hasEnded, jobStates, type Question } from "../../src/jobs/api.ts";
-import { advance, isStarted, type Job, type JobEvent, newJob, viewOf } from "../../src/jobs/job.ts";
+import { advance, type Job, type JobEvent, newJob } from "../../src/jobs/job.ts";
+import { viewOf } from "../../src/jobs/job-view.ts";
 import { emptySnapshot } from "../../src/jobs/progress.ts";
 import { type EntryError, phases, type Snapshot } from "../../src/worker/protocol.ts";
 import { testCaller, testRequest } from "../support/jobs.ts";
@@ -19,7 +20,7 @@ const question: Question = {
   freeBytes: -1,
   message: "? ",
 };
-const started: JobEvent = { type: "started" };
+const started: JobEvent = { type: "started", bootId: "boot", mounts: [] };
 const workerEnded: JobEvent = { type: "worker-ended" };
 
 function job(...events: readonly JobEvent[]): Job {
@@ -40,7 +41,7 @@ function error(severity: EntryError["severity"], code = "source-unreadable"): En
   return { path: "/f" as ByteString, side: "source", code, errno: 13, syscall: "openat", message, severity, engine: "", offset: -1 };
 }
 
-function result(outcome: "completed" | "failed" | "cancelled", changes: Partial<Snapshot> = {}): JobEvent {
+function result(outcome: "completed" | "failed" | "cancelled" | "interrupted", changes: Partial<Snapshot> = {}): JobEvent {
   return { type: "result", claim: { outcome, engines: {}, reasons: [] }, snapshot: { ...emptySnapshot, ...changes } };
 }
 
@@ -73,6 +74,80 @@ test("a worker's last word does not end the job: its death does", () => {
   expect(viewOf(advance(claimed, workerEnded, 9000)).result?.state).toBe("completed");
 });
 
+const died: JobEvent = { type: "worker-failed", failure: { code: "worker-died", message: "It died.", mayGoOn: true } };
+
+test("a job whose worker dies waits to go on, with what was done and without the errors, which are found again", () => {
+  const done = { phase: "copying", totalsValid: true, bytesTotal: 100, bytesDone: 60, filesTotal: 9, filesDone: 4 } as const;
+  const dead = job(started, snapshot(done), errors("error", "warning"), died);
+  expect(viewOf(dead)).toMatchObject({ state: "queued", result: null, pausable: true });
+  const waiting = advance(dead, workerEnded, 9000);
+  expect(viewOf(waiting)).toMatchObject({ state: "queued", bytesDone: 60, rate: 0, resumeCount: 0, startedTimeUs: 2000 });
+  const again = advance(waiting, { type: "started", bootId: "another", mounts: [] }, 10_000);
+  expect(viewOf(again)).toMatchObject({ state: "scanning", bytesDone: 60, bytesTotal: 100, totalsValid: true, filesDone: 4 });
+  expect(viewOf(again)).toMatchObject({ errorCount: 0, warningCount: 0, resumeCount: 1, startedTimeUs: 2000 });
+  expect([again.bootId, again.firstError]).toEqual(["boot", null]);
+  const ended = [snapshot({ ...done, bytesDone: 70 }), result("completed", { bytesDone: 100, filesDone: 9 }), workerEnded];
+  const last = ended.reduce((before, event, index) => advance(before, event, 11_000 + index), again);
+  expect(last.result).toMatchObject({ state: "completed", bytesDone: 100, resumeCount: 1, elapsedUs: 9002 });
+});
+
+test("three further workers are started without progress between them, then the job fails and says how often it was tried", () => {
+  let now = job(started, snapshot({ bytesDone: 5 }));
+  for (const resumed of [0, 1, 2, 3]) {
+    expect(now.attempts.resumed).toBe(resumed);
+    now = [died, workerEnded].reduce((before, event) => advance(before, event, 9000), now);
+    if (resumed < 3) now = advance(now, started, 9000);
+  }
+  expect(now.result).toMatchObject({ state: "failed", code: "worker-died", resumeCount: 3 });
+  expect(now.result?.message).toBe("It died. It was tried 4 times without getting any further.");
+});
+
+test("a worker that gets further than the one before it is followed by others", () => {
+  let now = job(started);
+  for (let bytesDone = 1; bytesDone <= 20; bytesDone++) {
+    now = [snapshot({ bytesDone }), died, workerEnded, started].reduce((before, event) => advance(before, event, 9000), now);
+    expect(now.state).toBe("scanning");
+  }
+  expect(now.attempts).toMatchObject({ resumed: 20, deaths: 1, deathsInAll: 20 });
+});
+
+test("an orderly stop keeps what a job is: one that ran waits, a paused one stays paused, one that asked will ask again", () => {
+  const stop: JobEvent = { type: "stop-requested" };
+  const end = [result("interrupted"), workerEnded];
+  expect(viewOf(job(started, snapshot({ bytesDone: 7 }), stop, ...end))).toMatchObject({ state: "queued", bytesDone: 7 });
+  expect(job(started, { type: "pause-requested" }, snapshot({ paused: true }), stop, ...end).state).toBe("paused");
+  const asking = job(started, { type: "question", question }, stop, ...end);
+  expect([asking.state, asking.question]).toEqual(["queued", null]);
+  // Too late, too slow, or both.
+  expect(job(started, stop, result("completed"), workerEnded).state).toBe("completed");
+  expect(job(started, stop, died, workerEnded).state).toBe("queued");
+  expect(job(started, { type: "cancel-requested" }, stop, ...end).result).toMatchObject({ state: "cancelled", code: "cancelled" });
+});
+
+test("answers for all stand for the workers to come, the last one of a kind", () => {
+  const answer = (choice: "skip" | "overwrite", forAll: boolean): JobEvent => ({ type: "answered", question: 7, choice, forAll });
+  const ask: JobEvent = { type: "question", question };
+  expect(job(started, ask, answer("skip", false)).standingAnswers).toEqual([]);
+  const all = job(started, ask, answer("skip", true), ask, answer("overwrite", true));
+  expect(all.standingAnswers).toEqual([{ kind: "conflict", choice: "overwrite" }]);
+});
+
+test("a job that waits to go on can be cancelled, and ends once its remains are removed", () => {
+  const cancelled = job(started, died, workerEnded, { type: "cancel-requested" });
+  expect(viewOf(cancelled)).toMatchObject({ cancelable: true, result: null });
+  const cleared = advance(advance(cancelled, { type: "clearing" }, 9000), workerEnded, 9000);
+  expect(cleared.result).toMatchObject({ state: "cancelled", code: "cancelled" });
+});
+
+test("a service that ends without an order loses no job: they go on, or end as they were about to", () => {
+  expect(job(started, { type: "service-lost" }, workerEnded).state).toBe("queued");
+  expect(job(started, { type: "pause-requested" }, { type: "service-lost" }, workerEnded).state).toBe("paused");
+  expect(job(started, result("completed"), { type: "service-lost" }, workerEnded).state).toBe("completed");
+  expect(job(started, { type: "cancel-requested" }, { type: "service-lost" }, workerEnded).state).toBe("cancelled");
+  const waiting = job({ type: "pause-requested" });
+  expect(advance(waiting, { type: "service-lost" }, 9000)).toBe(waiting);
+});
+
 const outcomes: readonly (readonly [what: string, events: readonly JobEvent[], state: string, code: string | undefined])[] = [
   ["nothing went wrong", [result("completed")], "completed", undefined],
   ["only warnings", [errors("warning"), result("completed")], "completed", undefined],
@@ -84,23 +159,28 @@ const outcomes: readonly (readonly [what: string, events: readonly JobEvent[], s
   ["cancelled as asked", [{ type: "cancel-requested" }, result("cancelled")], "cancelled", "cancelled"],
   [
     "cancelled by an answer",
-    [{ type: "question", question }, { type: "answered", question: 7, choice: "abort" }, result("cancelled")],
+    [{ type: "question", question }, { type: "answered", question: 7, choice: "abort", forAll: false }, result("cancelled")],
     "cancelled",
     "cancelled",
   ],
   ["cancelled though nobody asked", [result("cancelled")], "failed", "worker-died"],
   ["cancelled too late", [{ type: "cancel-requested" }, result("completed")], "completed", undefined],
   ["cancelled after errors", [errors("error"), { type: "cancel-requested" }, result("cancelled")], "cancelled", "cancelled"],
-  ["the worker failed", [{ type: "worker-failed", failure: { code: "worker-silent", message: "x" } }], "failed", "worker-silent"],
+  [
+    "the worker failed",
+    [{ type: "worker-failed", failure: { code: "worker-silent", message: "x", mayGoOn: false } }],
+    "failed",
+    "worker-silent",
+  ],
   [
     "the worker failed while it was cancelled",
-    [{ type: "cancel-requested" }, { type: "worker-failed", failure: { code: "worker-silent", message: "x" } }],
+    [{ type: "cancel-requested" }, { type: "worker-failed", failure: { code: "worker-silent", message: "x", mayGoOn: false } }],
     "failed",
     "worker-silent",
   ],
   [
     "a result after the worker's failure",
-    [{ type: "worker-failed", failure: { code: "worker-protocol", message: "x" } }, result("completed")],
+    [{ type: "worker-failed", failure: { code: "worker-protocol", message: "x", mayGoOn: false } }, result("completed")],
     "failed",
     "worker-protocol",
   ],
@@ -137,7 +217,7 @@ test("a flushing or cancelled job cannot be paused, an ended one takes no reques
     { type: "resume-requested" },
     { type: "cancel-requested" },
     { type: "options-changed", bandwidthLimit: 1 },
-    { type: "answered", question: 7, choice: "skip" },
+    { type: "answered", question: 7, choice: "skip", forAll: false },
     started,
   ];
   for (const request of requests) expect(codeOf(ended, request)).toBe("invalid-state");
@@ -185,7 +265,7 @@ function walk(random: () => number): void {
   for (let step = 0; step < 40; step++) {
     const event = freeze(randomEvent(random));
     nowUs += Math.floor((random() - 0.1) * 200_000);
-    const heard = isStarted(before) && before.claim === null && before.workerFailure === null;
+    const heard = before.activity === "working" && before.claim === null && before.workerFailure === null;
     let after: Job;
     try {
       after = freeze(advance(before, event, nowUs));
@@ -198,10 +278,15 @@ function walk(random: () => number): void {
     if (heard && (event.type === "snapshot" || event.type === "result")) {
       claimedErrors = Math.max(claimedErrors, event.snapshot.errorCount);
     }
+    if (isResume(before, after)) errorsSent = claimedErrors = 0;
     checkStep(before, after);
     checkOutcome(after, Math.max(errorsSent, claimedErrors));
     before = after;
   }
+}
+
+function isResume(before: Job, after: Job): boolean {
+  return after.attempts.resumed > before.attempts.resumed;
 }
 
 function checkStep(before: Job, after: Job): void {
@@ -209,10 +294,17 @@ function checkStep(before: Job, after: Job): void {
   if (hasEnded(before.state)) expect(after).toBe(before);
   const [one, other] = [viewOf(before), viewOf(after)];
   // The worker's last word tells what lies on disk: less than the bar had shown, where files failed in the middle.
-  const isLastWord = before.claim === null && after.claim !== null;
+  const isLastWord = before.claim === null && after.claim !== null && after.claim.outcome !== "interrupted";
   const counters = isLastWord ? [] : (["bytesDone", "bytesCloned", "filesDone", "filesSkipped"] as const);
-  for (const name of [...counters, "errorCount", "warningCount"] as const) expect(other[name]).toBeGreaterThanOrEqual(one[name]);
-  expect(phases.indexOf(other.phase)).toBeGreaterThanOrEqual(phases.indexOf(one.phase));
+  for (const name of counters) expect(other[name]).toBeGreaterThanOrEqual(one[name]);
+  // Whoever goes on looks again from the start, and finds the errors again.
+  if (isResume(before, after)) expect([other.errorCount, other.warningCount, other.phase]).toEqual([0, 0, "scanning"]);
+  else {
+    for (const name of ["errorCount", "warningCount"] as const) expect(other[name]).toBeGreaterThanOrEqual(one[name]);
+    expect(phases.indexOf(other.phase)).toBeGreaterThanOrEqual(phases.indexOf(one.phase));
+  }
+  expect(after.activity === "none" || !hasEnded(after.state)).toBe(true);
+  if (after.activity === "none" && !hasEnded(after.state)) expect(["queued", "paused"]).toContain(after.state);
   expect(other.bytesTotal).toBeGreaterThanOrEqual(other.bytesDone);
   expect(other.filesTotal).toBeGreaterThanOrEqual(other.filesDone);
   if (one.totalsValid) {
@@ -232,8 +324,8 @@ function checkOutcome(after: Job, errorCount: number): void {
   if (after.result === null) return;
   const { state, code } = after.result;
   expect(after.result.errorCount).toBe(errorCount);
-  const cancelledAsAsked =
-    after.cancelRequested && after.workerFailure === null && (after.claim?.outcome === "cancelled" || after.startedTimeUs === 0);
+  const isStopped = after.claim === null || after.claim.outcome === "cancelled" || after.claim.outcome === "interrupted";
+  const cancelledAsAsked = after.cancelRequested && after.workerFailure === null && isStopped;
   const wrong = errorCount > 0 || after.workerFailure !== null || after.claim?.outcome !== "completed";
   expect(state).toBe(cancelledAsAsked ? "cancelled" : wrong ? "failed" : "completed");
   expect(code === undefined).toBe(state === "completed");
@@ -262,7 +354,7 @@ function randomEvent(random: () => number): JobEvent {
     () => ({ type: "snapshot", snapshot: shot() }),
     () => (random() < 0.3 ? errors("error", "warning") : errors("warning")),
     () => ({ type: "question", question }),
-    () => ({ type: "answered", question: pick([7, 8]), choice: pick(["skip", "overwrite", "abort"]) }),
+    () => ({ type: "answered", question: pick([7, 8]), choice: pick(["skip", "overwrite", "abort"]), forAll: random() < 0.3 }),
     () => ({ type: "pause-requested" }),
     () => ({ type: "resume-requested" }),
     () => (random() < 0.3 ? { type: "cancel-requested" } : { type: "resume-requested" }),
@@ -271,11 +363,17 @@ function randomEvent(random: () => number): JobEvent {
       random() < 0.3
         ? {
             type: "result",
-            claim: { outcome: pick(["completed", "completed", "failed", "cancelled"]), engines: {}, reasons: [] },
+            claim: { outcome: pick(["completed", "completed", "failed", "cancelled", "interrupted"]), engines: {}, reasons: [] },
             snapshot: shot(),
           }
         : started,
-    () => (random() < 0.1 ? { type: "worker-failed", failure: { code: "worker-died", message: "x" } } : started),
+    () =>
+      random() < 0.2
+        ? { type: "worker-failed", failure: { code: "worker-died", message: "x", mayGoOn: random() < 0.7 } }
+        : random() < 0.2
+          ? { type: "service-lost" }
+          : started,
+    () => (random() < 0.1 ? { type: "stop-requested" } : { type: "clearing" }),
     () => (random() < 0.3 ? workerEnded : started),
   ];
   return pick(events)();

@@ -171,8 +171,24 @@ test("what a dead worker had in flight is removed by a second one before the job
   const jobs = room({ stateDirectory: state.path });
   const end = await untilEnded(jobs, jobs.submit(testCaller, null, testRequest("dies")));
   expect(end.result).toMatchObject({ state: "failed", code: "worker-died" });
-  expect(end.result?.message).toBe("The copying process ended unexpectedly by SIGKILL.");
+  expect(end.result?.message).toBe("The copying process ended unexpectedly by SIGKILL. It was tried 4 times without getting any further.");
+  expect(end.resumeCount).toBe(3);
   expect(readdirSync(state.path)).toEqual([]);
+});
+
+test("a job whose worker dies is gone on with by another one, once the remains are removed", async () => {
+  await using state = await temporaryDirectory();
+  const jobs = room({ stateDirectory: state.path });
+  const end = await untilEnded(jobs, jobs.submit(testCaller, null, testRequest("dies?then=well")));
+  expect(end.result).toMatchObject({ state: "completed", resumeCount: 1, filesDone: 10 });
+  expect(readdirSync(state.path)).toEqual([]);
+});
+
+test("without a place for its checkpoint, a job ends with its worker", async () => {
+  const jobs = room();
+  const end = await untilEnded(jobs, jobs.submit(testCaller, null, testRequest("dies?then=well")));
+  expect(end.result).toMatchObject({ state: "failed", code: "worker-died", resumeCount: 0 });
+  expect(end.result?.message).toBe("The copying process ended unexpectedly by SIGKILL.");
 });
 
 test("where that removal fails, the record stays for a later one", async () => {
@@ -181,7 +197,7 @@ test("where that removal fails, the record stays for a later one", async () => {
   const request = testRequest("dies", { destination: "/test/unrecoverable" });
   const end = await untilEnded(jobs, jobs.submit(testCaller, null, request));
   expect(end.result?.code).toBe("worker-died");
-  expect(readdirSync(state.path)).toHaveLength(1);
+  expect(readdirSync(state.path).map((name) => name.replace(/-.*-.*/, ""))).toEqual(["in"]);
 });
 
 const failing: readonly (readonly [mode: string, code: string])[] = [

@@ -1,24 +1,51 @@
-// A service that was killed or stopped, and started again: no job is lost, and none is called what it was not.
+// A service that was killed or stopped, and started again: its jobs go on, and none is called what it was not.
 
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { JobView } from "../../src/jobs/api.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
+import type { AdjustableJobs, JobsDependencies } from "../../src/jobs/jobs-dependencies.ts";
 import { noLog } from "../../src/jobs/log.ts";
-import { openStore } from "../../src/jobs/store.ts";
+import { MountTable } from "../../src/jobs/mount-table.ts";
+import { processIdentity } from "../../src/jobs/process-identity.ts";
+import { type JobStore, openStore } from "../../src/jobs/store.ts";
 import { testCaller, testRequest, testWorker, untilEnded, untilView } from "../support/jobs.ts";
+import { isRunning } from "../support/process.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
-test("after kill -9 of the service, waiting jobs run and started ones are failed with their remains removed", async () => {
-  await using state = await temporaryDirectory();
+interface Room {
+  readonly jobs: AdjustableJobs;
+  readonly store: JobStore;
+  end(): Promise<void>;
+}
+
+async function openRoom(stateDirectory: string, changes: Partial<JobsDependencies> = {}): Promise<Room> {
+  const store = await openStore({ path: join(stateDirectory, "jobs.db"), log: noLog });
+  const jobs = createJobs({ mode: "session", self: testWorker, store, stateDirectory, ...changes });
+  const end = async (): Promise<void> => {
+    await jobs.shutdown();
+    store.close();
+  };
+  return { jobs, store, end };
+}
+
+function found({ jobs }: Room, token: string): JobView {
+  const job = jobs.get(testCaller.uid, token);
+  if (job === undefined) throw new Error(`job ${token} was lost`);
+  return job;
+}
+
+/** Runs a room in a process of its own until the job `running` runs, and kills that process. */
+async function killedRoom(stateDirectory: string, mode: string): Promise<void> {
   const program = `
     const { createJobs } = await import(${JSON.stringify(join(import.meta.dir, "../../src/jobs/jobs.ts"))});
     const { openStore } = await import(${JSON.stringify(join(import.meta.dir, "../../src/jobs/store.ts"))});
     const { testCaller, testRequest, testWorker, untilView } = await import(${JSON.stringify(join(import.meta.dir, "../support/jobs.ts"))});
-    const stateDirectory = ${JSON.stringify(state.path)};
+    const stateDirectory = ${JSON.stringify(stateDirectory)};
     const store = await openStore({ path: stateDirectory + "/jobs.db", log: console });
     const jobs = createJobs({ mode: "session", self: testWorker, store, stateDirectory, limits: { maxRunning: 1 } });
-    const running = jobs.submit(testCaller, "running", testRequest("run?count=2"));
+    const running = jobs.submit(testCaller, "running", testRequest(${JSON.stringify(mode)}));
     await untilView(jobs, running, ({ state }) => state === "running");
     jobs.submit(testCaller, "waiting", testRequest("well"));
     jobs.pause(jobs.submit(testCaller, "paused", testRequest("well")));
@@ -31,49 +58,137 @@ test("after kill -9 of the service, waiting jobs run and started ones are failed
   expect(Buffer.from(ready.value ?? []).toString()).toBe("ready");
   child.kill("SIGKILL");
   await child.exited;
-  const record = readdirSync(state.path).find((name) => name.startsWith("in-flight-"));
-  expect(record).toBeDefined();
-  writeFileSync(join(state.path, record ?? ""), "something in flight", { flag: "r+" });
+}
 
-  const store = await openStore({ path: join(state.path, "jobs.db"), log: noLog });
-  const jobs = createJobs({ mode: "session", self: testWorker, store, stateDirectory: state.path });
-  expect(jobs.list(testCaller.uid).map(({ token }) => token)).toEqual(["running", "waiting", "paused"]);
-  const [running, waiting, paused] = jobs.list(testCaller.uid);
-  if (running === undefined || waiting === undefined || paused === undefined) throw new Error("unreachable");
-  expect((await untilEnded(jobs, running)).result).toMatchObject({ state: "failed", code: "worker-died" });
-  expect(jobs.get(testCaller.uid, "running")?.result?.message).toContain("restarted");
-  expect((await untilEnded(jobs, waiting)).state).toBe("completed");
-  expect(jobs.get(testCaller.uid, "paused")?.state).toBe("paused");
-  jobs.resume(paused);
-  expect((await untilEnded(jobs, paused)).state).toBe("completed");
-  expect(existsSync(join(state.path, record ?? ""))).toBe(false);
-  expect(jobs.submit(testCaller, null, testRequest("well")).createdTimeUs).toBeGreaterThan(paused.createdTimeUs);
-  await jobs.shutdown();
-  expect(store.history(null, 10).map(({ token, state }) => [token, state])).toContainEqual(["cancelled", "cancelled"]);
-  store.close();
+test("after kill -9 of the service, all jobs come back: started ones go on once their remains are removed", async () => {
+  await using state = await temporaryDirectory();
+  await killedRoom(state.path, "run?then=well");
+  const record = readdirSync(state.path).find((name) => name.startsWith("in-flight-")) ?? "";
+  expect(readdirSync(state.path).some((name) => name.startsWith("checkpoint-"))).toBe(true);
+  writeFileSync(join(state.path, record), "something in flight", { flag: "r+" });
+
+  const room = await openRoom(state.path);
+  expect(room.jobs.list(testCaller.uid).map(({ token }) => token)).toEqual(["running", "waiting", "paused", "cancelled"]);
+  const running = await untilEnded(room.jobs, found(room, "running"));
+  expect(running.result).toMatchObject({ state: "completed", resumeCount: 1, filesDone: 10 });
+  expect((await untilEnded(room.jobs, found(room, "waiting"))).result).toMatchObject({ state: "completed", resumeCount: 0 });
+  // It ended before: who comes late still finds it.
+  expect(found(room, "cancelled").result?.state).toBe("cancelled");
+  expect(found(room, "paused").state).toBe("paused");
+  room.jobs.resume(found(room, "paused"));
+  expect((await untilEnded(room.jobs, found(room, "paused"))).state).toBe("completed");
+  expect(existsSync(join(state.path, record))).toBe(false);
+  await room.end();
+  // Checkpoints of jobs that have ended go with the next start at the latest.
+  await (await openRoom(state.path)).end();
+  expect(readdirSync(state.path)).toEqual(["jobs.db"]);
 });
 
-test("an orderly stop keeps the waiting jobs for the next start and leaves no record behind", async () => {
+test("a worker that outlived its service is ended before another one goes on", async () => {
   await using state = await temporaryDirectory();
-  const path = join(state.path, "jobs.db");
-  const settings = { mode: "session", self: testWorker, stateDirectory: state.path, limits: { maxRunning: 1 } } as const;
-  const store = await openStore({ path, log: noLog });
-  const before = createJobs({ ...settings, store });
-  const running = before.submit(testCaller, "running", testRequest("run"));
-  before.submit(testCaller, "waiting", testRequest("well"));
-  await untilView(before, running, (view) => view.state === "running");
-  await before.shutdown();
-  store.close();
-  expect(readdirSync(state.path)).toEqual(["jobs.db"]);
-  const later = await openStore({ path, log: noLog });
-  const jobs = createJobs({ ...settings, store: later });
-  const waiting = jobs.get(testCaller.uid, "waiting");
-  if (waiting === undefined) throw new Error("the waiting job was lost");
-  expect((await untilEnded(jobs, waiting)).state).toBe("completed");
-  expect(later.history(null, 10).map(({ token, state: each }) => [token, each])).toEqual([
-    ["waiting", "completed"],
-    ["running", "failed"],
-  ]);
-  await jobs.shutdown();
-  later.close();
+  await killedRoom(state.path, "run?stays&then=well");
+  const before = await openStore({ path: join(state.path, "jobs.db"), log: noLog });
+  const pid = before.unfinished().find(({ token }) => token === "running")?.process?.pid ?? 0;
+  before.close();
+  expect(processIdentity(pid)).not.toBeNull();
+  const room = await openRoom(state.path);
+  expect((await untilEnded(room.jobs, found(room, "running"))).result).toMatchObject({ state: "completed", resumeCount: 1 });
+  expect(processIdentity(pid)).toBeNull();
+  await room.end();
+});
+
+test("an orderly stop keeps every job in its state for the next start, and lets no worker live", async () => {
+  await using state = await temporaryDirectory();
+  const before = await openRoom(state.path, { limits: { maxRunning: 1 } });
+  const submit = (token: string, mode: string): JobView => before.jobs.submit(testCaller, token, testRequest(mode));
+  const paused = submit("paused", "run?then=well");
+  await untilView(before.jobs, paused, (view) => view.state === "running");
+  before.jobs.pause(paused);
+  const asking = submit("asking", "run?ask&then=well");
+  await untilView(before.jobs, asking, (view) => view.state === "question");
+  const running = submit("running", "run?then=well");
+  await untilView(before.jobs, running, (view) => view.bytesDone > 0);
+  submit("waiting", "well");
+  const processes = before.store.unfinished().flatMap(({ process }) => process?.pid ?? []);
+  expect(processes).toHaveLength(3);
+  await before.end();
+  expect(processes.filter(isRunning)).toEqual([]);
+  expect(readdirSync(state.path).filter((name) => name.startsWith("in-flight-"))).toEqual([]);
+
+  const room = await openRoom(state.path);
+  expect(found(room, "running").bytesDone).toBeGreaterThan(0);
+  for (const token of ["running", "asking", "waiting"]) {
+    const resumeCount = token === "waiting" ? 0 : 1;
+    expect((await untilEnded(room.jobs, found(room, token))).result).toMatchObject({ state: "completed", resumeCount });
+  }
+  expect(found(room, "paused").state).toBe("paused");
+  room.jobs.resume(found(room, "paused"));
+  expect((await untilEnded(room.jobs, found(room, "paused"))).result).toMatchObject({ state: "completed", resumeCount: 1 });
+  await room.end();
+});
+
+test("a worker that does not stop in time is killed, and its job goes on all the same", async () => {
+  await using state = await temporaryDirectory();
+  const before = await openRoom(state.path, { limits: { stopTimeoutMs: 300 } });
+  const job = before.jobs.submit(testCaller, "deaf", testRequest("ignores-cancel?then=well"));
+  await untilView(before.jobs, job, (view) => view.state === "running");
+  await before.end();
+  const room = await openRoom(state.path);
+  expect((await untilEnded(room.jobs, found(room, "deaf"))).result).toMatchObject({ state: "completed", resumeCount: 1 });
+  await room.end();
+});
+
+const root = "1 1 8:1 / / rw - ext4 /dev/sda1 rw";
+const stick = "2 1 8:17 / /test rw - vfat /dev/sdb1 rw";
+const server = "3 1 0:44 / /test rw - nfs4 server:/other rw";
+const otherStick = "4 1 8:33 / /test rw - vfat /dev/sdc1 rw";
+
+test("a job that is to go on waits for what its paths were mounted on, and says so; a first start waits for nothing", async () => {
+  await using state = await temporaryDirectory();
+  let mounts = [root, stick];
+  const readMounts = (): MountTable => new MountTable(mounts.join("\n"));
+  const before = await openRoom(state.path, { readMounts });
+  for (const token of ["one", "two"]) {
+    const job = before.jobs.submit(testCaller, token, testRequest("run?then=well"));
+    await untilView(before.jobs, job, (view) => view.state === "running");
+  }
+  await before.end();
+
+  mounts = [root, server];
+  const room = await openRoom(state.path, { readMounts });
+  for (const token of ["one", "two"]) {
+    expect(found(room, token)).toMatchObject({ state: "queued", waitReason: "'/test' (vfat) is not mounted", cancelable: true });
+  }
+  // Nobody may think that nothing is left to do.
+  expect(room.jobs.counts()).toEqual({ active: 0, queued: 2 });
+  expect((await untilEnded(room.jobs, room.jobs.submit(testCaller, "new", testRequest("well")))).state).toBe("completed");
+  room.jobs.cancel(found(room, "two"));
+  expect((await untilEnded(room.jobs, found(room, "two"))).result?.state).toBe("cancelled");
+  room.jobs.pause(found(room, "one"));
+  expect(found(room, "one")).toMatchObject({ state: "paused", waitReason: "" });
+  expect(room.jobs.counts()).toEqual({ active: 0, queued: 0 });
+  room.jobs.resume(found(room, "one"));
+  expect(found(room, "one").waitReason).not.toBe("");
+  mounts = [root, otherStick];
+  expect((await untilEnded(room.jobs, found(room, "one"))).result).toMatchObject({ state: "completed", resumeCount: 1 });
+  await room.end();
+}, 20_000);
+
+test("what could not be removed when a job ended is tried again at the next start", async () => {
+  await using state = await temporaryDirectory();
+  const before = await openRoom(state.path);
+  const request = testRequest("dies", { destination: join(state.path, "unrecoverable") });
+  const end = await untilEnded(before.jobs, before.jobs.submit(testCaller, "dies", request));
+  expect(end.result).toMatchObject({ state: "failed", code: "worker-died" });
+  await before.end();
+  expect(readdirSync(state.path).filter((name) => name.startsWith("in-flight-"))).toHaveLength(1);
+  writeFileSync(join(state.path, "recoverable"), "");
+  const room = await openRoom(state.path);
+  const deadlineMs = performance.now() + 20_000;
+  while (readdirSync(state.path).some((name) => name.startsWith("in-flight-"))) {
+    if (performance.now() > deadlineMs) throw new Error("the record is still there");
+    await Bun.sleep(20);
+  }
+  expect(found(room, "dies").result?.state).toBe("failed");
+  await room.end();
 });

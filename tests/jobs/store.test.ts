@@ -5,6 +5,7 @@ import { expect, test } from "bun:test";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ByteString } from "../../src/bytes.ts";
+import { noAttempts } from "../../src/jobs/attempts.ts";
 import { advance, type Job, type JobEvent, newJob } from "../../src/jobs/job.ts";
 import { type JobsLog, noLog } from "../../src/jobs/log.ts";
 import { emptySnapshot } from "../../src/jobs/progress.ts";
@@ -13,6 +14,7 @@ import type { EntryError } from "../../src/worker/protocol.ts";
 import { testCaller, testRequest } from "../support/jobs.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
+const started: JobEvent = { type: "started", bootId: "boot", mounts: [] };
 const startUs = 1_700_000_000_000_000;
 
 function job(id: number, events: readonly JobEvent[] = [], uid = testCaller.uid): Job {
@@ -37,7 +39,7 @@ function error(path: string): EntryError {
 }
 
 const complete: readonly JobEvent[] = [
-  { type: "started" },
+  started,
   { type: "errors", errors: [error("/b\xe9")] },
   {
     type: "result",
@@ -73,9 +75,9 @@ test("a job comes back exactly as it was stored, at each of its states", async (
   const jobs = [
     job(1),
     job(2, [{ type: "pause-requested" }]),
-    job(3, [{ type: "started" }, { type: "options-changed", bandwidthLimit: 5 }]),
-    job(4, [{ type: "started" }, { type: "question", question }]),
-    job(5, [{ type: "started" }, { type: "worker-failed", failure: { code: "worker-died", message: "x" } }, { type: "worker-ended" }]),
+    job(3, [started, { type: "options-changed", bandwidthLimit: 5 }]),
+    job(4, [started, { type: "question", question }]),
+    job(5, [started, { type: "worker-failed", failure: { code: "worker-died", message: "x", mayGoOn: false } }, { type: "worker-ended" }]),
     job(6, complete),
     job(7, [{ type: "cancel-requested" }]),
   ];
@@ -88,6 +90,25 @@ test("a job comes back exactly as it was stored, at each of its states", async (
   expect(store.history(testCaller.uid, 2).map(({ id }) => id)).toEqual([7, 6]);
   expect(store.history(testCaller.uid + 1, 2)).toEqual([]);
   expect(store.lastId).toBe(7);
+  store.close();
+});
+
+test("a job's record of an older version is read", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "jobs.db");
+  const before = await open(path);
+  for (const each of [job(1, [started]), job(2, complete), job(3)]) before.save(each, "now");
+  before.close();
+  const later = ["activity", "stopRequested", "attempts", "bootId", "mounts", "process", "standingAnswers", "result.resumeCount"];
+  const without = later.map((key) => `'$.${key}'`).join(", ");
+  withDatabase(path, `UPDATE jobs SET record = json_remove(record, ${without})`);
+  const store = await open(path);
+  expect(store.history(null, 10).map(({ id, activity, result }) => [id, activity, result?.resumeCount])).toEqual([
+    [3, "none", undefined],
+    [2, "none", 0],
+    [1, "working", undefined],
+  ]);
+  expect(store.unfinished()[0]).toMatchObject({ bootId: "", mounts: [], process: null, standingAnswers: [], attempts: noAttempts });
   store.close();
 });
 
@@ -233,7 +254,7 @@ test("the rate of a user's copies is that of the last ones that completed", asyn
     job(
       id,
       [
-        { type: "started" },
+        started,
         { type: "result", claim: { outcome: "completed", engines: {}, reasons: [] }, snapshot: { ...emptySnapshot, bytesDone } },
         { type: "worker-ended" },
       ],
@@ -244,6 +265,13 @@ test("the rate of a user's copies is that of the last ones that completed", asyn
   for (const each of jobs) store.save(each, "soon");
   const elapsedUs = jobs[0]?.result?.elapsedUs ?? 0;
   expect(elapsedUs).toBeGreaterThan(0);
+  // One that was resumed says nothing: it may have slept for a night.
+  const resumed = job(
+    5,
+    [started, { type: "service-lost" }, { type: "worker-ended" }, started, complete[2], complete[3]] as JobEvent[],
+    1000,
+  );
+  store.save(resumed, "soon");
   expect(store.rateOf(1000)).toBeCloseTo((12_000 / (2 * elapsedUs)) * 1e6);
   store.close();
 });

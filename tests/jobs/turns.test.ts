@@ -49,7 +49,7 @@ class Round {
     for (let next = this.turns.next(this.started); next !== null; next = this.turns.next(this.started)) {
       tokens.push(next.token);
       const found = this.known.get(next.token);
-      if (found !== undefined) this.started.push({ ...found, state: "running", startedTimeUs: 1 });
+      if (found !== undefined) this.started.push({ ...found, state: "running", activity: "working", startedTimeUs: 1 });
     }
     return tokens.join(" ");
   }

@@ -1,8 +1,9 @@
 // A worker that copies nothing: it speaks the protocol, well or badly, as the last source of its request says.
 //
-// /test/MODE?KEY=VALUE&... as the first source chooses; the modes are listed in `modes` below.
+// /test/MODE?KEY=VALUE&... as the first source chooses; the modes are listed in `modes` below. With then=MODE, a worker that goes on with
+// a job is of that mode.
 
-import { readdirSync, readFileSync, readlinkSync, writeFileSync, writeSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync, writeSync } from "node:fs";
 import { encodeFrame, FrameDecoder, maxParentFrameBytes, type Snapshot } from "../../src/worker/protocol.ts";
 import { parentMessageSchema } from "../../src/worker/protocol-schema.ts";
 
@@ -39,7 +40,10 @@ function raw(bytes: Uint8Array): void {
     try {
       at += writeSync(1, bytes, at);
     } catch (cause) {
-      if (!(cause instanceof Error && "code" in cause && cause.code === "EAGAIN")) throw cause;
+      const code = cause instanceof Error && "code" in cause ? cause.code : "";
+      // Its parent was killed.
+      if (stays && code === "EPIPE") return;
+      if (code !== "EAGAIN") throw cause;
       Bun.sleepSync(1);
     }
   }
@@ -50,7 +54,7 @@ function tell(changes: Partial<Snapshot> = {}): void {
   send({ type: "snapshot", snapshot });
 }
 
-function result(outcome: "completed" | "failed" | "cancelled", changes: Partial<Snapshot> = {}): void {
+function result(outcome: "completed" | "failed" | "cancelled" | "interrupted", changes: Partial<Snapshot> = {}): void {
   snapshot = { ...snapshot, ...changes };
   send({ type: "result", outcome, snapshot, engines: { "read-write": snapshot.filesDone }, reasons: ["a test"] });
 }
@@ -113,6 +117,11 @@ function run(): void {
     if (message.type === "pause") tell({ paused: true });
     if (message.type === "resume") tell({ paused: false });
     if (message.type === "set-options") tell({ currentFile: `/limit/${message.bandwidthLimit}` as Snapshot["currentFile"] });
+    if (message.type === "stop") {
+      clearInterval(beat);
+      result("interrupted");
+      exit();
+    }
     if (message.type !== "cancel" && message.type !== "answer") return;
     clearInterval(beat);
     result(message.type === "cancel" ? "cancelled" : "completed", { bytesDone: 1000, filesDone: 10 });
@@ -281,11 +290,13 @@ for await (const chunk of Bun.stdin.stream()) {
       const [mode, query] = (request.sources[0] ?? "").replace("/test/", "").split("?");
       parameters = new URLSearchParams(query);
       stays = parameters.has("stays");
-      (modes[mode ?? ""] ?? run)();
+      const then = message.checkpoint?.isResumed === true ? parameters.get("then") : null;
+      (modes[then ?? mode ?? ""] ?? run)();
     } else if (message.type === "recover") {
       hello();
       writeFileSync(message.inFlightFd, "recovered");
-      const fails = message.request.destination.endsWith("/unrecoverable");
+      const { destination } = message.request;
+      const fails = destination.endsWith("/unrecoverable") && !existsSync(`${destination.slice(0, -"/unrecoverable".length)}/recoverable`);
       result(fails ? "failed" : "completed");
       exit();
     } else onMessage(message);

@@ -1,0 +1,111 @@
+// The files of a job that outlive its workers, in the service's state directory: the record of what is in flight, and the checkpoint.
+//
+// The record goes when nothing is in flight, the checkpoint when the job's end is on the disk: a job whose end a power cut takes
+// back must still find what it had done.
+
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { createInFlightFile, type InFlightFile, reopenInFlightFile } from "./in-flight-file.ts";
+import type { Job } from "./job.ts";
+import type { JobsLog } from "./log.ts";
+
+type Named = Pick<Job, "owner" | "workToken">;
+
+/** This side's descriptor of a checkpoint; whoever opened it closes it. */
+export interface CheckpointFile {
+  readonly fd: number;
+  /** No worker has ever had it. */
+  readonly isNew: boolean;
+  /** Whether a worker has written to it. */
+  wasUsed(): boolean;
+  close(): void;
+}
+
+const inFlightPrefix = "in-flight-";
+const checkpointPrefix = "checkpoint-";
+/** A little later than the end of a batch of small jobs, which then cost one sync of the store together. */
+const retireDelayMs = 5_000;
+
+export function inFlightName({ owner, workToken }: Named): string {
+  return `${inFlightPrefix}${owner.uid}-${workToken}`;
+}
+
+/** The job's record, a former worker's where there is one. Throws the errors of opening. */
+export function openInFlight(directory: string, job: Named): InFlightFile {
+  return reopenInFlightFile(directory, inFlightName(job)) ?? createInFlightFile(directory, inFlightName(job));
+}
+
+/** Throws the errors of opening. */
+export function openCheckpoint(directory: string, job: Named): CheckpointFile {
+  const path = join(directory, checkpointName(job));
+  const isNew = !existsSync(path);
+  const fd = openSync(path, isNew ? "wx+" : "r+", 0o600);
+  return { fd, isNew, wasUsed: () => fstatSync(fd).size > 0, close: () => closeSync(fd) };
+}
+
+export class JobFiles {
+  private readonly directory: string | null;
+  /** Sees to it that the ends of jobs are on the disk; null: they are kept nowhere. */
+  private readonly makeDurable: (() => boolean) | null;
+  private readonly log: JobsLog;
+  private readonly retired = new Set<string>();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(directory: string | null, makeDurable: (() => boolean) | null, log: JobsLog) {
+    this.directory = directory;
+    this.makeDurable = makeDurable;
+    this.log = log;
+  }
+
+  /** Whether a worker of the job may have left something in flight. */
+  hasRecord(job: Named): boolean {
+    return this.directory !== null && existsSync(join(this.directory, inFlightName(job)));
+  }
+
+  /** The job has ended: its checkpoint goes as soon as nothing can take that back. */
+  retire(job: Named): void {
+    if (this.directory === null) return;
+    this.retired.add(checkpointName(job));
+    if (this.makeDurable === null) this.removeRetired();
+    else if (this.timer === undefined) {
+      this.timer = setTimeout(() => this.removeRetired(), retireDelayMs);
+      this.timer.unref();
+    }
+  }
+
+  /** At the start: removes the checkpoints of jobs that have ended, and names the records of such jobs. */
+  sweep(unfinished: readonly Named[]): readonly string[] {
+    if (this.directory === null) return [];
+    const known = new Set(unfinished.flatMap((job) => [inFlightName(job), checkpointName(job)]));
+    const others = readdirSync(this.directory).filter((name) => !known.has(name));
+    for (const name of others) if (name.startsWith(checkpointPrefix)) this.remove(name);
+    return others.filter((name) => name.startsWith(inFlightPrefix));
+  }
+
+  stop(): void {
+    clearTimeout(this.timer);
+  }
+
+  private removeRetired(): void {
+    this.timer = undefined;
+    // Where the store cannot be written, they stay for the next start.
+    if (this.makeDurable?.() === false) return;
+    for (const name of this.retired) this.remove(name);
+    this.retired.clear();
+  }
+
+  private remove(name: string): void {
+    try {
+      if (this.directory !== null) rmSync(join(this.directory, name), { force: true });
+    } catch (cause) {
+      this.log.warning("a file of an ended job cannot be removed", {
+        name,
+        reason: cause instanceof Error ? cause.message : String(cause),
+      });
+    }
+  }
+}
+
+function checkpointName({ owner, workToken }: Named): string {
+  return `${checkpointPrefix}${owner.uid}-${workToken}`;
+}

@@ -1,0 +1,43 @@
+// What each run of a job is told of what the jobs room was made with.
+
+import { readFileSync } from "node:fs";
+import type { WorkerLimitChanges } from "../worker/pool.ts";
+import type { JobsDependencies } from "./jobs-dependencies.ts";
+import type { JobLimits } from "./limits.ts";
+import { noLog } from "./log.ts";
+import type { RunSettings } from "./run.ts";
+
+export function runSettings(dependencies: JobsDependencies, limits: JobLimits): RunSettings {
+  const embedded = dependencies.mode === "embedded";
+  return {
+    mode: dependencies.mode,
+    sandbox: dependencies.sandbox ?? (embedded ? "off" : "if-available"),
+    stateDirectory: dependencies.stateDirectory ?? null,
+    recordDirectory: dependencies.recordDirectory ?? null,
+    totals: dependencies.totals ?? true,
+    lanes: dependencies.lanes ?? 0,
+    workerLimits: { ...(embedded ? trustingWorkerLimits : {}), ...dependencies.workerLimits },
+    cancelTimeoutMs: limits.cancelTimeoutMs,
+    stopTimeoutMs: limits.stopTimeoutMs,
+    recoverTimeoutMs: limits.recoverTimeoutMs,
+    bootId: embedded ? "" : bootId(),
+    self: dependencies.self ?? null,
+    log: dependencies.log ?? noLog,
+  };
+}
+
+/** random(4): another one after each boot. */
+function bootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  } catch {
+    // Not to be told: then every start counts as another boot, which trusts less.
+    return crypto.randomUUID();
+  }
+}
+
+/** The embedded worker is the caller's own child and prints its lines at any pace. */
+const trustingWorkerLimits: WorkerLimitChanges = {
+  messagesPerSecond: Number.POSITIVE_INFINITY,
+  bytesPerSecond: Number.POSITIVE_INFINITY,
+};
