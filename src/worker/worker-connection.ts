@@ -249,7 +249,9 @@ export class WorkerConnection implements WorkerHandle {
     const { exitCode, signalCode } = this.process;
     const how = signalCode === null ? `with status ${exitCode}` : `by ${signalCode}`;
     const last = this.lastStderr === "" ? "" : ` (${this.lastStderr})`;
-    if (!this.hello) return { code: "worker-start", message: `The copying process ended ${how} before it began${last}.` };
+    // One that was killed may do better another time; one that ended by itself will end so again.
+    const code = signalCode === null ? "worker-start" : "worker-died";
+    if (!this.hello) return { code, message: `The copying process ended ${how} before it began${last}.` };
     return { code: "worker-died", message: `The copying process ended unexpectedly ${how}.` };
   }
 
