@@ -90,7 +90,11 @@ FILES := dist/copyd:$(PREFIX)/bin/copyd:755 \
 	dbus/org.copyd.policy:/usr/share/polkit-1/actions/org.copyd.policy:644 \
 	dbus/org.copyd.Copyd1.xml:$(PREFIX)/share/dbus-1/interfaces/org.copyd.Copyd1.xml:644 \
 	systemd/copyd.service:$(PREFIX)/lib/systemd/system/copyd.service:644 \
+	systemd/copyd-resume.service:$(PREFIX)/lib/systemd/system/copyd-resume.service:644 \
+	systemd/80-copyd.preset:$(PREFIX)/lib/systemd/system-preset/80-copyd.preset:644 \
 	systemd/user/copyd.service:$(PREFIX)/lib/systemd/user/copyd.service:644 \
+	systemd/user/copyd-resume.service:$(PREFIX)/lib/systemd/user/copyd-resume.service:644 \
+	systemd/user/80-copyd.preset:$(PREFIX)/lib/systemd/user-preset/80-copyd.preset:644 \
 	README.md:$(PREFIX)/share/doc/copyd/README.md:644 \
 	CHANGELOG.md:$(PREFIX)/share/doc/copyd/CHANGELOG.md:644 \
 	LICENSE:$(PREFIX)/share/doc/copyd/LICENSE:644 \

@@ -14,6 +14,9 @@ import { escapeControls } from "./terminal-text.ts";
 /** Progress objects a second are enough for any program that reads them. */
 const jsonIntervalMs = 250;
 
+/** Said each time: whoever waits wonders why nothing moved. */
+export const serviceIsBackText = "the service was restarted; the job goes on";
+
 /** Diagnostics and prompts go to standard error, lines and objects to standard output; nothing is said when nothing goes wrong. */
 export class CopyTalk {
   private readonly program: Program;
@@ -50,6 +53,7 @@ export class CopyTalk {
     lines: (lines) => this.showLines(lines),
     errors: (errors) => this.showErrors(errors),
     question: (question) => void this.ask(question),
+    serviceIsBack: () => this.display.interrupt(() => writeText("stderr", `${this.program}: ${serviceIsBackText}\n`)),
   };
 
   attach(job: RunningJob): void {

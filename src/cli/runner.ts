@@ -11,6 +11,8 @@ export interface RunListener {
   readonly lines: (lines: readonly string[]) => void;
   /** In the order in which they happened, each once, all of them before the end. */
   readonly errors: (errors: readonly EntryError[]) => void;
+  /** The service that runs the job had gone and is there again. */
+  readonly serviceIsBack: () => void;
   /** Once for each question; the job waits for the answer. */
   readonly question: (question: Question) => void;
 }
@@ -44,7 +46,11 @@ export type Runner = (request: JobRequest, listener: RunListener, options: RunOp
 /** Calls `ask` for each question of a job's views once, though every view repeats it. */
 export function newQuestions(ask: (question: Question) => void): (job: JobView) => void {
   let asked = -1;
-  return ({ question }) => {
+  let resumed = 0;
+  return ({ question, resumeCount }) => {
+    // Whoever goes on with a job counts its questions anew.
+    if (resumeCount !== resumed) asked = -1;
+    resumed = resumeCount;
     if (question === null || question.id <= asked) return;
     asked = question.id;
     ask(question);

@@ -69,6 +69,9 @@ async function follow(watch: JobWatch, listener: RunListener): Promise<JobResult
       case "errors":
         listener.errors(event.errors);
         break;
+      case "back":
+        listener.serviceIsBack();
+        break;
       case "view":
         listener.changed(event.job);
         ask(event.job);

@@ -46,7 +46,8 @@ async function watchOne(client: ServiceClient, typed: string, { json }: { readon
       } else if (event.type === "errors") {
         if (json) for (const error of event.errors) writeJson(errorObject(error));
         else display.interrupt(() => writeText("stderr", event.errors.map(({ message }) => `${textOf(message)}\n`).join("")));
-      } else if (event.type === "ended") return tellEnd(event.job, display, json);
+      } else if (event.type === "back") display.interrupt(() => writeText("stderr", "The service was restarted; the job goes on.\n"));
+      else if (event.type === "ended") return tellEnd(event.job, display, json);
     }
     return 1;
   } finally {

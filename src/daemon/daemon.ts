@@ -22,6 +22,7 @@ import { journalSink } from "./journal.ts";
 import { refuseEveryCall } from "./refusing-service.ts";
 import { Reload } from "./reload.ts";
 import { StopRequest } from "./stop-request.ts";
+import { UnfinishedMarker } from "./unfinished-marker.ts";
 import { startWatchdog } from "./watchdog.ts";
 
 /** Of the ten seconds until systemd and people lose patience, what the workers get. */
@@ -114,6 +115,7 @@ async function run(config: Config, connection: BusConnection, store: JobStore, {
     log,
   });
   jobs.hold();
+  using marker = new UnfinishedMarker(stateDirectory, jobs);
   const service = new Service({
     connection,
     jobs,
@@ -151,6 +153,7 @@ async function run(config: Config, connection: BusConnection, store: JobStore, {
   log.notice("the service stops", { reason: words });
   const successor = idle.hasReleased && leaveWhatIsOwed(service, jobs, stateDirectory);
   await stopServing(service, jobs);
+  marker.settle(store.unfinished().some(({ state }) => state !== "paused"));
   // systemd starts the service again when the system's bus has come back; a session without its bus is over.
   return { status: reason === "bus-gone" && kind === "system" ? 1 : 0, successor };
 }

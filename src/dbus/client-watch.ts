@@ -14,6 +14,8 @@ export type JobEvent =
   | { readonly type: "lines"; readonly lines: readonly string[] }
   /** Errors and warnings of entries, each once, in their order; only where they were asked for. */
   | { readonly type: "errors"; readonly errors: readonly EntryError[] }
+  /** The service had gone and is there again; the job goes on. */
+  | { readonly type: "back" }
   /** The last event. */
   | { readonly type: "ended"; readonly job: JobView };
 
@@ -41,6 +43,10 @@ export class JobWatch implements AsyncIterable<JobEvent> {
   private failure: CopyError | null = null;
   private isClosed = false;
   private errorsSeen = 0;
+  /** A job that is resumed finds its errors again, which were told already. */
+  private readonly errorsTold = new Set<string>();
+  private resumeCount = 0;
+  private hasReturned = false;
   private wake: () => void = () => {};
 
   constructor(address: JobAddress, properties: VariantDict, options: WatchOptions, fetchErrors: FetchErrors) {
@@ -88,6 +94,12 @@ export class JobWatch implements AsyncIterable<JobEvent> {
     this.wake();
   }
 
+  /** For the client: the service that had gone is there again. */
+  isBack(): void {
+    this.hasReturned = true;
+    this.wake();
+  }
+
   /** For the client: lines of the job. */
   say(lines: readonly string[]): void {
     for (const line of lines) this.lines.push(line);
@@ -107,6 +119,8 @@ export class JobWatch implements AsyncIterable<JobEvent> {
       const { isChanged, lines } = this;
       this.isChanged = false;
       this.lines = [];
+      if (this.hasReturned && !hasEnded(job.state)) yield { type: "back" };
+      this.hasReturned = false;
       if (lines.length > 0) yield { type: "lines", lines };
       if (isChanged) {
         yield* this.newErrors(job);
@@ -115,7 +129,7 @@ export class JobWatch implements AsyncIterable<JobEvent> {
         if (ended) return;
       }
       if (this.failure !== null) throw this.failure;
-      if (!this.isChanged && this.lines.length === 0 && !this.isClosed) await this.news();
+      if (!this.isChanged && this.lines.length === 0 && !this.hasReturned && !this.isClosed) await this.news();
     }
   }
 
@@ -127,12 +141,20 @@ export class JobWatch implements AsyncIterable<JobEvent> {
 
   private async *newErrors(job: JobView): AsyncGenerator<JobEvent, void, undefined> {
     if (this.options.errors !== true) return;
+    if (job.resumeCount !== this.resumeCount) this.errorsSeen = 0;
+    this.resumeCount = job.resumeCount;
     while (this.errorsSeen < job.errorCount + job.warningCount) {
-      const errors = await this.fetchErrors(this.address, this.errorsSeen);
+      const listed = await this.fetchErrors(this.address, this.errorsSeen);
       // The service keeps so many and counts the rest.
-      if (errors.length === 0) return;
-      this.errorsSeen += errors.length;
-      yield { type: "errors", errors };
+      if (listed.length === 0) return;
+      this.errorsSeen += listed.length;
+      const errors = this.resumeCount === 0 ? listed : listed.filter((error) => !this.errorsTold.has(keyOf(error)));
+      for (const error of errors) this.errorsTold.add(keyOf(error));
+      if (errors.length > 0) yield { type: "errors", errors };
     }
   }
+}
+
+function keyOf({ path, message }: EntryError): string {
+  return `${path}\0${message}`;
 }

@@ -1,6 +1,6 @@
 // A client of the service, for the CLI: submits, follows and steers jobs. Every call has a time-out, every failure is a CopyError.
 
-import { CopyError } from "../errors.ts";
+import { CopyError, type FailureCode } from "../errors.ts";
 import type { JobView } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
 import type { EntryError } from "../worker/protocol.ts";
@@ -58,6 +58,12 @@ export async function connectService(options: ClientOptions = {}): Promise<Servi
     throw clientError(error);
   }
 }
+
+/** How long a service that has gone is left to come back by itself before a call starts it, and how often that is tried. */
+const returnMs = 3_000;
+const maxReturnAttempts = 20;
+/** It is just ending, cannot be started while it does, or ended once more. */
+const passing: ReadonlySet<FailureCode> = new Set(["shutting-down", "no-service", "timed-out"]);
 
 /** A connection to the service. Whoever connected closes it. */
 export class ServiceClient implements Disposable {
@@ -281,8 +287,10 @@ export class ServiceClient implements Disposable {
   private receive(message: Message): void {
     if (message.type !== MessageType.signal) return;
     if (message.sender === driver.name && message.member === "NameOwnerChanged") {
-      const [name, oldOwner] = message.body as readonly string[];
-      if (name === busName && oldOwner === this.service) void this.reattach();
+      const [name, oldOwner, newOwner] = message.body as readonly string[];
+      if (name !== busName) return;
+      if (oldOwner === this.service) void this.reattach(newOwner !== "");
+      else if (newOwner !== "") this.serviceIsBack();
       return;
     }
     // Anybody may send us signals; the service's reply has told its name before its first signal.
@@ -296,24 +304,48 @@ export class ServiceClient implements Disposable {
     // Finished needs nothing more: State and Result came just before it.
   }
 
-  /** The service has gone while jobs were followed: starts it again by calling it, and finds the jobs that it took up. */
-  private async reattach(): Promise<void> {
+  /**
+   * The service has gone while jobs were followed: it is waited for, then started by a call, and the jobs that it took up are
+   * followed again. Not at once: whoever stops a service to replace it should find time for that.
+   */
+  private async reattach(isBack: boolean): Promise<void> {
     if (this.reattaching) return;
     this.reattaching = true;
     try {
-      for (const watch of this.watches) {
-        // A service that ends because nothing is left to do must not be started again.
-        if (watch.isOver) continue;
-        try {
-          await this.subscribe(watch.address.token, watch.options);
-          await watch.refresh(() => this.properties(watch.address));
-        } catch (error) {
-          watch.fail(clientError(error));
-        }
-      }
+      // A service that ends because nothing is left to do must not be started again.
+      const left = (): JobWatch[] => [...this.watches].filter((watch) => !watch.isOver);
+      if (left().length > 0 && !isBack) await this.untilServiceIsBack(returnMs);
+      for (const watch of left()) await this.rewatch(watch);
     } finally {
       this.reattaching = false;
     }
+  }
+
+  private async rewatch(watch: JobWatch): Promise<void> {
+    for (let attempt = 1; !watch.isOver; attempt++) {
+      try {
+        await this.subscribe(watch.address.token, watch.options);
+        await watch.refresh(() => this.properties(watch.address));
+        watch.isBack();
+        return;
+      } catch (cause) {
+        const error = clientError(cause);
+        if (!passing.has(error.code) || attempt >= maxReturnAttempts) {
+          watch.fail(error);
+          return;
+        }
+        await this.untilServiceIsBack(returnMs);
+      }
+    }
+  }
+
+  private serviceIsBack: () => void = () => {};
+  private async untilServiceIsBack(timeoutMs: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.serviceIsBack = resolve;
+    const timer = setTimeout(resolve, timeoutMs);
+    await promise;
+    clearTimeout(timer);
   }
 
   private failWatches(error: CopyError): void {

@@ -82,8 +82,10 @@ export class JobFiles {
     return others.filter((name) => name.startsWith(inFlightPrefix));
   }
 
+  /** At the service's end: what has ended needs nothing any more. */
   stop(): void {
     clearTimeout(this.timer);
+    if (this.retired.size > 0) this.removeRetired();
   }
 
   private removeRetired(): void {

@@ -14,7 +14,12 @@ const unlessAnalyze = havePrograms("systemd-analyze") ? null : "systemd-analyze 
 const unlessXmllint = havePrograms("xmllint") ? null : "xmllint is not installed";
 const polkitDtd = "/usr/share/polkit-1/policyconfig-1.dtd";
 
-for (const name of ["systemd/copyd.service", "systemd/user/copyd.service"]) {
+for (const name of [
+  "systemd/copyd.service",
+  "systemd/copyd-resume.service",
+  "systemd/user/copyd.service",
+  "systemd/user/copyd-resume.service",
+]) {
   testUnless(unlessAnalyze, `systemd-analyze verify has nothing to say about ${name}`, async () => {
     await using directory = await temporaryDirectory();
     const copy = join(directory.path, "copyd.service");

@@ -16,6 +16,8 @@ export interface Machine extends AsyncDisposable {
   runChecked(command: readonly string[], options?: RunOptions): Promise<RunResult>;
   /** Runs a command inside as somebody else. */
   runAs(identity: Identity, command: readonly string[], options?: RunOptions): Promise<RunResult>;
+  /** Kills all that runs in it at once, as a power cut does, and boots it again over the same files. */
+  reboot(): Promise<void>;
 }
 
 export interface MachineUser extends Identity {
@@ -52,13 +54,71 @@ export async function bootMachine(users: readonly MachineUser[], install: (root:
   const place = [`--directory=${root}`, `--machine=copyd-test-${process.pid}`, "--resolv-conf=off", "--timezone=off", "--private-network"];
   // nspawn forbids Landlock by default, which a real machine does not.
   const landlock = "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self";
-  // It ends with this process, however that ends.
-  const nspawn = Bun.spawn(["setpriv", "--pdeathsig=KILL", "--", ...command, ...place, landlock, `systemd.unit=${target}`], {
-    stdin: "ignore",
-    stdout: Bun.file(join(directory.path, "console")),
-    stderr: Bun.file(join(directory.path, "errors")),
-  });
-  const inside = (leader: number, words: readonly string[]): string[] => [
+  const boot = async (): Promise<Boot> => {
+    // It ends with this process, however that ends.
+    const nspawn = Bun.spawn(["setpriv", "--pdeathsig=KILL", "--", ...command, ...place, landlock, `systemd.unit=${target}`], {
+      stdin: "ignore",
+      stdout: Bun.file(join(directory.path, "console")),
+      stderr: Bun.file(join(directory.path, "errors")),
+    });
+    const deadlineMs = performance.now() + bootTimeoutMs;
+    for (;;) {
+      const leader = nspawn.exitCode === null ? childOf(nspawn.pid) : undefined;
+      if (leader !== undefined && (await run(inside(leader, ["systemctl", "is-active", "--quiet", target]))).status === 0)
+        return { nspawn, leader };
+      if (nspawn.exitCode === null && performance.now() < deadlineMs) {
+        await Bun.sleep(50);
+        continue;
+      }
+      const said = ["console", "errors"].map((name) => readFileSync(join(directory.path, name), "utf8")).join("");
+      await halt({ nspawn, leader });
+      throw new Error(`the machine did not boot: ${said.slice(-4096)}`);
+    }
+  };
+  const dispose = async (): Promise<void> => {
+    await directory[Symbol.asyncDispose]();
+  };
+  const bootFirst = async (): Promise<Boot> => {
+    try {
+      return await boot();
+    } catch (error) {
+      await dispose();
+      throw error;
+    }
+  };
+  let current = await bootFirst();
+  return {
+    root,
+    run: (words, options) => run(inside(current.leader, words), options),
+    runChecked: (words, options) => runChecked(inside(current.leader, words), options),
+    runAs: (identity, words, options) => run(inside(current.leader, asUser(identity, words)), options),
+    reboot: async () => {
+      await halt(current);
+      current = await boot();
+    },
+    [Symbol.asyncDispose]: async () => {
+      await halt(current);
+      await dispose();
+    },
+  };
+}
+
+interface Boot {
+  readonly nspawn: Bun.Subprocess;
+  /** The machine's first process. */
+  readonly leader: number;
+}
+
+async function halt({ nspawn, leader }: { readonly nspawn: Bun.Subprocess; readonly leader: number | undefined }): Promise<void> {
+  // The first process of a process namespace takes all others with it.
+  if (leader !== undefined) process.kill(leader, "SIGKILL");
+  await Promise.race([nspawn.exited, Bun.sleep(5_000)]);
+  nspawn.kill("SIGKILL");
+  await nspawn.exited;
+}
+
+function inside(leader: number, words: readonly string[]): string[] {
+  return [
     "nsenter",
     `--target=${leader}`,
     "-m",
@@ -71,35 +131,6 @@ export async function bootMachine(users: readonly MachineUser[], install: (root:
     "--wd",
     ...words,
   ];
-  const end = async (leader: number | undefined): Promise<void> => {
-    // The first process of a process namespace takes all others with it.
-    if (leader !== undefined) process.kill(leader, "SIGKILL");
-    await Promise.race([nspawn.exited, Bun.sleep(5_000)]);
-    nspawn.kill("SIGKILL");
-    await nspawn.exited;
-    await directory[Symbol.asyncDispose]();
-  };
-  const deadlineMs = performance.now() + bootTimeoutMs;
-  let leader: number | undefined;
-  for (;;) {
-    leader = nspawn.exitCode === null ? childOf(nspawn.pid) : undefined;
-    if (leader !== undefined && (await run(inside(leader, ["systemctl", "is-active", "--quiet", target]))).status === 0) break;
-    if (nspawn.exitCode === null && performance.now() < deadlineMs) {
-      await Bun.sleep(50);
-      continue;
-    }
-    const said = ["console", "errors"].map((name) => readFileSync(join(directory.path, name), "utf8")).join("");
-    await end(leader);
-    throw new Error(`the machine did not boot: ${said.slice(-4096)}`);
-  }
-  const first = leader;
-  return {
-    root,
-    run: (words, options) => run(inside(first, words), options),
-    runChecked: (words, options) => runChecked(inside(first, words), options),
-    runAs: (identity, words, options) => run(inside(first, asUser(identity, words)), options),
-    [Symbol.asyncDispose]: () => end(first),
-  };
 }
 
 function prepare(root: string, users: readonly MachineUser[]): void {

@@ -78,7 +78,7 @@ testUnless(whyNoUsers(), "a worker of root keeps what copying needs and nothing 
   expect(statusOf(admin.status)).toMatchObject({ ...kept, Uid: "0 0 0 0", Groups: "0", NoNewPrivs: "1" });
 });
 
-testUnless(whyNoUsers(), "a worker inherits no environment, no directory and no descriptor but its own four", async () => {
+testUnless(whyNoUsers(), "a worker inherits no environment, no directory and no descriptor but its own five", async () => {
   process.env.BUN_OPTIONS_OF_TEST = "1";
   const { environment, cwd, descriptors } = await report(unlistedUser());
   delete process.env.BUN_OPTIONS_OF_TEST;
@@ -86,7 +86,8 @@ testUnless(whyNoUsers(), "a worker inherits no environment, no directory and no 
   expect(cwd).toBe("/");
   expect(descriptors.find((line) => line.startsWith("3 "))).toContain("in-flight-");
   const files = descriptors.filter((line) => /^\d+ \//.test(line) && !/^\d+ (\/dev\/|\/proc\/)/.test(line));
-  expect(files.filter((line) => !line.startsWith("3 ") && !line.includes("worker"))).toEqual([]);
+  expect(descriptors.find((line) => line.startsWith("4 "))).toContain("checkpoint-");
+  expect(files.filter((line) => !/^[34] /.test(line) && !line.includes("worker"))).toEqual([]);
 });
 
 testUnless(whyNoUsers(), "a worker that says it is somebody else, or another process, ends the job", async () => {
