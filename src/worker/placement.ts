@@ -106,6 +106,7 @@ export class Placement {
     if (!this.mayLink(follow)) return this.ended(maker.make(entry, how));
     const linked = this.hardLinker.link(entry, how);
     if (linked === "linked") this.context.published?.noteLink(entry);
+    if (linked === "linked" && this.hardLinker.hasReplaced && this.linksSilently(follow)) this.context.announcer?.removed(entry.place);
     if (linked !== "first") return this.ended(linked);
     if (this.linksSilently(follow)) this.context.announcer?.copying(entry.place, how === "back-up" ? this.context.backups.name : null);
     const outcome = maker.make(entry, how);

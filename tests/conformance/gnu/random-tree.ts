@@ -12,6 +12,8 @@ export interface TreeChoices {
   readonly fifos: boolean;
   /** Where there are none, the two trees have no name for a directory and for something else. */
   readonly directories: boolean;
+  /** Links from a directory to itself. */
+  readonly cycles: boolean;
   /** ACLs, other extended attributes, read-only directories. */
   readonly oddities: boolean;
 }
@@ -37,7 +39,7 @@ export function treeOf(random: Random, top: string, choices: TreeChoices): strin
       if (choices.oddities && random.chance(8)) last.unshift(`chmod ${random.pick(["555", "500"])} ${quoted(path)}`);
     } else if (kind < 4) {
       lines.push(
-        `ln -s -- ${quoted(random.pick([...names, "nowhere", "../a", "../../s/a", ...(choices.directories ? ["."] : [])]))} ${quoted(path)}`,
+        `ln -s -- ${quoted(random.pick([...names, "nowhere", "../a", "../../s/a", ...(choices.cycles ? ["."] : [])]))} ${quoted(path)}`,
       );
     } else if (kind < 5 && choices.hardLinks && files.length > 0) lines.push(`ln ${quoted(random.pick(files))} ${quoted(path)}`);
     else if (kind < 6 && choices.fifos && random.chance(40)) lines.push(`mkfifo ${quoted(path)}`);

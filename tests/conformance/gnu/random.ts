@@ -18,12 +18,13 @@ function randomCp(random: Random, seed: number, isNew: boolean): Case {
   const hardLinks = !/-[a-z]*u/.test(options);
   // Of a directory and something else under one name, releases of coreutils back up now this and now that.
   const directories = !/ (-b|--backup|-S)/.test(options);
+  const cycles = !options.includes("L");
   const replaces = /remove-destination|-[a-z]*n\b|-b|--backup|-S/.test(options);
   const setup = [
     "mkdir s t",
-    ...treeOf(random, "s", { hardLinks, directories, fifos: true, oddities: true }),
+    ...treeOf(random, "s", { hardLinks, directories, cycles, fifos: true, oddities: true }),
     // Since 9.6 or so coreutils leaves an old file its ACL where the new one has none.
-    ...treeOf(random, "t", { hardLinks, directories, fifos: replaces, oddities: false }),
+    ...treeOf(random, "t", { hardLinks, directories, cycles, fifos: replaces, oddities: false }),
     ...ages(random),
   ];
   // coreutils refuses to copy a directory again that it met behind an argument's link.
@@ -38,8 +39,9 @@ function randomCp(random: Random, seed: number, isNew: boolean): Case {
 
 function cpOptions(random: Random, isNew: boolean): string[] {
   const options = [random.pick(["-r", "-r", "-a", "-rL", "-rP", "-rH", "-rp", "-rd", "-al", "-rl", "-rlP"])];
-  const replacing = ["", "", "-f", "--remove-destination", "-n", "-u", "-fu"];
-  replacing.push("-b", "--backup=numbered", "-bu", "-S .old");
+  const replacing = ["", "", "-f", "--remove-destination", "-n", "-b", "--backup=numbered", "-S .old"];
+  // What links lead to counts as hard-linked with -L, and -u is another matter then: see hardLinks.
+  if (!/[Ll]/.test(options[0] ?? "")) replacing.push("-u", "-fu", "-bu");
   if (isNew) replacing.push("-i", "-iu", "--update=none", "--update=none-fail", "--update=all", "-i --remove-destination");
   options.push(random.pick(replacing));
   if (random.chance(15)) {
@@ -50,26 +52,33 @@ function cpOptions(random: Random, isNew: boolean): string[] {
   if (random.chance(10)) options.push("--parents");
   if (random.chance(10)) options.push("-x");
   if (random.chance(10)) options.push(random.pick(["--sparse=always", "--sparse=never", "--reflink=auto", "--reflink=never"]));
-  if (isNew && random.chance(10)) options.push("--keep-directory-symlink");
   return options.filter((option) => option !== "");
 }
 
 function randomMv(random: Random, seed: number, isNew: boolean): Case {
   const options = mvOptions(random, isNew).join(" ");
   const across = random.pick([[], [], ["t"], ["t"], ["s"], ["s", "t"]]);
-  // Where a name is taken coreutils makes a link to the first copy and removes the source, within one filesystem too, and says so.
-  const hardLinks = across.length > 0 || !options.includes("-v");
+  const backsUp = /-[a-z]*b|-S/.test(options);
+  // Where a name is taken coreutils makes a link to the first copy and removes the source, within one filesystem too, and says so;
+  // and what it skipped or moved aside counts as a first copy.
+  const hardLinks = !backsUp && !/-[a-z]*[uni]|--update/.test(options) && (across.length > 0 || !options.includes("-v"));
+  const trees = { cycles: true, directories: true, fifos: true };
+  // Where it fails coreutils leaves the backup that it made, and it asks before it removes what copyd removes at the end.
+  const oddities = !backsUp && !(across.length > 0 && options.includes("-i"));
   const setup = [
     "mkdir -p s t",
-    ...treeOf(random, "s", { hardLinks, directories: true, fifos: true, oddities: true }),
-    ...treeOf(random, "t", { hardLinks: true, directories: true, fifos: true, oddities: true }),
+    ...treeOf(random, "s", { ...trees, hardLinks, oddities }),
+    ...treeOf(random, "t", { ...trees, hardLinks, oddities }),
     ...ages(random),
   ];
-  const again = across.length === 0 ? [`mv ${options} s/a s/a t`] : [];
+  const within = [`mv ${options} s/a s/a t`, `mv ${options} s/* t/* t`];
+  // A filesystem's own directory can be emptied but not removed.
+  const whole = [`mv ${options} s t`, `mv ${options} -T s t/a`, `mv ${options} s u`];
   const run = random.pick([
-    ...[`mv ${options} s/* t`, `mv ${options} s/* t`, `mv ${options} -t t s/a s/b s/.h`, `mv ${options} s t`, `mv ${options} -T s t/a`],
-    ...[`mv ${options} s/a t/b`, `mv ${options} -T s/a t/b`, `cd s; mv ${options} -- * ../t`, `mv ${options} s/a/ t/`, `mv ${options} s u`],
-    ...[...again, `mv ${options} s/* t/* t`, `cd t; mv ${options} ../s/* .`],
+    ...[`mv ${options} s/* t`, `mv ${options} s/* t`, `mv ${options} -t t s/a s/b s/.h`, `cd t; mv ${options} ../s/* .`],
+    ...[`mv ${options} s/a t/b`, `mv ${options} -T s/a t/b`, `cd s; mv ${options} -- * ../t`],
+    ...(across.includes("s") ? [] : whole),
+    ...(across.length === 0 && !backsUp ? within : []),
   ]);
   // Across filesystems copyd removes the sources when all is copied and flushed, coreutils those of one argument after the other.
   const ordered = across.length === 0;
