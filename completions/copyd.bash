@@ -6,7 +6,7 @@ _copyd() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} option='' options='' operands=''
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget answer errors audit config verify doctor daemon --help --version' -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget answer limit priority stats errors audit config verify doctor daemon --help --version' -- "$current")
     return
   fi
   # bash takes --option=value for three words.
@@ -15,7 +15,7 @@ _copyd() {
   elif [ "$previous" = = ]; then
     option=${COMP_WORDS[COMP_CWORD - 2]}
   else
-    case $previous in --no-preserve|--sparse|-S|--suffix|-t|--target-directory|--manifest|--durability|--limit-rate|--on-full|--on-lost|--cache|--engine|--lanes|--since|--until|--user|--job|--code|--event|--lines|--config|--method|--log-level|--set) option=$previous ;; esac
+    case $previous in --no-preserve|--sparse|-S|--suffix|-t|--target-directory|--manifest|--durability|--limit-rate|--on-full|--on-lost|--cache|--engine|--lanes|--since|--until|--lines|--by|--order|--user|--job|--code|--event|--config|--method|--log-level|--set) option=$previous ;; esac
   fi
   case $command in
   cp)
@@ -55,7 +55,10 @@ _copyd() {
     operands=files
     ;;
   jobs)
-    options='-a --all --all-users --json --session --help'
+    case $option in
+      --since|--until|--lines) return ;;
+    esac
+    options='-a --all --all-users --since= --until= --lines= --json --session --help'
     operands=''
     ;;
   show)
@@ -88,7 +91,24 @@ _copyd() {
     ;;
   answer)
     options='--json --session --for-all --help'
-    operands='CHOICE'
+    operands=jobs
+    ;;
+  limit)
+    options='--json --session --help'
+    operands=jobs
+    ;;
+  priority)
+    options='--json --session --help'
+    operands=jobs
+    ;;
+  stats)
+    case $option in
+      --by) mapfile -t COMPREPLY < <(compgen -W 'day user source destination' -- "$current"); return ;;
+      --order) mapfile -t COMPREPLY < <(compgen -W 'latest largest longest slowest busiest' -- "$current"); return ;;
+      --since|--until|--lines) return ;;
+    esac
+    options='--by= --order= --since= --until= --all-users --lines= --json --session --help'
+    operands=''
     ;;
   errors)
     options='--json --session --help'
@@ -113,7 +133,7 @@ _copyd() {
       --method) return ;;
     esac
     options='--method= -v --verbose --json --help'
-    operands='DIR'
+    operands='MANIFEST'
     ;;
   doctor)
     options='--json --session --help'

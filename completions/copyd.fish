@@ -4,7 +4,7 @@ function __copyd_jobs
     copyd jobs --all --json 2>/dev/null | sed -n 's/.*"job":"\([^"]*\)".*/\1/p'
 end
 
-set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget answer errors audit config verify doctor daemon
+set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget answer limit priority stats errors audit config verify doctor daemon
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l help -d 'Say what there is'
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l version -d 'Say the version'
 
@@ -96,8 +96,11 @@ complete -c copyd -n '__fish_seen_subcommand_from mv' -l lanes -x -d 'threads th
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a jobs -d 'List your jobs'
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -f
-complete -c copyd -n '__fish_seen_subcommand_from jobs' -s a -l all -d 'Also those that have ended'
+complete -c copyd -n '__fish_seen_subcommand_from jobs' -s a -l all -d 'Also those that have ended, as far back as they are remembered'
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -l all-users -d 'Everybody'"'"'s, which an administrator must allow'
+complete -c copyd -n '__fish_seen_subcommand_from jobs' -l since -x -d 'With --all, those asked for from this time on: 2026-11-22, "2026-11-22 14:30", today, or 90s, 15m, 2h, 7d ago'
+complete -c copyd -n '__fish_seen_subcommand_from jobs' -l until -x -d 'With --all, those asked for until this time'
+complete -c copyd -n '__fish_seen_subcommand_from jobs' -l lines -x -d 'At most so many, the newest (1000)'
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -l help -d 'Say what it takes'
@@ -138,18 +141,42 @@ complete -c copyd -n '__fish_seen_subcommand_from resume' -l json -d 'One JSON o
 complete -c copyd -n '__fish_seen_subcommand_from resume' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from resume' -l help -d 'Say what it takes'
 
-complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a forget -d 'Remove an ended job from the list'
+complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a forget -d 'Remove an ended job from the list and the history'
 complete -c copyd -n '__fish_seen_subcommand_from forget' -f -a '(__copyd_jobs)'
 complete -c copyd -n '__fish_seen_subcommand_from forget' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from forget' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from forget' -l help -d 'Say what it takes'
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a answer -d 'Show what a job asks, or answer it'
-complete -c copyd -n '__fish_seen_subcommand_from answer' -f -a 'CHOICE'
+complete -c copyd -n '__fish_seen_subcommand_from answer' -f -a '(__copyd_jobs)'
 complete -c copyd -n '__fish_seen_subcommand_from answer' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from answer' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from answer' -l for-all -d 'The same for all further questions of this kind (retry holds once)'
 complete -c copyd -n '__fish_seen_subcommand_from answer' -l help -d 'Say what it takes'
+
+complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a limit -d 'Limit how many bytes a second a job moves'
+complete -c copyd -n '__fish_seen_subcommand_from limit' -f -a '(__copyd_jobs)'
+complete -c copyd -n '__fish_seen_subcommand_from limit' -l json -d 'One JSON object a line on standard output'
+complete -c copyd -n '__fish_seen_subcommand_from limit' -l session -d 'The service on the session bus instead of the system'"'"'s'
+complete -c copyd -n '__fish_seen_subcommand_from limit' -l help -d 'Say what it takes'
+
+complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a priority -d 'Change a job'"'"'s priority, or its place among your waiting jobs'
+complete -c copyd -n '__fish_seen_subcommand_from priority' -f -a '(__copyd_jobs)'
+complete -c copyd -n '__fish_seen_subcommand_from priority' -l json -d 'One JSON object a line on standard output'
+complete -c copyd -n '__fish_seen_subcommand_from priority' -l session -d 'The service on the session bus instead of the system'"'"'s'
+complete -c copyd -n '__fish_seen_subcommand_from priority' -l help -d 'Say what it takes'
+
+complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a stats -d 'What your jobs amount to, by day, user or path'
+complete -c copyd -n '__fish_seen_subcommand_from stats' -f
+complete -c copyd -n '__fish_seen_subcommand_from stats' -l by -x -a 'day user source destination' -d 'What to put together: day, user, source, destination (day)'
+complete -c copyd -n '__fish_seen_subcommand_from stats' -l order -x -a 'latest largest longest slowest busiest' -d 'What comes first: latest, largest, longest, slowest, busiest (latest)'
+complete -c copyd -n '__fish_seen_subcommand_from stats' -l since -x -d 'Jobs that ended from this time on; as for copyd jobs'
+complete -c copyd -n '__fish_seen_subcommand_from stats' -l until -x -d 'Jobs that ended before this time'
+complete -c copyd -n '__fish_seen_subcommand_from stats' -l all-users -d 'Everybody'"'"'s, which an administrator must allow'
+complete -c copyd -n '__fish_seen_subcommand_from stats' -l lines -x -d 'At most so many (1000)'
+complete -c copyd -n '__fish_seen_subcommand_from stats' -l json -d 'One JSON object a line on standard output'
+complete -c copyd -n '__fish_seen_subcommand_from stats' -l session -d 'The service on the session bus instead of the system'"'"'s'
+complete -c copyd -n '__fish_seen_subcommand_from stats' -l help -d 'Say what it takes'
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a errors -d 'List what a job could not copy'
 complete -c copyd -n '__fish_seen_subcommand_from errors' -f -a '(__copyd_jobs)'
@@ -178,7 +205,7 @@ complete -c copyd -n '__fish_seen_subcommand_from config' -l json -d 'One JSON o
 complete -c copyd -n '__fish_seen_subcommand_from config' -l help -d 'Say what it takes'
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a verify -d 'Check files against a manifest of checksums, off the medium'
-complete -c copyd -n '__fish_seen_subcommand_from verify' -f -a 'DIR'
+complete -c copyd -n '__fish_seen_subcommand_from verify' -f -a 'MANIFEST'
 complete -c copyd -n '__fish_seen_subcommand_from verify' -l method -x -d 'What lines with 64 digits are: sha256 (without it) or blake3; or md5, xxh3, crc32 for all lines'
 complete -c copyd -n '__fish_seen_subcommand_from verify' -s v -l verbose -d 'Name each file, also those that are right'
 complete -c copyd -n '__fish_seen_subcommand_from verify' -l json -d 'One JSON object a line on standard output'

@@ -5,6 +5,7 @@ import { copyHelpRows } from "../src/cli/copy-help.ts";
 import * as tables from "../src/cli/copy-tables.ts";
 import type { ArgumentKind } from "../src/cli/getopt.ts";
 import type { NamedCommand } from "../src/cli/named-command.ts";
+import { statisticsKeys, statisticsOrders } from "../src/jobs/api.ts";
 import { logLevels } from "../src/log.ts";
 
 export interface CommandOption {
@@ -40,6 +41,8 @@ const words: Readonly<Record<string, readonly string[]>> = {
   "--durability": tables.durabilityWords.map(([word]) => word),
   "--cache": tables.cacheWords.map(([word]) => word),
   "--engine": tables.engineWords.map(([word]) => word),
+  "--by": statisticsKeys,
+  "--order": statisticsOrders,
 };
 
 /** Every command, cp and mv first. */
@@ -93,7 +96,8 @@ function fromCitty({ name, description, args }: NamedCommand): Command {
     const hint = "valueHint" in definition ? (definition.valueHint ?? "") : "";
     if (definition.type === "positional") {
       usage += definition.required === false ? ` [${hint}]` : ` ${hint}`;
-      operands = hint.startsWith("JOB") ? "jobs" : hint.startsWith("PATH") ? "files" : hint.split("|");
+      // Of several, the first is what people need help with.
+      if (operands === "nothing") operands = hint.startsWith("JOB") ? "jobs" : hint.startsWith("PATH") ? "files" : hint.split("|");
       continue;
     }
     const alias = "alias" in definition ? definition.alias : undefined;

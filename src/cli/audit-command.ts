@@ -7,7 +7,7 @@ import { CopyError } from "../errors.ts";
 import { writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
 import { writeText } from "./output.ts";
-import { commonArgs, withService } from "./service-command.ts";
+import { commonArgs, linesOf, withService } from "./service-command.ts";
 import { type Column, tableLines } from "./table.ts";
 import { timeOf } from "./time-text.ts";
 
@@ -41,7 +41,7 @@ const columns: readonly Column[] = [
 export const auditCommand = named("audit", "List who asked for what, and what was refused (administrators)", args, (given) =>
   withService(given, async (client) => {
     const nowMs = Date.now();
-    const wanted = countOf(given.lines);
+    const wanted = linesOf(given.lines);
     const filter: AuditFilter = {
       ...(given.since !== undefined && { since: timeOf("--since", given.since, nowMs) * 1000 }),
       ...(given.until !== undefined && { until: timeOf("--until", given.until, nowMs) * 1000 }),
@@ -82,12 +82,6 @@ function localTime(timeUs: number): string {
   const two = (value: number): string => String(value).padStart(2, "0");
   const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
   return `${day} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
-}
-
-function countOf(typed: string | undefined): number {
-  if (typed === undefined) return 1000;
-  if (/^[1-9]\d{0,8}$/.test(typed)) return Number(typed);
-  throw new CopyError("usage", `--lines takes a number, not '${typed}'`);
 }
 
 /** Throws usage for a name that no user has. */

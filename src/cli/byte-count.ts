@@ -9,16 +9,19 @@ const form = /^(\d+(?:\.\d+)?)(?:([kmgt])(i?b)?|b)?$/i;
 
 /** Bytes, from 0 to what a number holds exactly. Throws UsageError, naming the option. */
 export function parseByteCount(option: string, typed: ByteString, charset: MessageCharset): number {
-  const match = form.exec(typed);
-  const [, digits, unit, suffix] = match ?? [];
+  const bytes = bytesOf(typed);
+  if (bytes !== null) return bytes;
+  throw new UsageError(`invalid ${option} argument ${quoteWord(typed, charset)}: a number of bytes like 500K, 20M or 1.5G is wanted`);
+}
+
+/** null: that is no number of bytes. */
+export function bytesOf(typed: string): number | null {
+  const [, digits, unit, suffix] = form.exec(typed) ?? [];
   const base = suffix?.toLowerCase() === "b" ? 1000 : 1024;
   const power = unit === undefined ? 0 : "kmgt".indexOf(unit.toLowerCase()) + 1;
   const bytes = digits === undefined ? Number.NaN : Math.round(Number(digits) * base ** power);
   // Less than a byte must not become 0, which is no limit.
-  if (!Number.isSafeInteger(bytes) || (bytes === 0 && Number(digits) > 0)) {
-    throw new UsageError(`invalid ${option} argument ${quoteWord(typed, charset)}: a number of bytes like 500K, 20M or 1.5G is wanted`);
-  }
-  return bytes;
+  return !Number.isSafeInteger(bytes) || (bytes === 0 && Number(digits) > 0) ? null : bytes;
 }
 
 /** A whole number from 0 to `most`. */

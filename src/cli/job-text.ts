@@ -26,7 +26,7 @@ export function jobRow(job: JobView, nowUs: number): string[] {
   const isRunning = job.state === "running";
   return [
     job.token,
-    job.state,
+    stateText(job),
     fraction === null ? "" : `${Math.floor(fraction * 100)}%`,
     formatBytes(job.bytesDone),
     formatCount(job.filesDone),
@@ -35,6 +35,15 @@ export function jobRow(job: JobView, nowUs: number): string[] {
     job.errorCount > 0 ? formatCount(job.errorCount) : "",
     whatOf(job),
   ];
+}
+
+/** "running", "queued #2 high". */
+function stateText({ state, queuePosition, request }: JobView): string {
+  if (hasEnded(state)) return state;
+  const place = queuePosition > 0 ? ` #${queuePosition}` : "";
+  // An older service may not tell.
+  const { priority = "normal" } = request.options;
+  return `${state}${place}${priority === "normal" ? "" : ` ${priority}`}`;
 }
 
 /** "copy /a/b, /a/c and 12 more -> /d". */
@@ -54,6 +63,9 @@ export function jobFacts(job: JobView): (readonly [string, string])[] {
     ["Owner", `uid ${job.owner.uid}`],
     ...request.sources.map((source): [string, string] => ["Source", visibleText(source)]),
     ["Destination", visibleText(request.destination)],
+    ["Priority", hasEnded(job.state) ? "" : (request.options.priority ?? "")],
+    ["Place in the queue", job.queuePosition > 0 ? String(job.queuePosition) : ""],
+    ["Limit", request.options.bandwidthLimit > 0 ? formatRate(request.options.bandwidthLimit) : ""],
     ["Bytes", amountText(job)],
     ["Files", filesText(job)],
     ["Errors", formatCount(job.errorCount)],

@@ -1,23 +1,66 @@
-// `copyd jobs`: the jobs there are.
+// `copyd jobs`: the jobs there are, and, of those that have ended, as many as are remembered.
 
 import type { ArgsDef } from "citty";
-import { hasEnded } from "../jobs/api.ts";
+import type { ListOptions } from "../dbus/client.ts";
+import { hasEnded, jobStates } from "../jobs/api.ts";
 import { jobColumns, jobRow } from "./job-text.ts";
 import { jobObject, writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
 import { writeText } from "./output.ts";
-import { commonArgs, withService } from "./service-command.ts";
+import { commonArgs, linesOf, withService } from "./service-command.ts";
 import { tableLines } from "./table.ts";
+import { timeOf } from "./time-text.ts";
 
 const args = {
-  all: { type: "boolean", alias: "a", description: "Also those that have ended" },
+  all: { type: "boolean", alias: "a", description: "Also those that have ended, as far back as they are remembered" },
   "all-users": { type: "boolean", description: "Everybody's, which an administrator must allow" },
+  since: {
+    type: "string",
+    valueHint: "TIME",
+    description: 'With --all, those asked for from this time on: 2026-11-22, "2026-11-22 14:30", today, or 90s, 15m, 2h, 7d ago',
+  },
+  until: { type: "string", valueHint: "TIME", description: "With --all, those asked for until this time" },
+  lines: { type: "string", valueHint: "N", description: "At most so many, the newest (1000)" },
   ...commonArgs,
 } as const satisfies ArgsDef;
 
+/** What a row shows. The options of a job are most of what there is to tell of it. */
+const shown = [
+  "State",
+  "QueuePosition",
+  "Priority",
+  "Phase",
+  "TotalsValid",
+  "BytesTotal",
+  "BytesDone",
+  "BytesVerified",
+  "BytesToVerify",
+  "FilesTotal",
+  "FilesDone",
+  "FilesSkipped",
+  "Rate",
+  "ExpectedEndTime",
+  "ErrorCount",
+  "CreatedTime",
+  "Operation",
+  "Sources",
+  "SourceCount",
+  "Destination",
+] as const;
+
+const goingOn = jobStates.filter((state) => !hasEnded(state));
+
 export const jobsCommand = named("jobs", "List your jobs", args, (given) =>
   withService(given, async (client) => {
-    const jobs = (await client.list({ allUsers: given["all-users"] === true })).filter((job) => given.all === true || !hasEnded(job.state));
+    const nowMs = Date.now();
+    const options: ListOptions = {
+      allUsers: given["all-users"] === true,
+      ...(given.json !== true && { properties: shown }),
+      ...(given.all === true ? { history: true } : { states: goingOn }),
+      ...(given.since !== undefined && { since: timeOf("--since", given.since, nowMs) * 1000 }),
+      ...(given.until !== undefined && { before: timeOf("--until", given.until, nowMs) * 1000 }),
+    };
+    const jobs = await client.listAll(options, linesOf(given.lines));
     if (given.json === true) {
       for (const job of jobs) writeJson(jobObject(job));
       return 0;
@@ -30,7 +73,7 @@ export const jobsCommand = named("jobs", "List your jobs", args, (given) =>
       return 0;
     }
     const width = process.stdout.isTTY === true ? (process.stdout.columns ?? 80) : null;
-    const rows = jobs.map((job) => jobRow(job, Date.now() * 1000));
+    const rows = jobs.map((job) => jobRow(job, nowMs * 1000));
     writeText("stdout", `${tableLines(jobColumns, rows, width).join("\n")}\n`);
     return 0;
   }),

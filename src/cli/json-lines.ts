@@ -74,6 +74,8 @@ export function jobObject(job: JobView): Readonly<Record<string, unknown>> {
     ...namesFields("sources", request.sources),
     ...nameFields("destination", request.destination),
     ...progressFields(job),
+    priority: request.options.priority,
+    bandwidthLimit: request.options.bandwidthLimit,
     createdTimeUs: job.createdTimeUs,
     startedTimeUs: job.startedTimeUs,
     finishedTimeUs: job.finishedTimeUs,
@@ -86,6 +88,7 @@ function progressFields(job: JobView): Readonly<Record<string, unknown>> {
   return {
     state: job.state,
     ...(job.waitReason !== "" && { waitReason: job.waitReason }),
+    ...(job.queuePosition > 0 && { queuePosition: job.queuePosition }),
     phase: job.phase,
     totalsValid: job.totalsValid,
     bytesDone: job.bytesDone,
@@ -109,7 +112,7 @@ function progressFields(job: JobView): Readonly<Record<string, unknown>> {
  * A name as text, and, where it is not UTF-8, its bytes under `...Base64`: JSON has no byte strings, and a name that cannot be
  * opened again is worth little to a program.
  */
-function nameFields(key: string, name: ByteString): Readonly<Record<string, string>> {
+export function nameFields(key: string, name: ByteString): Readonly<Record<string, string>> {
   const text = displayText(name);
   if (!text.includes("\ufffd")) return { [key]: text };
   return { [key]: text, [`${key}Base64`]: toBytes(name).toString("base64") };

@@ -15,6 +15,9 @@ Copies files fast and without losing any. The commands:
   pause, resume, cancel, forget
            steer a job
   answer   show what a job asks (a full disk, a device that has gone), or answer it
+  limit    limit how many bytes a second a job moves
+  priority change a job's priority, or its place among your waiting jobs
+  stats    what your jobs amount to, by day, user or path
   verify   check files against a manifest of checksums, off the medium
   errors   list what a job could not copy, with advice
   audit    list who asked for what and what was refused, for administrators

@@ -32,18 +32,25 @@ export async function withService<Result>(
   }
 }
 
-/** The job with this token, or the only one of ours whose token begins so. Throws no-such-job or usage. */
+/** The job with this token, or the only one of ours whose token begins so, of those that are remembered. Throws no-such-job or usage. */
 export async function findJob(client: ServiceClient, typed: string): Promise<JobView> {
-  const candidates: JobView[] = [];
-  for (const job of await client.list()) {
-    if (job.token === typed) return job;
-    if (job.token.startsWith(typed)) candidates.push(job);
-  }
-  const [only] = candidates;
+  // What cannot be a token is none; the service would complain of the call.
+  const found = /^\w{1,48}$/.test(typed) ? await client.list({ token: typed, history: true, limit: 100 }) : [];
+  const exact = found.findLast(({ token }) => token === typed);
+  const [only] = found;
+  if (exact !== undefined) return exact;
   if (only === undefined) throw new CopyError("no-such-job", `there is no job '${typed}'`);
-  if (candidates.length === 1) return only;
-  const tokens = candidates.map(({ token }) => token).join(", ");
-  throw new CopyError("usage", `'${typed}' may mean ${candidates.length} jobs: ${tokens}`);
+  const tokens = [...new Set(found.map(({ token }) => token))];
+  if (tokens.length === 1) return found.at(-1) ?? only;
+  const named = tokens.slice(0, 10).join(", ");
+  throw new CopyError("usage", `'${typed}' may mean ${tokens.length} jobs: ${named}${tokens.length > 10 ? ", ..." : ""}`);
+}
+
+/** How many lines --lines allows. Throws usage. */
+export function linesOf(typed: string | undefined): number {
+  if (typed === undefined) return 1000;
+  if (/^[1-9]\d{0,8}$/.test(typed)) return Number(typed);
+  throw new CopyError("usage", `--lines takes a number, not '${typed}'`);
 }
 
 /** The exit status that tells what became of a job, as the failure table has it. */

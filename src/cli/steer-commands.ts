@@ -1,15 +1,45 @@
-// `copyd cancel`, `pause`, `resume` and `forget`: one call each.
+// `copyd cancel`, `pause`, `resume`, `forget`, `limit` and `priority`: one call each.
 
+import type { ArgsDef } from "citty";
 import type { ServiceClient } from "../dbus/client.ts";
-import type { JobView } from "../jobs/api.ts";
+import { CopyError } from "../errors.ts";
+import type { JobView, OptionChanges } from "../jobs/api.ts";
+import { priorities } from "../request.ts";
+import { bytesOf } from "./byte-count.ts";
 import { writeJson } from "./json-lines.ts";
 import { type NamedCommand, named } from "./named-command.ts";
-import { findJob, jobArgs, withService } from "./service-command.ts";
+import { commonArgs, findJob, jobArgs, withService } from "./service-command.ts";
 
 export const cancelCommand = steer("cancel", "Stop a job; what is finished stays", (client, job) => client.cancel(job));
 export const pauseCommand = steer("pause", "Stop a job for a while", (client, job) => client.pause(job));
 export const resumeCommand = steer("resume", "Let a paused job go on", (client, job) => client.resume(job));
-export const forgetCommand = steer("forget", "Remove an ended job from the list", (client, job) => client.forget(job));
+export const forgetCommand = steer("forget", "Remove an ended job from the list and the history", (client, job) => client.forget(job));
+
+const limitArgs = {
+  job: jobArgs.job,
+  rate: { type: "positional", required: true, valueHint: "RATE", description: "Bytes a second, as 500K, 20M or 1.5G; 0 for no limit" },
+  ...commonArgs,
+} as const satisfies ArgsDef;
+
+export const limitCommand = named("limit", "Limit how many bytes a second a job moves", limitArgs, (args) =>
+  change(args, "limit", () => ({ bandwidthLimit: rateOf(args.rate) })),
+);
+
+const places = ["first", "last"] as const;
+const priorityArgs = {
+  job: jobArgs.job,
+  priority: {
+    type: "positional",
+    required: true,
+    valueHint: "PRIORITY",
+    description: `${priorities.join(", ")}; or first or last, to move a waiting job before or behind your others of its priority`,
+  },
+  ...commonArgs,
+} as const satisfies ArgsDef;
+
+export const priorityCommand = named("priority", "Change a job's priority, or its place among your waiting jobs", priorityArgs, (args) =>
+  change(args, "priority", () => priorityOf(args.priority)),
+);
 
 function steer(name: string, description: string, act: (client: ServiceClient, job: JobView) => Promise<void>): NamedCommand {
   return named(name, description, jobArgs, (args) =>
@@ -20,4 +50,33 @@ function steer(name: string, description: string, act: (client: ServiceClient, j
       return 0;
     }),
   );
+}
+
+/** What is wrong with the arguments is said before the service is asked anything. */
+function change(
+  args: { readonly job: string; readonly json?: boolean | undefined; readonly session?: boolean | undefined },
+  type: string,
+  read: () => OptionChanges,
+): Promise<number> {
+  const changes = read();
+  return withService(args, async (client) => {
+    const job = await findJob(client, args.job);
+    await client.setOptions(job, changes);
+    if (args.json === true) writeJson({ type, job: job.token, ...changes });
+    return 0;
+  });
+}
+
+function rateOf(typed: string): number {
+  const bytes = bytesOf(typed);
+  if (bytes !== null) return bytes;
+  throw new CopyError("usage", `RATE is a number of bytes a second like 500K, 20M or 1.5G, or 0 for no limit, not '${typed}'`);
+}
+
+function priorityOf(typed: string): OptionChanges {
+  const priority = priorities.find((known) => known === typed);
+  if (priority !== undefined) return { priority };
+  const position = places.find((known) => known === typed);
+  if (position !== undefined) return { position };
+  throw new CopyError("usage", `PRIORITY is ${priorities.join(", ")}, first or last, not '${typed}'`);
 }

@@ -3,7 +3,7 @@
 import { type ByteString, byteString } from "../bytes.ts";
 import { type FailureCode, isFailureCode } from "../errors.ts";
 import { type JobResult, type JobState, type JobView, jobStates, type Question } from "../jobs/api.ts";
-import type { EngineChoice, JobRequest } from "../request.ts";
+import { type EngineChoice, type JobRequest, priorities } from "../request.ts";
 import { type EntryError, type Phase, questionKinds } from "../worker/protocol.ts";
 import type { JobAddress } from "./object-path.ts";
 import { optionsAsTold } from "./option-keys.ts";
@@ -25,6 +25,7 @@ export function viewFromProperties({ uid, token }: JobAddress, properties: Varia
     request: requestFrom(properties),
     state,
     waitReason: text("WaitReason"),
+    queuePosition: number("QueuePosition"),
     phase: (text("Phase") || "scanning") as Phase,
     createdTimeUs: number("CreatedTime"),
     startedTimeUs: number("StartedTime"),
@@ -76,12 +77,14 @@ export function pathFrom(value: WireValue): ByteString {
 }
 
 function requestFrom(properties: VariantDict): JobRequest {
+  const options = optionsAsTold(asVariantDict(properties.get("Options")?.value));
+  const priority = priorities.find((known) => known === dictValue(properties, "Priority", "s")) ?? options.priority;
   const sources = properties.get("Sources")?.value;
   return {
     operation: dictValue(properties, "Operation", "s") === "move" ? "move" : "copy",
     sources: Array.isArray(sources) ? sources.map(pathFrom) : [],
     destination: pathFrom(properties.get("Destination")?.value),
-    options: optionsAsTold(asVariantDict(properties.get("Options")?.value)),
+    options: { ...options, priority },
   };
 }
 

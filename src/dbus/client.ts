@@ -1,12 +1,13 @@
 // A client of the service, for the CLI: submits, follows and steers jobs. Every call has a time-out, every failure is a CopyError.
 
 import { CopyError, type FailureCode } from "../errors.ts";
-import type { JobView } from "../jobs/api.ts";
+import type { JobView, OptionChanges, StatisticsQuery } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
 import type { EntryError } from "../worker/protocol.ts";
 import { type BusKind, busAddress } from "./address.ts";
 import { type AuditEntry, type AuditFilter, auditEntryFrom, encodeFilter } from "./client-audit.ts";
 import { clientError } from "./client-errors.ts";
+import { encodeListOptions, type ListOptions, type Statistics, type StatisticsOptions, statisticsFrom } from "./client-history.ts";
 import { entryErrorFrom, viewFromProperties } from "./client-views.ts";
 import { type JobEvent, JobWatch, type WatchOptions } from "./client-watch.ts";
 import { type Message, MessageFlag, MessageType } from "./codec.ts";
@@ -16,7 +17,7 @@ import { type JobAddress, jobPath, parseJobPath } from "./object-path.ts";
 import { encodeOptions, pathBytes } from "./option-keys.ts";
 import { asVariantDict, Variant, type VariantDict, type WireValue } from "./values.ts";
 
-export type { AuditEntry, AuditFilter, JobEvent, JobWatch, WatchOptions };
+export type { AuditEntry, AuditFilter, JobEvent, JobWatch, ListOptions, Statistics, StatisticsOptions, WatchOptions };
 
 export interface ClientOptions {
   /** Default: "system". */
@@ -32,6 +33,9 @@ export interface SubmitOptions {
   readonly token?: string;
   readonly asAdmin?: boolean;
 }
+
+/** Jobs in one reply: the service answers others between two of them. */
+const pageJobs = 250;
 
 /** Which job a command means: one of ours by token, or, from a list of everybody's, one by its view. */
 export type JobReference = string | Pick<JobView, "token" | "owner">;
@@ -127,10 +131,10 @@ export class ServiceClient implements Disposable {
     return watch.job;
   }
 
-  /** Our jobs, or everybody's, which polkit must allow; oldest first. */
-  async list(options: { readonly allUsers?: boolean } = {}): Promise<JobView[]> {
-    const filter = options.allUsers === true ? new Map([["all-users", new Variant("b", true)]]) : new Map();
-    const [rows] = await this.manager("ListJobs", "a{sv}", [filter], { interactive: options.allUsers === true });
+  /** Our jobs, or everybody's, which polkit must allow; as many as come in one reply, the newest of them, oldest first. */
+  async list(options: ListOptions = {}): Promise<JobView[]> {
+    const interactive = options.allUsers === true;
+    const [rows] = await this.manager("ListJobs", "a{sv}", [encodeListOptions(options)], { interactive });
     const views: JobView[] = [];
     for (const [path, properties] of rows as readonly [string, VariantDict][]) {
       const address = parseJobPath(path);
@@ -139,10 +143,29 @@ export class ServiceClient implements Disposable {
     return views;
   }
 
+  /** As `list`, however many replies it takes; at most `most`. */
+  async listAll(options: ListOptions, most: number): Promise<JobView[]> {
+    const jobs: JobView[] = [];
+    while (jobs.length < most) {
+      const before = jobs[0]?.createdTimeUs ?? options.before;
+      const page = await this.list({ ...options, limit: Math.min(most - jobs.length, pageJobs), ...(before !== undefined && { before }) });
+      if (page.length === 0) break;
+      jobs.unshift(...page);
+    }
+    return jobs;
+  }
+
   /** One page of the audit trail, newest first, which polkit must allow. */
   async audit(filter: AuditFilter): Promise<readonly AuditEntry[]> {
     const [rows] = await this.manager("ListAudit", "a{sv}", [encodeFilter(filter)], { interactive: true });
     return (rows as readonly WireValue[]).map((row) => auditEntryFrom(asVariantDict(row)));
+  }
+
+  /** What ended jobs amount to. */
+  async statistics(by: StatisticsQuery["by"], options: StatisticsOptions): Promise<Statistics[]> {
+    const interactive = options.allUsers === true;
+    const [rows] = await this.manager("GetStatistics", "sa{sv}", [by, encodeListOptions(options)], { interactive });
+    return (rows as readonly VariantDict[]).map((row) => statisticsFrom(by, asVariantDict(row)));
   }
 
   /** One job. Throws no-such-job. */
@@ -176,13 +199,11 @@ export class ServiceClient implements Disposable {
     await this.job(job, "Answer", "usa{sv}", [question, choice, new Map([["for-all", new Variant("b", options.forAll)]])]);
   }
 
-  async setOptions(
-    job: JobReference,
-    options: { readonly bandwidthLimit?: number; readonly priority?: JobRequest["options"]["priority"] },
-  ): Promise<void> {
+  async setOptions(job: JobReference, { bandwidthLimit, priority, position }: OptionChanges): Promise<void> {
     const dict = new Map<string, Variant>();
-    if (options.bandwidthLimit !== undefined) dict.set("bandwidth-limit", new Variant("t", options.bandwidthLimit));
-    if (options.priority !== undefined) dict.set("priority", new Variant("s", options.priority));
+    if (bandwidthLimit !== undefined) dict.set("bandwidth-limit", new Variant("t", bandwidthLimit));
+    if (priority !== undefined) dict.set("priority", new Variant("s", priority));
+    if (position !== undefined) dict.set("position", new Variant("s", position));
     await this.job(job, "SetOptions", "a{sv}", [dict]);
   }
 

@@ -20,11 +20,13 @@ const readers: Readonly<Record<JobProperty, Read>> = {
   SourceCount: ({ request }) => request.sources.length,
   Destination: ({ request }) => pathBytes(request.destination),
   Options: toldOptions,
+  Priority: ({ request }) => request.options.priority,
   CreatedTime: ({ createdTimeUs }) => count(createdTimeUs),
   StartedTime: ({ startedTimeUs }) => count(startedTimeUs),
   FinishedTime: ({ finishedTimeUs }) => count(finishedTimeUs),
   State: ({ state }) => state,
   WaitReason: ({ waitReason }) => text(waitReason),
+  QueuePosition: ({ queuePosition }) => queuePosition,
   TotalsValid: ({ totalsValid }) => totalsValid,
   BytesTotal: ({ bytesTotal }) => count(bytesTotal),
   BytesDone: ({ bytesDone }) => count(bytesDone),
@@ -60,15 +62,17 @@ export function isJobProperty(name: string): name is JobProperty {
   return Object.hasOwn(readers, name);
 }
 
-/** All properties, for GetAll, ListJobs and InterfacesAdded. */
-export function jobProperties(job: JobView): Map<string, Variant> {
-  return new Map(propertyNames.map((name) => [name, jobProperty(job, name)]));
+/** All properties, for GetAll, ListJobs and InterfacesAdded; or those wanted. */
+export function jobProperties(job: JobView, wanted: readonly JobProperty[] = propertyNames): Map<string, Variant> {
+  return new Map(wanted.map((name) => [name, jobProperty(job, name)]));
 }
 
 /** The properties whose values differ, with their new values. */
 export function changedProperties(before: JobView, after: JobView): Map<string, Variant> {
   const changed = new Map<string, Variant>();
   for (const name of changing) {
+    // Some fifty values, which hardly ever change.
+    if (name === "Options" && before.request.options === after.request.options) continue;
     const value = readers[name](after);
     if (!isSame(readers[name](before), value)) changed.set(name, new Variant(types[name].type, value));
   }

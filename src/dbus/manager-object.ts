@@ -3,7 +3,7 @@
 import { assert } from "../assert.ts";
 import { CopyError } from "../errors.ts";
 import { requireAdminOptions } from "../jobs/admin-options.ts";
-import { type Caller, type Jobs, type JobView, jobStates } from "../jobs/api.ts";
+import type { Caller, Jobs, JobView } from "../jobs/api.ts";
 import type { PlannedOperation } from "../worker/protocol.ts";
 import { copyDetails } from "./action-details.ts";
 import type { Companions, Errands } from "./attachments.ts";
@@ -12,6 +12,7 @@ import type { Authorizations } from "./authorizations.ts";
 import { contract, type ManagerProperty, managerInterface } from "./contract.ts";
 import { decodeCopyArguments } from "./copy-arguments.ts";
 import { jobProperties, weightOf } from "./job-properties.ts";
+import { encodeStatistics, jobQueryOf, statisticsQueryOf, wantedProperties } from "./job-query.ts";
 import { jobPath } from "./object-path.ts";
 import type { CallContext, MethodHandler, ObjectInterface } from "./objects.ts";
 import { checkKeys, optionFeatures, tokenOf } from "./options.ts";
@@ -22,7 +23,7 @@ import type { Subscriptions } from "./subscriptions.ts";
 import { asVariantDict, dictValue, Variant } from "./values.ts";
 
 /** Raised with each addition to the XML. */
-const apiMinor = 1;
+const apiMinor = 2;
 
 const administratorFeatures = ["method:copy-as-admin", "method:move-as-admin", "list:all-users"];
 
@@ -66,6 +67,9 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
     if (job.request.options.onDisconnect === "cancel") companions.add(job, sender);
     return pathOf(job);
   };
+  const requireForAll = async (allUsers: boolean, context: CallContext): Promise<void> => {
+    if (allUsers && authorizations.isPossible) await authorizations.require("org.copyd.manage-others", new Map(), context);
+  };
   /** A stranger's connection and one that does not exist are the same to the caller. */
   const requireOwn = async (connection: string, uid: number): Promise<void> => {
     const owner = await dependencies.identify(connection).catch(() => undefined);
@@ -101,13 +105,16 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
       },
       ListJobs: async ([filter], context) => {
         const dict = asVariantDict(filter);
-        checkKeys(dict, { "all-users": "b", states: "as", limit: "u" });
-        const states = statesOf(dictValue(dict, "states", "as"));
-        const allUsers = dictValue(dict, "all-users", "b") ?? false;
-        if (allUsers && authorizations.isPossible) await authorizations.require("org.copyd.manage-others", new Map(), context);
-        const wanted = jobs.list(allUsers ? null : context.caller.uid).filter(({ state }) => states === null || states.includes(state));
-        const limit = Math.min(dictValue(dict, "limit", "u") ?? limits.maxListedJobs, limits.maxListedJobs);
-        return [newestThatFit(wanted, limit, limits.maxReplyBytes).map((job) => [pathOf(job), jobProperties(job)])];
+        const { query, allUsers } = jobQueryOf(dict, context.caller.uid, limits.maxListedJobs);
+        const wanted = wantedProperties(dict);
+        await requireForAll(allUsers, context);
+        const found = newestThatFit(jobs.search(query), query.limit, limits.maxReplyBytes);
+        return [found.map((job) => [pathOf(job), jobProperties(job, wanted)])];
+      },
+      GetStatistics: async ([by, filter], context) => {
+        const { query, allUsers } = statisticsQueryOf(String(by), asVariantDict(filter), context.caller.uid, limits.maxListedJobs);
+        await requireForAll(allUsers, context);
+        return [jobs.statistics(query).map((row) => encodeStatistics(query.by, row))];
       },
       ListAudit: async ([filter], context) => {
         const query = queryOf(asVariantDict(filter), limits.maxListedRecords);
@@ -157,7 +164,14 @@ function managerProperty(name: ManagerProperty, { jobs, limits, version, authori
     case "ApiMinor":
       return new Variant("u", apiMinor);
     case "Features":
-      return new Variant("as", [...optionFeatures, "preview", "list-audit", ...(authorizations.isPossible ? administratorFeatures : [])]);
+      return new Variant("as", [
+        ...optionFeatures,
+        "preview",
+        "list-audit",
+        "history",
+        "statistics",
+        ...(authorizations.isPossible ? administratorFeatures : []),
+      ]);
     case "Limits":
       return new Variant("a{sv}", toldLimits(limits));
     case "ActiveJobs":
@@ -180,18 +194,6 @@ function toldLimits(limits: ServiceLimits): Map<string, Variant> {
     ["max-preview-operations", new Variant("u", limits.maxPreviewOperations)],
     ["max-listed-errors", new Variant("u", limits.maxListedErrors)],
   ]);
-}
-
-function statesOf(given: readonly string[] | undefined): readonly string[] | null {
-  if (given === undefined) return null;
-  const unknown = given.find((state) => !(jobStates as readonly string[]).includes(state));
-  if (unknown !== undefined) {
-    throw new CopyError(
-      "bad-option",
-      `option 'states' takes ${jobStates.map((state) => `'${state}'`).join(", ")}, not '${excerpt(unknown)}'`,
-    );
-  }
-  return given;
 }
 
 function pathOf({ owner, token }: JobView): string {

@@ -1,12 +1,13 @@
 // Decodes the a{sv} of a call: known keys only, each of exactly its type, each value one that the request's schema takes.
 
 import { CopyError } from "../errors.ts";
+import type { OptionChanges } from "../jobs/api.ts";
 import type { JobOptions } from "../request.ts";
 import { optionsSchema } from "../request-schema.ts";
 import { isToken } from "./object-path.ts";
 import { type OptionTree, optionKey, optionKeys, plainValue, setAt } from "./option-keys.ts";
 import { excerpt } from "./paths.ts";
-import type { Variant, VariantDict } from "./values.ts";
+import { dictValue, type Variant, type VariantDict } from "./values.ts";
 
 export interface CopyCallOptions {
   /** null: the service chooses one. */
@@ -47,16 +48,23 @@ export function checkKeys(dict: VariantDict, known: KnownKeys): void {
 }
 
 /** What Job.SetOptions may change. */
-export function decodeRunningOptions(dict: VariantDict): {
-  readonly bandwidthLimit?: number;
-  readonly priority?: JobOptions["priority"];
-} {
-  checkKeys(dict, { "bandwidth-limit": "t", priority: "s" });
-  const { options } = decodeCopyOptions(dict);
+export function decodeRunningOptions(dict: VariantDict): OptionChanges {
+  checkKeys(dict, { "bandwidth-limit": "t", priority: "s", position: "s" });
+  const position = oneOf("position", dictValue(dict, "position", "s"), ["first", "last"]);
+  const { options } = decodeCopyOptions(new Map([...dict].filter(([key]) => key !== "position")));
   return {
     ...(dict.has("bandwidth-limit") && { bandwidthLimit: options.bandwidthLimit }),
     ...(dict.has("priority") && { priority: options.priority }),
+    ...(position !== undefined && { position }),
   };
+}
+
+/** Throws bad-option, naming the option and what it takes. */
+export function oneOf<Word extends string>(key: string, given: string | undefined, words: readonly Word[]): Word | undefined {
+  if (given === undefined) return undefined;
+  const word = words.find((known) => known === given);
+  if (word !== undefined) return word;
+  throw new CopyError("bad-option", `option '${key}' takes ${words.map((known) => `'${known}'`).join(", ")}, not '${excerpt(given)}'`);
 }
 
 /** For the Features property. */

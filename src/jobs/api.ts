@@ -67,6 +67,8 @@ export interface JobView {
   readonly state: JobState;
   /** Why it waits, while queued: a sentence without its stop; "" where its turn just comes. */
   readonly waitReason: string;
+  /** Which of its owner's jobs it is in the queue, from 1; 0 while it does not wait there. */
+  readonly queuePosition: number;
   readonly phase: Phase;
   readonly createdTimeUs: number;
   readonly startedTimeUs: number;
@@ -93,6 +95,56 @@ export interface JobView {
   readonly result: JobResult | null;
   readonly cancelable: boolean;
   readonly pausable: boolean;
+}
+
+/** Which jobs are looked for. null: whatever it is. */
+export interface JobQuery {
+  readonly uid: number | null;
+  /** Also those that ended so long ago that they are no objects any more. */
+  readonly history: boolean;
+  readonly states: readonly JobState[] | null;
+  /** How the token begins. */
+  readonly token: string | null;
+  /** Made at this time or later, and before that time, microseconds of CLOCK_REALTIME; no two jobs are made at the same one. */
+  readonly sinceUs: number | null;
+  readonly beforeUs: number | null;
+  /** At most so many, the newest. */
+  readonly limit: number;
+}
+
+export const statisticsKeys = ["day", "user", "source", "destination"] as const;
+export const statisticsOrders = ["latest", "largest", "longest", "slowest", "busiest"] as const;
+
+/** Ended jobs put together by a key. Times are those of the jobs' ends, microseconds of CLOCK_REALTIME. */
+export interface StatisticsQuery {
+  readonly by: (typeof statisticsKeys)[number];
+  readonly uid: number | null;
+  readonly sinceUs: number | null;
+  readonly untilUs: number | null;
+  readonly order: (typeof statisticsOrders)[number];
+  readonly limit: number;
+}
+
+export interface StatisticsRow {
+  /** A day of the machine's own as 2026-11-22, a uid in digits, a job's destination or its first source. */
+  readonly key: ByteString;
+  readonly jobs: number;
+  readonly completed: number;
+  readonly failed: number;
+  readonly cancelled: number;
+  readonly files: number;
+  readonly bytes: number;
+  readonly errors: number;
+  /** Of all the jobs, one after the other. */
+  readonly elapsedUs: number;
+}
+
+/** What may change while a job waits or runs. */
+export interface OptionChanges {
+  readonly bandwidthLimit?: number;
+  readonly priority?: JobRequest["options"]["priority"];
+  /** Before or behind its owner's other waiting jobs of the same priority. */
+  readonly position?: "first" | "last";
 }
 
 export interface JobsEvents {
@@ -144,14 +196,19 @@ export interface Jobs {
    * cancelled (by the signal), and what keeps the worker from it.
    */
   preview(caller: Caller, request: JobRequest, options: PreviewOptions): Promise<Preview>;
+  /** Also a job that ended long ago, as long as it is remembered. */
   get(uid: number, token: string): JobView | undefined;
-  /** Own jobs, or everybody's for null; newest last. */
+  /** Own jobs, or everybody's for null, as far as they are objects; newest last. */
   list(uid: number | null): readonly JobView[];
+  /** Newest last. */
+  search(query: JobQuery): readonly JobView[];
+  statistics(query: StatisticsQuery): readonly StatisticsRow[];
   /** invalid-state when it has ended. Resolves when the worker has stopped. */
   cancel(job: JobView): void;
   pause(job: JobView): void;
   resume(job: JobView): void;
-  setOptions(job: JobView, options: { readonly bandwidthLimit?: number; readonly priority?: JobRequest["options"]["priority"] }): void;
+  /** invalid-state when it has ended, or is to change its place and does not wait. */
+  setOptions(job: JobView, changes: OptionChanges): void;
   /** invalid-state for another question than the one asked, invalid-arguments for a choice that it does not offer. */
   answer(job: JobView, question: number, choice: AnswerChoice, forAll: boolean): void;
   errors(job: JobView, offset: number, limit: number): readonly EntryError[];

@@ -3,8 +3,12 @@
 import { hasEnded, type JobView } from "./api.ts";
 import { isPausable, type Job } from "./job.ts";
 
-/** What the outside sees of a job. `waitReason`: see JobView. */
-export function viewOf(job: Job, waitReason = ""): JobView {
+export type QueuePlace = Pick<JobView, "waitReason" | "queuePosition">;
+
+const notQueued: QueuePlace = { waitReason: "", queuePosition: 0 };
+
+/** What the outside sees of a job, and of its place in the queue, which it does not know itself. */
+export function viewOf(job: Job, { waitReason, queuePosition }: QueuePlace = notQueued): JobView {
   const { snapshot, rate, expectedEndTimeUs } = job.progress;
   return {
     token: job.token,
@@ -13,6 +17,7 @@ export function viewOf(job: Job, waitReason = ""): JobView {
     request: job.options === job.request.options ? job.request : { ...job.request, options: job.options },
     state: job.state,
     waitReason,
+    queuePosition,
     phase: snapshot.phase,
     createdTimeUs: job.createdTimeUs,
     startedTimeUs: job.startedTimeUs,

@@ -31,6 +31,8 @@ export interface Job {
   readonly request: JobRequest;
   /** The request's options as changed since by SetOptions. */
   readonly options: JobOptions;
+  /** Its place among its owner's waiting jobs of the same priority: its number, unless it was moved. */
+  readonly order: number;
   readonly state: JobState;
   readonly activity: Activity;
   readonly createdTimeUs: number;
@@ -96,7 +98,12 @@ export type JobEvent =
   | { readonly type: "pause-requested" }
   | { readonly type: "resume-requested" }
   | { readonly type: "cancel-requested" }
-  | { readonly type: "options-changed"; readonly bandwidthLimit?: number; readonly priority?: JobOptions["priority"] }
+  | {
+      readonly type: "options-changed";
+      readonly bandwidthLimit?: number;
+      readonly priority?: JobOptions["priority"];
+      readonly order?: number;
+    }
   | { readonly type: "answered"; readonly question: number; readonly choice: AnswerChoice; readonly forAll: boolean }
   | { readonly type: "stop-requested" }
   | { readonly type: "result"; readonly claim: WorkerClaim; readonly snapshot: Snapshot }
@@ -122,6 +129,7 @@ export function newJob(from: NewJob, nowUs: number): Job {
   return {
     ...from,
     options: from.request.options,
+    order: from.id,
     state: "queued",
     activity: "none",
     createdTimeUs: nowUs,
@@ -171,7 +179,7 @@ export function advance(job: Job, event: JobEvent, nowUs: number): Job {
     case "cancel-requested":
       return cancelRequested(job, nowUs);
     case "options-changed":
-      return optionsChanged(job, event.bandwidthLimit, event.priority);
+      return optionsChanged(job, event);
     case "answered":
       return answered(job, event.question, event.choice, event.forAll);
     case "stop-requested":
@@ -306,15 +314,16 @@ function cancelRequested(job: Job, nowUs: number): Job {
   return job.startedTimeUs === 0 ? ended(cancelled, nowUs) : settled(cancelled);
 }
 
-function optionsChanged(job: Job, bandwidthLimit: number | undefined, priority: JobOptions["priority"] | undefined): Job {
+function optionsChanged(job: Job, { bandwidthLimit, priority, order }: Extract<JobEvent, { type: "options-changed" }>): Job {
   requireActive(job, "changed");
+  if (order !== undefined && job.state !== "queued") throw refusal(job, "moved in the queue");
   const options = {
     ...job.options,
     bandwidthLimit: bandwidthLimit ?? job.options.bandwidthLimit,
     priority: priority ?? job.options.priority,
   };
   const same = options.bandwidthLimit === job.options.bandwidthLimit && options.priority === job.options.priority;
-  return same ? job : { ...job, options };
+  return same && (order ?? job.order) === job.order ? job : { ...job, options: same ? job.options : options, order: order ?? job.order };
 }
 
 function answered(job: Job, question: number, choice: AnswerChoice, forAll: boolean): Job {

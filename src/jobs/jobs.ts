@@ -3,8 +3,19 @@
 import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
 import type { AnswerChoice, EntryError } from "../worker/protocol.ts";
-import { type Caller, hasEnded, type JobsEvents, type JobView, type Preview, type PreviewOptions, type SubmitOptions } from "./api.ts";
-import { Bandwidth, bandwidthStepMs } from "./bandwidth.ts";
+import {
+  type Caller,
+  hasEnded,
+  type JobQuery,
+  type JobsEvents,
+  type JobView,
+  type OptionChanges,
+  type Preview,
+  type PreviewOptions,
+  type StatisticsQuery,
+  type StatisticsRow,
+  type SubmitOptions,
+} from "./api.ts";
 import { ErrorList } from "./error-list.ts";
 import { advance, goesOn, type Job, type JobEvent, newJob } from "./job.ts";
 import { JobFiles } from "./job-files.ts";
@@ -18,13 +29,14 @@ import { Listeners } from "./listeners.ts";
 import { type JobsLog, noLog } from "./log.ts";
 import { ownMounts } from "./obstacles.ts";
 import { removeRemainsOf } from "./orphans.ts";
+import { PastJobs } from "./past-jobs.ts";
 import { Previews } from "./previews.ts";
 import { Returns } from "./returns.ts";
 import { JobRun, type RunSettings, stopOf } from "./run.ts";
 import { runSettings } from "./run-settings.ts";
+import { Schedule } from "./schedule.ts";
 import type { JobStore } from "./store.ts";
 import { freshToken, generateToken, isToken } from "./tokens.ts";
-import { Turns } from "./turns.ts";
 import { UserLoads } from "./user-loads.ts";
 
 /** The room, with the jobs of a former run of the service taken up again where there is a store. */
@@ -47,8 +59,8 @@ class JobsRoom implements AdjustableJobs {
   private readonly log: JobsLog;
   private readonly now: () => number;
   private readonly previews: Previews;
-  private readonly turns: Turns;
-  private readonly bandwidth: Bandwidth;
+  private readonly past: PastJobs;
+  private readonly schedule: Schedule<Entry>;
   private readonly listeners: Listeners<JobsEvents>;
   private readonly table = new JobTable<Entry>();
   private readonly loads: UserLoads;
@@ -59,8 +71,7 @@ class JobsRoom implements AdjustableJobs {
   private readonly readMounts: NonNullable<JobsDependencies["readMounts"]>;
   private readonly stopped: (() => void)[] = [];
   private lastId: number;
-  private pumping = false;
-  private bandwidthTimer: ReturnType<typeof setTimeout> | undefined;
+  private lastCreatedUs = 0;
   private closing = false;
   private held = false;
 
@@ -70,13 +81,24 @@ class JobsRoom implements AdjustableJobs {
     this.log = dependencies.log ?? noLog;
     this.now = dependencies.now ?? (() => Date.now() * 1000);
     this.store = dependencies.store ?? null;
+    this.past = new PastJobs(this.store);
     this.settings = runSettings(dependencies, this.limits);
     this.previews = new Previews(this.settings, this.limits);
-    this.turns = new Turns(this.limits, dependencies.slowDevices ?? null);
-    this.bandwidth = new Bandwidth(this.limits);
     this.loads = new UserLoads(this.limits);
     this.lingering = new Lingering(this.limits, this.now, (entry) => this.remove(entry));
     this.listeners = new Listeners((cause) => this.log.error("a listener failed", { reason: String(cause) }));
+    this.schedule = new Schedule({
+      limits: this.limits,
+      slowDevices: dependencies.slowDevices ?? null,
+      now: this.now,
+      find: (uid, token) => this.table.get(uid, token),
+      started: () => [...this.started].map(({ job }) => job),
+      isOpen: () => !this.closing && !this.held,
+      admits: (entry) => this.returns.admits(entry),
+      start: (entry) => this.start(entry),
+      tellWait: (entry, reason) => this.tellWait(entry, reason),
+      tellLimit: (entry, bandwidthLimit) => entry.run?.send({ type: "set-options", bandwidthLimit }),
+    });
     this.lastId = this.store?.lastId ?? 0;
     const { store } = this;
     this.files = new JobFiles(this.settings.stateDirectory, store === null ? null : () => store.makeDurable(), this.log);
@@ -101,7 +123,9 @@ class JobsRoom implements AdjustableJobs {
     this.loads.check(caller.uid, request, options.beyondLimits === true ? "beyond" : "within");
     const chosen = token ?? freshToken((one) => this.table.get(caller.uid, one) !== undefined);
     const workToken = token === null ? chosen : generateToken();
-    const job = newJob({ id: ++this.lastId, token: chosen, workToken, owner: caller, asAdmin, request }, this.now());
+    // Lists are read page by page, from the time of the last job seen.
+    this.lastCreatedUs = Math.max(this.now(), this.lastCreatedUs + 1);
+    const job = newJob({ id: ++this.lastId, token: chosen, workToken, owner: caller, asAdmin, request }, this.lastCreatedUs);
     const entry = this.enter(job);
     this.store?.save(job, "now");
     this.enqueue(job);
@@ -121,11 +145,19 @@ class JobsRoom implements AdjustableJobs {
 
   get(uid: number, token: string): JobView | undefined {
     const entry = this.table.get(uid, token);
-    return entry === undefined ? undefined : this.view(entry);
+    return entry === undefined ? this.past.find(uid, token) : this.view(entry);
   }
 
   list(uid: number | null): readonly JobView[] {
     return this.table.list(uid).map((entry) => this.view(entry));
+  }
+
+  search(query: JobQuery): readonly JobView[] {
+    return this.past.search(query, this.list(query.uid));
+  }
+
+  statistics(query: StatisticsQuery): readonly StatisticsRow[] {
+    return this.past.statistics(query);
   }
 
   cancel(job: JobView): void {
@@ -152,13 +184,16 @@ class JobsRoom implements AdjustableJobs {
     else entry.run.send({ type: "resume" });
   }
 
-  setOptions(job: JobView, options: { readonly bandwidthLimit?: number; readonly priority?: JobRequest["options"]["priority"] }): void {
+  setOptions(job: JobView, { position, ...options }: OptionChanges): void {
     const entry = this.require(job);
     const before = entry.job;
-    this.apply(entry, { type: "options-changed", ...options });
+    const { owner } = before;
+    const priority = options.priority ?? before.options.priority;
+    const order = position === undefined ? {} : { order: this.schedule.turns.orderAt(position, owner.uid, priority) };
+    this.apply(entry, { type: "options-changed", ...options, ...order });
     if (entry.job === before) return;
-    if (this.turns.remove(entry.job.owner.uid, entry.job.token)) this.enqueue(entry.job);
-    this.shareBandwidth();
+    if (this.schedule.turns.remove(entry.job.owner.uid, entry.job.token)) this.enqueue(entry.job);
+    this.schedule.shareBandwidth("limit");
     if (options.priority !== undefined) entry.run?.send({ type: "set-options", priority: options.priority });
   }
 
@@ -169,10 +204,14 @@ class JobsRoom implements AdjustableJobs {
   }
 
   errors(job: JobView, offset: number, limit: number): readonly EntryError[] {
-    return this.require(job).errors.slice(offset, limit);
+    return this.isPresent(job) ? this.require(job).errors.slice(offset, limit) : this.past.errors(job, offset, limit);
   }
 
   forget(job: JobView): void {
+    if (!this.isPresent(job)) {
+      this.past.forget(job);
+      return;
+    }
     const entry = this.require(job);
     if (!hasEnded(entry.job.state)) {
       throw new CopyError("invalid-state", `job ${job.token} is ${entry.job.state} and cannot be forgotten`);
@@ -186,15 +225,13 @@ class JobsRoom implements AdjustableJobs {
   }
 
   counts(): { readonly active: number; readonly queued: number } {
-    return { active: this.started.size, queued: this.turns.size + this.returns.size };
+    return { active: this.started.size, queued: this.schedule.turns.size + this.returns.size };
   }
 
   setLimits(limits: Partial<JobLimits>): void {
     // The turns, the loads and the lingering look at this very object.
     Object.assign(this.limits, limits);
-    this.turns.look({ afresh: true });
-    this.shareBandwidth();
-    this.pump();
+    this.schedule.limitsChanged();
   }
 
   hold(): void {
@@ -203,7 +240,7 @@ class JobsRoom implements AdjustableJobs {
 
   release(): void {
     this.held = false;
-    this.pump();
+    this.schedule.pump();
   }
 
   async shutdown(): Promise<void> {
@@ -232,17 +269,16 @@ class JobsRoom implements AdjustableJobs {
   }
 
   private enter(job: Job): Entry {
-    const entry: Entry = {
-      job,
-      view: null,
-      run: null,
-      waitReason: "",
-      errors: new ErrorList(this.limits.maxErrorsPerJob, this.limits.maxErrorBytesPerJob),
-    };
+    const entry = this.newEntry(job);
     this.table.add(entry);
     if (!hasEnded(job.state)) this.loads.add(job.owner.uid, job.request);
     if (this.store !== null && job.startedTimeUs !== 0) entry.errors.add(this.store.errors(job, 0, this.limits.maxErrorsPerJob));
     return entry;
+  }
+
+  private newEntry(job: Job): Entry {
+    const errors = new ErrorList(this.limits.maxErrorsPerJob, this.limits.maxErrorBytesPerJob);
+    return { job, view: null, run: null, waitReason: "", errors };
   }
 
   private takeUpAll(store: JobStore): void {
@@ -263,7 +299,7 @@ class JobsRoom implements AdjustableJobs {
 
   /** Takes a job out of whatever it waits in. */
   private setAside(entry: Entry): void {
-    this.turns.remove(entry.job.owner.uid, entry.job.token);
+    this.schedule.turns.remove(entry.job.owner.uid, entry.job.token);
     this.returns.delete(entry);
   }
 
@@ -275,48 +311,12 @@ class JobsRoom implements AdjustableJobs {
   }
 
   private enqueue(job: Job): void {
-    this.turns.add(job);
-    this.pump();
+    this.schedule.turns.add(job);
+    this.schedule.pump();
   }
 
-  /** Starts what may start, after the caller has had its reply. */
-  private pump(): void {
-    if (this.pumping) return;
-    this.pumping = true;
-    queueMicrotask(() => {
-      this.pumping = false;
-      if (this.closing || this.held || this.turns.size === 0) return;
-      this.turns.look();
-      for (let entry = this.nextEntry(); entry !== undefined; entry = this.nextEntry()) {
-        if (this.returns.admits(entry)) this.start(entry);
-      }
-      this.turns.waits(this.startedJobs(), ({ uid, token }, reason) => this.tellWait(this.table.get(uid, token), reason));
-    });
-  }
-
-  private nextEntry(): Entry | undefined {
-    const next = this.turns.next(this.startedJobs());
-    return next === null ? undefined : this.table.get(next.uid, next.token);
-  }
-
-  /** Now, and then every so often as long as shares have to follow what jobs move. */
-  private shareBandwidth(): void {
-    clearTimeout(this.bandwidthTimer);
-    this.bandwidthTimer = undefined;
-    this.bandwidth.share(this.startedJobs(), this.now(), ({ owner, token }, bandwidthLimit) => {
-      this.table.get(owner.uid, token)?.run?.send({ type: "set-options", bandwidthLimit });
-    });
-    if (this.bandwidth.isShared && this.started.size > 0) {
-      this.bandwidthTimer = setTimeout(() => this.shareBandwidth(), bandwidthStepMs);
-    }
-  }
-
-  private startedJobs(): readonly Job[] {
-    return [...this.started].map(({ job }) => job);
-  }
-
-  private tellWait(entry: Entry | undefined, reason: string): void {
-    if (entry === undefined || entry.waitReason === reason) return;
+  private tellWait(entry: Entry, reason: string): void {
+    if (entry.waitReason === reason) return;
     entry.waitReason = reason;
     entry.view = null;
     this.listeners.emit("changed", this.view(entry), false);
@@ -328,7 +328,7 @@ class JobsRoom implements AdjustableJobs {
     const isFirst = entry.job.startedTimeUs === 0;
     const mounts = isFirst && this.store !== null ? mountsOf(entry.job.request, this.readMounts()) : [];
     this.apply(entry, { type: "started", bootId: this.settings.bootId, mounts });
-    this.shareBandwidth();
+    this.schedule.shareBandwidth("limit");
     if (!isFirst) this.dropErrors(entry);
     this.log.info(isFirst ? "job started" : "job goes on", { job: entry.job.token, uid: entry.job.owner.uid });
     entry.run.start();
@@ -337,14 +337,14 @@ class JobsRoom implements AdjustableJobs {
   private runOf(entry: Entry): JobRun {
     return new JobRun(this.settings, {
       job: () => entry.job,
-      bandwidthLimit: () => this.bandwidth.limitOf(entry.job),
+      bandwidthLimit: () => this.schedule.bandwidthOf(entry.job),
       apply: (event) => this.apply(entry, event),
       errors: (errors) => this.recordErrors(entry, errors),
       lines: (lines) => this.listeners.emit("lines", this.view(entry), lines),
       ended: () => {
         entry.run = null;
         this.returns.add(entry, "just wait");
-        this.pump();
+        this.schedule.pump();
       },
     });
   }
@@ -376,11 +376,11 @@ class JobsRoom implements AdjustableJobs {
     const urgent = state !== before.state || question !== before.question;
     if (ended) this.settle(entry);
     else if (isLeft) this.started.delete(entry);
-    if (urgent && this.bandwidth.isShared) this.shareBandwidth();
+    if (urgent) this.schedule.shareBandwidth("state");
     if (this.closing && this.started.size === 0) for (const resolve of this.stopped.splice(0)) resolve();
     this.listeners.emit("changed", this.view(entry), urgent);
     if (!ended) {
-      if (urgent) this.pump();
+      if (urgent) this.schedule.pump();
       return;
     }
     this.listeners.emit("ended", this.view(entry));
@@ -402,13 +402,18 @@ class JobsRoom implements AdjustableJobs {
   }
 
   private require(job: JobView): Entry {
-    const entry = this.table.get(job.owner.uid, job.token);
-    if (entry === undefined) throw new CopyError("no-such-job", `there is no job ${job.token}`);
-    return entry;
+    // A job of the past takes no request, and says so by its state.
+    return this.table.get(job.owner.uid, job.token) ?? this.newEntry(this.past.require(job));
+  }
+
+  private isPresent({ owner, token }: JobView): boolean {
+    return this.table.get(owner.uid, token) !== undefined;
   }
 
   private view(entry: Entry): JobView {
-    entry.view ??= viewOf(entry.job, entry.waitReason);
+    const { job, waitReason } = entry;
+    const queuePosition = job.state === "queued" ? this.schedule.turns.position(job.owner.uid, job.token) : 0;
+    if (entry.view === null || entry.view.queuePosition !== queuePosition) entry.view = viewOf(job, { waitReason, queuePosition });
     return entry.view;
   }
 }

@@ -9,6 +9,8 @@ export interface Queued {
   readonly uid: number;
   readonly token: string;
   readonly priority: Priority;
+  /** The least comes first, among jobs of the same user and priority. */
+  readonly order: number;
 }
 
 /** What runs now, as far as it decides who may start. */
@@ -56,6 +58,10 @@ export type Lack = "workers" | "own-place" | "place";
 export class JobQueue<Job extends Queued = Queued> {
   /** Users with waiting jobs, the one served longest ago first. */
   private readonly users = new Map<number, Map<Priority, Map<string, Job>>>();
+  /** The greatest order that was ever put into each: nearly all come behind it, and need no sorting. */
+  private readonly lastOrders = new WeakMap<ReadonlyMap<string, Job>, number>();
+  /** By user, worked out when somebody asks. */
+  private readonly positions = new Map<number, ReadonlyMap<string, number>>();
   private readonly limits: QueueLimits;
   private count = 0;
 
@@ -67,15 +73,44 @@ export class JobQueue<Job extends Queued = Queued> {
     return this.count;
   }
 
-  /** Behind all others of the same user and priority. */
   add(job: Job): void {
     let classes = this.users.get(job.uid);
     if (classes === undefined) {
       classes = new Map(byUrgency.map((priority) => [priority, new Map()]));
       this.users.set(job.uid, classes);
     }
-    classes.get(job.priority)?.set(job.token, job);
+    this.insert(classes, job);
     this.count++;
+    this.positions.delete(job.uid);
+  }
+
+  /** Places for a job of this user and priority before and behind all that wait. */
+  ends(uid: number, priority: Priority): { readonly first: number; readonly last: number } {
+    const orders = [...(this.users.get(uid)?.get(priority)?.values() ?? [])].map(({ order }) => order);
+    const [least, most] = [orders[0] ?? 0, orders.at(-1) ?? 0];
+    return { first: least - 1, last: most + 1 };
+  }
+
+  /** Which of its user's waiting jobs this is, from 1; 0: none. */
+  position(uid: number, token: string): number {
+    let positions = this.positions.get(uid);
+    if (positions === undefined) {
+      const tokens = [...(this.users.get(uid)?.values() ?? [])].flatMap((jobs) => [...jobs.keys()]);
+      positions = new Map(tokens.map((each, index) => [each, index + 1]));
+      this.positions.set(uid, positions);
+    }
+    return positions.get(token) ?? 0;
+  }
+
+  private insert(classes: Map<Priority, Map<string, Job>>, job: Job): void {
+    const jobs = classes.get(job.priority) ?? new Map<string, Job>();
+    jobs.set(job.token, job);
+    const last = this.lastOrders.get(jobs) ?? Number.NEGATIVE_INFINITY;
+    this.lastOrders.set(jobs, Math.max(last, job.order));
+    if (job.order >= last) return;
+    const sorted = [...jobs].sort(([, one], [, other]) => one.order - other.order);
+    jobs.clear();
+    for (const [token, each] of sorted) jobs.set(token, each);
   }
 
   /** False when it was not waiting. */
@@ -85,6 +120,7 @@ export class JobQueue<Job extends Queued = Queued> {
     for (const jobs of classes.values()) {
       if (!jobs.delete(token)) continue;
       this.count--;
+      this.positions.delete(uid);
       if ([...classes.values()].every((others) => others.size === 0)) this.users.delete(uid);
       return true;
     }

@@ -45,6 +45,9 @@ const migrations: readonly string[] = [
    );
    CREATE INDEX audit_by_user ON audit (uid, event, id);
    CREATE INDEX audit_by_time ON audit (time_us);`,
+  `CREATE INDEX jobs_by_token ON jobs (uid, token);
+   CREATE INDEX jobs_by_time ON jobs (created_us);
+   CREATE INDEX jobs_by_user_and_time ON jobs (uid, created_us);`,
 ];
 
 /** A usable database in any case but one: CopyError `invalid-state` when another copyd has it open. */

@@ -59,6 +59,7 @@ const recordSchema = z.object({
   owner: z.object({ uid: z.number(), gid: z.number(), groups: z.array(z.number()) }),
   asAdmin: z.boolean(),
   options: optionsSchema.nullable(),
+  order: z.number().exactOptional(),
   progress: z.object({
     snapshot: snapshotSchema,
     rate: z.number(),
@@ -109,7 +110,7 @@ export function jobToRow(job: Job): JobRow {
 export function jobFromRow(row: JobRow): Job | null {
   try {
     const request = requestSchema.parse(JSON.parse(row.request));
-    const { options, ...record } = recordSchema.parse(JSON.parse(row.record));
+    const { options, order, ...record } = recordSchema.parse(JSON.parse(row.record));
     return {
       ...record,
       activity: record.activity ?? (row.started_us !== 0 && row.finished_us === 0 ? "working" : "none"),
@@ -121,6 +122,7 @@ export function jobFromRow(row: JobRow): Job | null {
       finishedTimeUs: row.finished_us,
       request,
       options: options ?? request.options,
+      order: order ?? row.id,
     };
   } catch {
     // The caller reports it by number; why exactly one field is wrong would not help anybody to mend it.

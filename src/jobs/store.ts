@@ -5,7 +5,9 @@
 
 import { CopyError } from "../errors.ts";
 import type { EntryError } from "../worker/protocol.ts";
+import type { JobQuery, StatisticsQuery, StatisticsRow } from "./api.ts";
 import { type AuditLimits, type AuditQuery, type AuditRecord, AuditTrail, type KeptAuditRecord } from "./audit-trail.ts";
+import { History } from "./history.ts";
 import type { Job } from "./job.ts";
 import type { JobsLog } from "./log.ts";
 import { openDatabase, type StoreDatabase } from "./store-database.ts";
@@ -22,6 +24,12 @@ export interface JobStore {
   endedSince(timeUs: number): readonly Job[];
   /** The job of a user whose files have this token in their names, if it is still known. */
   withWorkToken(uid: number, workToken: string): Job | null;
+  /** Jobs that the query fits, ended or not; newest first. */
+  search(query: JobQuery): readonly Job[];
+  /** The latest job of a user with this very token. */
+  find(uid: number, token: string): Job | null;
+  /** Of ended jobs. */
+  statistics(query: StatisticsQuery): readonly StatisticsRow[];
   /** Bytes a second of the user's last jobs that completed, taken together; 0 where there are none. */
   rateOf(uid: number): number;
   /** Stores the job as it is now. `soon`: with the next batch, about a second later at most. */
@@ -82,12 +90,14 @@ class SqliteStore implements JobStore {
   private readonly dirty = new Map<number, Job>();
   private readonly newErrors = new Map<number, EntryError[]>();
   private readonly trail: AuditTrail;
+  private readonly past: History;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private endsSincePruning = 0;
   private failing = false;
 
   constructor(database: StoreDatabase, options: StoreOptions, now: () => number) {
     this.database = database;
+    this.past = new History(database);
     this.options = options;
     this.now = now;
     this.lastId = database.query<{ seq: number }, []>("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").get()?.seq ?? 0;
@@ -120,6 +130,22 @@ class SqliteStore implements JobStore {
       "SELECT * FROM jobs WHERE uid = ? AND json_extract(record, '$.workToken') = ? ORDER BY id DESC LIMIT 1",
     );
     return this.read(query.all(uid, workToken))[0] ?? null;
+  }
+
+  search(query: JobQuery): readonly Job[] {
+    this.flush();
+    return this.read(this.past.list(query));
+  }
+
+  find(uid: number, token: string): Job | null {
+    this.flush();
+    const row = this.past.find(uid, token);
+    return row === null ? null : (this.read([row])[0] ?? null);
+  }
+
+  statistics(query: StatisticsQuery): readonly StatisticsRow[] {
+    this.flush();
+    return this.past.statistics(query);
   }
 
   rateOf(uid: number): number {

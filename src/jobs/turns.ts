@@ -39,8 +39,18 @@ export class Turns {
     return this.queue.size;
   }
 
-  add({ owner, token, options, request }: Job): void {
-    this.queue.add({ uid: owner.uid, token, priority: options.priority, request, passedOver: 0 });
+  add({ owner, token, options, order, request }: Job): void {
+    this.queue.add({ uid: owner.uid, token, priority: options.priority, order, request, passedOver: 0 });
+  }
+
+  /** The order that puts a job of this user and priority before or behind all that wait. */
+  orderAt(position: "first" | "last", uid: number, priority: Queued["priority"]): number {
+    return this.queue.ends(uid, priority)[position];
+  }
+
+  /** Which of its user's waiting jobs this is, from 1; 0: none. */
+  position(uid: number, token: string): number {
+    return this.queue.position(uid, token);
   }
 
   /** False when it was not waiting. */

@@ -5,8 +5,10 @@ import { JobQueue, type Load, type Priority, type Queued, type QueueLimits } fro
 
 const limits: QueueLimits = { maxRunning: 2, maxRunningNow: 1, maxRunningPerUser: 2, maxWorkersPerUser: 3 };
 
-function queued(uid: number, token: string, priority: Priority = "normal"): Queued {
-  return { uid, token, priority };
+let lastOrder = 0;
+
+function queued(uid: number, token: string, priority: Priority = "normal", order = ++lastOrder): Queued {
+  return { uid, token, priority, order };
 }
 
 function load(running: readonly Queued[] = [], paused: readonly Queued[] = []): Load {
@@ -80,6 +82,22 @@ test("a job that may not start yet is passed over, not waited for", () => {
   expect(queue.next(load(), ({ token }) => !token.startsWith("usb"))?.token).toBe("ssd");
   expect(queue.next(load(), ({ token }) => !token.startsWith("usb"))).toBeNull();
   expect(queue.size).toBe(2);
+});
+
+test("a job that is moved stands before or behind its user's others of its priority, and everybody's place can be asked for", () => {
+  const queue = filled(queued(1, "a"), queued(1, "b"), queued(1, "c"), queued(1, "h", "high"), queued(2, "x"));
+  const places = (): string => ["h", "a", "b", "c"].map((token) => `${token}${queue.position(1, token)}`).join(" ");
+  expect(places()).toBe("h1 a2 b3 c4");
+  queue.remove(1, "c");
+  queue.add(queued(1, "c", "normal", queue.ends(1, "normal").first));
+  expect(places()).toBe("h1 a3 b4 c2");
+  queue.remove(1, "a");
+  queue.add(queued(1, "a", "normal", queue.ends(1, "normal").last));
+  expect(places()).toBe("h1 a4 b3 c2");
+  expect([queue.position(2, "x"), queue.position(2, "a"), queue.position(3, "a")]).toEqual([1, 0, 0]);
+  // Of an empty class both ends are a place.
+  expect(queue.ends(3, "low")).toEqual({ first: -1, last: 1 });
+  expect(order(queue)).toBe("h x c b a");
 });
 
 test("what is removed is not served, and removing what is not there says so", () => {

@@ -2,7 +2,18 @@
 
 import type { ByteString } from "../../src/bytes.ts";
 import { CopyError } from "../../src/errors.ts";
-import { type Caller, hasEnded, type JobResult, type Jobs, type JobsEvents, type JobView, type SubmitOptions } from "../../src/jobs/api.ts";
+import {
+  type Caller,
+  hasEnded,
+  type JobQuery,
+  type JobResult,
+  type Jobs,
+  type JobsEvents,
+  type JobView,
+  type StatisticsQuery,
+  type StatisticsRow,
+  type SubmitOptions,
+} from "../../src/jobs/api.ts";
 import type { JobRequest } from "../../src/request.ts";
 import type { EntryError } from "../../src/worker/protocol.ts";
 
@@ -11,6 +22,8 @@ type Listeners = { [Name in keyof JobsEvents]: JobsEvents[Name][] };
 export class MemoryJobs implements Jobs {
   /** What was asked of the jobs, in order: "pause abc", "set-options abc {...}". */
   readonly asked: string[] = [];
+  /** What statistics are told. */
+  rows: readonly StatisticsRow[] = [];
   maxJobsPerUser = Number.POSITIVE_INFINITY;
   private readonly views = new Map<string, JobView>();
   private readonly errorLists = new Map<string, EntryError[]>();
@@ -45,6 +58,16 @@ export class MemoryJobs implements Jobs {
 
   list(uid: number | null): readonly JobView[] {
     return [...this.views.values()].filter(({ owner }) => uid === null || owner.uid === uid);
+  }
+
+  search({ uid, states, limit }: JobQuery): readonly JobView[] {
+    const found = this.list(uid).filter(({ state }) => states === null || states.includes(state));
+    return limit === 0 ? [] : found.slice(-limit);
+  }
+
+  statistics(query: StatisticsQuery): readonly StatisticsRow[] {
+    this.asked.push(`statistics ${JSON.stringify(query)}`);
+    return this.rows;
   }
 
   cancel(job: JobView): void {
@@ -154,6 +177,7 @@ function newView(token: string, owner: Caller, request: JobRequest, asAdmin: boo
     request,
     state: "queued",
     waitReason: "",
+    queuePosition: 0,
     phase: "scanning",
     createdTimeUs: Date.now() * 1000,
     startedTimeUs: 0,

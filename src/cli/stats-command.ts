@@ -1,0 +1,84 @@
+// `copyd stats`: what the ended jobs amount to, by day, user or path.
+
+import type { ArgsDef } from "citty";
+import type { Statistics, StatisticsOptions } from "../dbus/client.ts";
+import { CopyError } from "../errors.ts";
+import { type StatisticsQuery, statisticsKeys, statisticsOrders } from "../jobs/api.ts";
+import { nameFields, writeJson } from "./json-lines.ts";
+import { named } from "./named-command.ts";
+import { writeText } from "./output.ts";
+import { commonArgs, linesOf, withService } from "./service-command.ts";
+import { type Column, tableLines } from "./table.ts";
+import { visibleText } from "./terminal-text.ts";
+import { timeOf } from "./time-text.ts";
+import { formatBytes, formatCount, formatDuration, formatRate } from "./units.ts";
+
+const args = {
+  by: { type: "string", valueHint: "KEY", description: `What to put together: ${statisticsKeys.join(", ")} (day)` },
+  order: { type: "string", valueHint: "ORDER", description: `What comes first: ${statisticsOrders.join(", ")} (latest)` },
+  since: { type: "string", valueHint: "TIME", description: "Jobs that ended from this time on; as for copyd jobs" },
+  until: { type: "string", valueHint: "TIME", description: "Jobs that ended before this time" },
+  "all-users": { type: "boolean", description: "Everybody's, which an administrator must allow" },
+  lines: { type: "string", valueHint: "N", description: "At most so many (1000)" },
+  ...commonArgs,
+} as const satisfies ArgsDef;
+
+export const statsCommand = named("stats", "What your jobs amount to, by day, user or path", args, (given) =>
+  withService(given, async (client) => {
+    const by = wordOf("--by", given.by ?? "day", statisticsKeys);
+    const nowMs = Date.now();
+    const options: StatisticsOptions = {
+      allUsers: given["all-users"] === true,
+      order: wordOf("--order", given.order ?? "latest", statisticsOrders),
+      limit: linesOf(given.lines),
+      ...(given.since !== undefined && { since: timeOf("--since", given.since, nowMs) * 1000 }),
+      ...(given.until !== undefined && { until: timeOf("--until", given.until, nowMs) * 1000 }),
+    };
+    const rows = await client.statistics(by, options);
+    if (given.json === true) for (const row of rows) writeJson(jsonOf(by, row));
+    else if (rows.length === 0) writeText("stderr", "No job has ended in that time.\n");
+    else
+      writeText(
+        "stdout",
+        `${tableLines(
+          columnsBy(by),
+          rows.map((row) => cells(by, row)),
+          widthOf(),
+        ).join("\n")}\n`,
+      );
+    return 0;
+  }),
+);
+
+function columnsBy(by: StatisticsQuery["by"]): readonly Column[] {
+  const numbers = ["JOBS", "FAILED", "CANCELLED", "FILES", "BYTES", "TIME", "RATE"].map((title): Column => ({ title, align: "right" }));
+  // Last, because a path may be long, and is cut there.
+  return [...numbers, { title: by.toUpperCase(), align: "left" }];
+}
+
+function cells(by: StatisticsQuery["by"], row: Statistics): readonly string[] {
+  return [
+    formatCount(row.jobs),
+    row.failed === 0 ? "" : formatCount(row.failed),
+    row.cancelled === 0 ? "" : formatCount(row.cancelled),
+    formatCount(row.files),
+    formatBytes(row.bytes),
+    formatDuration(row.elapsedUs / 1e6),
+    row.rate === 0 ? "" : formatRate(row.rate),
+    by === "day" || by === "user" ? row.key : visibleText(row.key),
+  ];
+}
+
+function jsonOf(by: StatisticsQuery["by"], { key, ...numbers }: Statistics): Readonly<Record<string, unknown>> {
+  return { type: "statistics", ...(by === "user" ? { user: Number(key) } : nameFields(by, key)), ...numbers };
+}
+
+function widthOf(): number | null {
+  return process.stdout.isTTY === true ? (process.stdout.columns ?? 80) : null;
+}
+
+function wordOf<Word extends string>(option: string, typed: string, words: readonly Word[]): Word {
+  const word = words.find((known) => known === typed);
+  if (word !== undefined) return word;
+  throw new CopyError("usage", `${option} takes ${words.join(", ")}, not '${typed}'`);
+}
