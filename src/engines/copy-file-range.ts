@@ -19,8 +19,8 @@ export class CopyFileRange implements Engine {
 
   copy(copy: DataCopy, control: CopyControl): number {
     const how = this.clones ? "cloned" : "copied";
-    const step = this.clones ? cloneStepBytes : copyStepBytes;
     while (copy.offset < copy.end) {
+      const step = this.clones ? cloneStepBytes : (control.stepBytes?.(copyStepBytes) ?? copyStepBytes);
       const length = this.call(copy, Math.min(step, copy.end - copy.offset));
       if (length === -Errno.EINTR) continue;
       if (length < 0) return this.failed(copy, length);

@@ -9,6 +9,8 @@ export interface CopyControl {
    * Returns false when the job was cancelled: the engine stops at once with Stopped. // hot: once a block
    */
   readonly advanced: (bytes: number, how: "copied" | "cloned") => boolean;
+  /** How much may be moved before `advanced` is called again, `most` at most: less where a low limit would make of it a long sleep. */
+  readonly stepBytes?: (most: number) => number;
   /** After a read that failed and may succeed: waits and says whether to read again. Without it the first error is the last. */
   readonly mayRetry?: (attempt: number) => boolean;
   readonly retryHelped?: () => void;

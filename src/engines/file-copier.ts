@@ -75,7 +75,7 @@ export class FileCopier {
     this.chooser = new Chooser(options);
     this.dropBehind = options.cache === "drop" ? new DropBehind() : undefined;
     this.data = { sourceFd: -1, destinationFd: -1, offset: 0, end: 0, sourceEnded: false, failedSide: "source", failedSyscall: "" };
-    this.counting = { advanced: (bytes, how) => this.advanced(bytes, how) };
+    this.counting = { advanced: (bytes, how) => this.advanced(bytes, how), stepBytes: (most) => control.stepBytes?.(most) ?? most };
     this.rereader = new Rereader(control);
     this.shared = board !== null && hasher === null && canShare(options) ? this.sharedOn(board) : null;
   }

@@ -46,7 +46,8 @@ export class ReadWrite implements Engine {
     this.readFlags = this.options.cache === "drop" ? RWF_DONTCACHE : 0;
     this.writeFlags = this.readFlags;
     while (copy.offset < copy.end) {
-      const length = this.read(copy, memory.address, Math.min(blockBytes, copy.end - copy.offset));
+      const step = control.stepBytes?.(blockBytes) ?? blockBytes;
+      const length = this.read(copy, memory.address, Math.min(step, copy.end - copy.offset));
       if (length === 0) {
         copy.sourceEnded = true;
         break;

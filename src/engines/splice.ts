@@ -24,7 +24,8 @@ export class Splice implements Engine {
     const opened = this.openPipe();
     if (opened < 0) return this.failed(copy, opened, "destination", "pipe2");
     while (copy.offset < copy.end) {
-      const wanted = Math.min(this.capacity, copy.end - copy.offset);
+      const step = control.stepBytes?.(this.capacity) ?? this.capacity;
+      const wanted = Math.min(step, copy.end - copy.offset);
       const length = libc.splice(copy.sourceFd, this.offset(copy.offset), this.writeEnd, 0, wanted, SPLICE_F_MOVE);
       if (length === -Errno.EINTR) continue;
       if (length === 0) {

@@ -5,6 +5,9 @@ import { Command, Counter, Float, LaneWord, type Shared, Word } from "./shared.t
 
 /** Longest sleep of the limiter before it looks for pause and cancel again, milliseconds. */
 const maxSleepMs = 50;
+/** A limited lane moves so much at once as takes so long, and no less than this, bytes: it shall not look as if it stood still. */
+const stepSeconds = 1 / 8;
+const smallestStep = 64 * 1024;
 /** How far the limiter's clock may lag behind: what an idle job may save up, milliseconds. */
 const burstMs = 50;
 
@@ -44,6 +47,13 @@ export class LaneControl implements CopyControl {
     if (how === "cloned") this.floats[this.bytesCloned] = (this.floats[this.bytesCloned] ?? 0) + bytes;
     else if ((this.floats[Float.bandwidthLimit] ?? 0) > 0) this.limit(bytes);
     return this.mayGoOn();
+  };
+
+  /** CopyControl: whole blocks of 64 KiB, of which a limit lets several through in a second. hot: */
+  readonly stepBytes = (most: number): number => {
+    const rate = this.floats[Float.bandwidthLimit] ?? 0;
+    if (rate <= 0) return most;
+    return Math.min(most, Math.max(1, Math.floor((rate * stepSeconds) / smallestStep)) * smallestStep);
   };
 
   /** For bytes read without being copied: waits and answers as `advanced`, and counts nothing. */

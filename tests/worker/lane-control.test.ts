@@ -93,6 +93,16 @@ test("a limit that is changed holds from the next block on, and lifting it frees
   expect(performance.now() - start).toBeLessThan(10_000);
 });
 
+test("under a low limit a block is small, and without one, or under a high one, as large as it can be", () => {
+  using lanes = laneMemory();
+  const control = new LaneControl(lanes.shared, 0, () => undefined);
+  const steps = [0, 1, 1_000_000, 4 * 2 ** 20, 1e9].map((limit) => {
+    lanes.shared.floats[Float.bandwidthLimit] = limit;
+    return control.stepBytes(2 ** 20) / 1024;
+  });
+  expect(steps).toEqual([1024, 64, 64, 512, 1024]);
+});
+
 test("a limit that changes all the while, as a share of a common one does, holds as if it stood still", async () => {
   using lanes = laneMemory();
   const limit = 10_000_000;
