@@ -201,10 +201,11 @@ export class LaneContext {
     this.shared.unlock(Word.syncDevicesLock);
   }
 
-  /** At the end: flushes what noteDevice kept. */
+  /** At the end, after the job's own flush: flushes what noteDevice kept and that flush did not reach. */
   syncOtherDevices(): void {
-    for (const fd of this.otherDevices.values()) {
-      const result = this.control.isCancelled || !this.isFlushed ? 0 : libc.syncfs(fd);
+    const flushed = this.shared.floats[Float.flushedDevice];
+    for (const [device, fd] of this.otherDevices) {
+      const result = this.control.isCancelled || !this.isFlushed || device === flushed ? 0 : libc.syncfs(fd);
       libc.close(fd);
       if (result === 0) continue;
       const what = "cannot flush a filesystem below %d";

@@ -11,7 +11,7 @@ import { PartialFiles } from "./partial-files.ts";
 import { phases } from "./protocol.ts";
 import { removePartials } from "./recovery.ts";
 import { SourceRemover } from "./remove-sources.ts";
-import { Word } from "./shared.ts";
+import { Float, Word } from "./shared.ts";
 import type { TreeCopier } from "./tree-copier.ts";
 import type { Verifier } from "./verifier.ts";
 
@@ -122,6 +122,8 @@ export class Leader {
     const mark = arena.mark();
     const fd = libc.openat(At.AT_FDCWD, arena.cstring(directory), Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
     const result = fd < 0 ? fd : libc.syncfs(fd);
+    const isKnown = result === 0 && this.context.destinationStat.ofDescriptor(fd, this.context.empty) === 0;
+    if (isKnown) shared.floats[Float.flushedDevice] = this.context.destinationStat.device;
     if (fd >= 0) libc.close(fd);
     arena.reset(mark);
     // What a flush for a mark was told, this one is not.

@@ -125,6 +125,8 @@ export const Float = {
   hardLinkPathsUsed: 4,
   /** The limit that limiterTime was reckoned with. */
   limiterRate: 5,
+  /** The device of the filesystem that the job's own flush has reached; 0 before. */
+  flushedDevice: 6,
   /** Address and length of each lane's list of what a move copied. */
   copiedLists: 8,
   /** Device and descriptor of what a mark flushes. */

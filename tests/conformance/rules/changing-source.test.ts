@@ -1,0 +1,66 @@
+// Rules 5 and 12 of copying: a source that is rewritten while it is copied is never silently torn, and never deleted.
+
+import { expect } from "bun:test";
+import { appendFileSync, existsSync, readdirSync } from "node:fs";
+import { copydCommand, plainEnvironment } from "../../support/cli.ts";
+import { startJob } from "../../support/embedded-job.ts";
+import { type FaultyFilesystem, mountFaultyFilesystem, whyNoFaultyFilesystem } from "../../support/faulty-filesystem.ts";
+import { run } from "../../support/process.ts";
+import { testUnless } from "../../support/skip.ts";
+import { temporaryDirectory } from "../../support/temporary.ts";
+
+/** Reads of the source take so long that whatever happens after the first one happens in the middle. */
+async function slowSource(path: string): Promise<FaultyFilesystem> {
+  await Bun.write(`${path}/below/log`, Buffer.alloc(4 * 1024 * 1024, 7));
+  return await mountFaultyFilesystem({
+    directory: `${path}/below`,
+    directIo: true,
+    cacheMs: 0,
+    rules: [
+      { operations: ["read"], delayMs: 100 },
+      { operations: ["copy_file_range"], errno: "EOPNOTSUPP" },
+    ],
+  });
+}
+
+/** Rewrites the source as soon as some of it was read. */
+async function rewrite(path: string, source: FaultyFilesystem): Promise<void> {
+  while (!(await source.injected()).some((line) => line.startsWith("read "))) await Bun.sleep(10);
+  appendFileSync(`${path}/below/log`, "appended meanwhile\n");
+}
+
+testUnless(whyNoFaultyFilesystem(), "a job of the service fails that file by name, and leaves no copy", async () => {
+  await using here = await temporaryDirectory();
+  await using source = await slowSource(here.path);
+  const job = startJob([`${source.path}/log`], `${here.path}/copy`, { target: "exact" });
+  await job.worker();
+  await rewrite(here.path, source);
+  const end = await job.ended;
+  expect(end.state).toBe("failed");
+  expect(job.errors.map(({ code, message }) => ({ code, message }))).toEqual([
+    { code: "source-changed", message: `'${source.path}/log' changed while it was copied` },
+  ]);
+  expect(readdirSync(here.path).filter((name) => name !== "below")).toEqual([]);
+});
+
+testUnless(whyNoFaultyFilesystem(), "cp copies a log that is being written, and says so", async () => {
+  await using here = await temporaryDirectory();
+  await using source = await slowSource(here.path);
+  const command = copydCommand("cp", "--local", "--lanes=1", `${source.path}/log`, "copy");
+  const copying = run(command, { cwd: here.path, env: { ...plainEnvironment, XDG_RUNTIME_DIR: here.path } });
+  await rewrite(here.path, source);
+  const { status, stderr } = await copying;
+  expect({ status, stderr }).toEqual({ status: 0, stderr: `cp: '${source.path}/log' changed while it was copied\n` });
+});
+
+testUnless(whyNoFaultyFilesystem(), "a move keeps a source that changed", async () => {
+  await using here = await temporaryDirectory();
+  await using source = await slowSource(here.path);
+  const command = copydCommand("mv", "--local", "--lanes=1", `${source.path}/log`, here.path);
+  const moving = run(command, { cwd: here.path, env: { ...plainEnvironment, XDG_RUNTIME_DIR: here.path } });
+  await rewrite(here.path, source);
+  const { status, stderr } = await moving;
+  expect(status).toBe(1);
+  expect(stderr).toContain(`'${source.path}/log'`);
+  expect(existsSync(`${here.path}/below/log`)).toBe(true);
+});

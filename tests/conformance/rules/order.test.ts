@@ -1,0 +1,61 @@
+// Rules 17 and 20 of copying: a copy is nobody else's to read while it fills, and owner, mode, attributes and times come in that order.
+
+import { expect } from "bun:test";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copydCommand, plainEnvironment } from "../../support/cli.ts";
+import { filesystemKinds, mountFilesystem, whyNoFilesystem } from "../../support/filesystems.ts";
+import { havePrograms, run, runChecked } from "../../support/process.ts";
+import { firstReason, testUnless } from "../../support/skip.ts";
+
+const noTools = havePrograms("strace", "setfattr") ? null : "strace or setfattr is not installed";
+const calls = "openat,pwrite64,copy_file_range,ioctl,fchown,fchownat,fchmod,fsetxattr,utimensat,linkat,mkdirat";
+
+for (const kind of filesystemKinds) {
+  testUnless(firstReason(whyNoFilesystem(kind), noTools), `on ${kind}, a file and its directory get what is theirs in order`, async () => {
+    await using filesystem = await mountFilesystem(kind, { sizeBytes: 400 * 1024 * 1024 });
+    const { path } = filesystem;
+    mkdirSync(`${path}/source`);
+    mkdirSync(`${path}/there`);
+    writeFileSync(`${path}/source/file`, "contents\n".repeat(1000));
+    await runChecked(["sh", "-c", "setfattr -n user.x -v 1 file; chown 1:2 file .; chmod 4755 file; chmod 750 ."], {
+      cwd: `${path}/source`,
+    });
+    const strace = ["strace", "-f", "-qq", "-y", "-o", `${path}/trace`, "-e", `trace=${calls}`];
+    const command = copydCommand("cp", "--local", "--lanes=1", "--engine=read-write", "-a", "source", "there");
+    await runChecked([...strace, ...command], { cwd: path, env: { ...plainEnvironment, XDG_RUNTIME_DIR: path } });
+    const trace = readFileSync(`${path}/trace`, "latin1").split("\n");
+    const at = (pattern: RegExp): number => trace.findIndex((line) => pattern.test(line));
+    const made = trace[at(/openat\(.*"file", .*O_CREAT/)] ?? "";
+    // The owner's own bits, and none for anybody else.
+    expect(made).toMatch(/O_EXCL.*, 0[67]00\)/);
+    const steps = [
+      /mkdirat\(.*"source", 0700\)/,
+      /openat\(.*"file", .*O_CREAT/,
+      /pwrite64\(\d+<[^>]*file>/,
+      /fchown(at)?\(\d+<[^>]*file>.* 1, 2/,
+      // Before the mode, which may forbid an ordinary user to set attributes.
+      /fsetxattr\(\d+<[^>]*file>, "user.x"/,
+      /fchmod\(\d+<[^>]*file>, 04755\)/,
+      /utimensat\(\d+<[^>]*file>/,
+      /fchown(at)?\(\d+<[^>]*there\/source>.* 1, 2/,
+      /fchmod\(\d+<[^>]*there\/source>, 0750\)/,
+      /utimensat\(\d+<[^>]*there\/source>/,
+    ];
+    const order = steps.map(at);
+    expect(order).not.toContain(-1);
+    expect(order).toEqual([...order].sort((a, b) => a - b));
+  });
+}
+
+testUnless(whyNoFilesystem("tmpfs"), "setuid and setgid bits go where the owner could not be kept", async () => {
+  await using filesystem = await mountFilesystem("tmpfs");
+  const { path } = filesystem;
+  writeFileSync(`${path}/file`, "x");
+  await runChecked(["sh", "-c", "chown 1:1 file; chmod 6755 file"], { cwd: path });
+  // Root without CAP_CHOWN is nobody who can give files away.
+  const command = ["setpriv", "--bounding-set=-chown", "--inh-caps=-chown", ...copydCommand("cp", "--local", "-p", "file", "copy")];
+  const result = await run(command, { cwd: path, env: { ...plainEnvironment, XDG_RUNTIME_DIR: path } });
+  const { stdout } = await runChecked(["stat", "-c", "%u:%g %a", "copy"], { cwd: path });
+  expect({ stdout, status: result.status }).toEqual({ stdout: "0:0 755\n", status: 1 });
+  expect(result.stderr).toContain("failed to preserve ownership for 'copy': Operation not permitted");
+});
