@@ -33,6 +33,9 @@ export async function refuseEveryCall(connection: BusConnection, error: CopyErro
     refuse(message);
   });
   connection.onRefused(refuse);
+  // systemd sends SIGTERM as soon as the name has gone: ended by that, the service would count as one that ended well.
+  const onSignal = (): void => process.exit(error.failure.exitStatus);
+  process.on("SIGTERM", onSignal);
   const doNotQueue = 4;
   await connection.callDriver("RequestName", "su", [busName, doNotQueue]);
   await Promise.race([isQuiet, connection.closed, Bun.sleep(longestMs)]);
