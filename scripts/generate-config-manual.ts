@@ -49,6 +49,13 @@ function manual(): string {
     roffLines("A machine with one disk:"),
     "\n",
     roffExample("[jobs]\nmax-running = 1\nmax-running-per-user = 1\n"),
+    roffLines(
+      "Nobody copies the exams by way of the service, and students only to what they plugged in, no images of disks and nothing large:",
+    ),
+    "\n",
+    roffExample(
+      '[policy]\ndeny-sources = ["/srv/exams"]\n\n[policy.students]\nallow-destinations = ["/media", "/run/media"]\ndeny-extensions = ["iso", "img"]\nmax-file-size = 4294967296\n',
+    ),
     roffSection("FILES"),
     roffLines("/usr/share/doc/copyd/copyd.toml has every setting with its standard value."),
     "\n",

@@ -87,10 +87,22 @@ function parseLayer(path: string, text: string): Layer {
       continue;
     }
     put(layer, section, "", { value: undefined, origin: `${path}:${lineOf(section, "")}` });
-    for (const [key, value] of Object.entries(values))
-      put(layer, section, camelCase(key), { value, origin: `${path}:${lineOf(section, key)}` });
+    for (const [key, value] of Object.entries(values)) {
+      if (section === "policy" && isTable(value)) putGroup(layer, `policy.${key}`, value, (at, of) => `${path}:${lineOf(at, of)}`);
+      else put(layer, section, camelCase(key), { value, origin: `${path}:${lineOf(section, key)}` });
+    }
   }
   return layer;
+}
+
+function isTable(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** [policy.GROUP], which TOML has as a table in a table, is a section here. */
+function putGroup(layer: Layer, section: string, values: object, originOf: (section: string, key: string) => string): void {
+  put(layer, section, "", { value: undefined, origin: originOf(section, "") });
+  for (const [key, value] of Object.entries(values)) put(layer, section, camelCase(key), { value, origin: originOf(section, key) });
 }
 
 /** The parser does not say where: the line after the longest beginning that it takes. */

@@ -17,6 +17,23 @@ function whole(standard: number, least: number, most: number, about: string): Se
   return { schema: z.number().int().min(least).max(most), standard, range: `${least} to ${most}`, about };
 }
 
+/** Paths as the kernel would take them at once: whoever reads the file is to see where a rule holds. */
+function paths(about: string): Setting<readonly string[]> {
+  const path = z
+    .string()
+    .max(4095)
+    .regex(/^\/$|^(\/(?!\.{1,2}(\/|$))[^/\0]+)+$/, "paths are absolute, without . and .. and a slash at their end");
+  return { schema: z.array(path).max(1000), standard: [], range: "a list of absolute paths", about };
+}
+
+function extensions(about: string): Setting<readonly string[]> {
+  const extension = z
+    .string()
+    .max(64)
+    .regex(/^([^./\0A-Z][^/\0A-Z]*)?$/, "extensions are in small letters, without the dot before them");
+  return { schema: z.array(extension).max(1000), standard: [], range: "a list of extensions", about };
+}
+
 const mebibyte = 1024 * 1024;
 
 /** What a JavaScript number holds exactly is more than any device moves. */
@@ -124,6 +141,19 @@ export const sections = {
     ),
     recoverTimeoutMs: whole(60_000, 1000, 3_600_000, "How long the removal of what a dead worker left half-made may take."),
   },
+  policy: {
+    denySources: paths(
+      "Nothing at or below these paths is copied or moved from there. A path that leads to one through links, .. or another mount of the directory above it is the same path.",
+    ),
+    allowSources: paths("Unless it is empty, only what lies at or below these is copied or moved from there."),
+    denyDestinations: paths("Nothing is written at or below these paths."),
+    allowDestinations: paths("Unless it is empty, things are written only at or below these."),
+    denyExtensions: extensions(
+      'Regular files whose names end in a dot and one of these are not copied: ["iso", "tar.gz"]. Capitals do not matter.',
+    ),
+    allowExtensions: extensions('Unless it is empty, only such files are; "" stands for names without a dot.'),
+    maxFileSize: whole(0, 0, Number.MAX_SAFE_INTEGER, "Bytes that a regular file may have; 0: any number."),
+  },
   history: {
     retentionDays: whole(30, 0, 3650, "How long ended jobs stay in the store, for those who ask later what became of a copy."),
     maxJobsPerUser: whole(1000, 0, 100_000, "Ended jobs of one user in the store. Each is some kilobytes."),
@@ -153,6 +183,11 @@ export const sectionTexts: Readonly<Record<SectionName, { readonly about: string
   service: { about: "The service as a whole.", reloads: true },
   calls: { about: "What one call, or one caller, may ask. The property Limits tells callers.", reloads: false },
   jobs: { about: "How much is done at once, and for whom.", reloads: true },
+  policy: {
+    about:
+      "What may be copied by way of the service, and where to. [policy] holds for everybody, [policy.GROUP], with the same keys and a group's name or number, also for who is in that group; each section that concerns a caller must allow it. What is refused is an error (PolicyViolation) of the call or of the one entry. For what callers do as administrators (CopyAsAdmin) this is a boundary; of what they may do as themselves it keeps the service only, not cp.",
+    reloads: true,
+  },
   history: { about: "What is kept of jobs that have ended, and of who asked for what.", reloads: false },
 };
 
@@ -163,7 +198,13 @@ export type Settings = { readonly [Name in SectionName]: Values<Sections[Name]> 
 
 /** What may stand in a section, by key in camelCase; undefined where there is no such section. */
 export function settingsOf(section: string): Readonly<Record<string, Setting<unknown>>> | undefined {
+  if (policyGroup(section) !== undefined) return sections.policy;
   return Object.hasOwn(sections, section) ? sections[section as SectionName] : undefined;
+}
+
+/** The group of "policy.GROUP", the one section of which there may be many. */
+export function policyGroup(section: string): string | undefined {
+  return /^policy\.([A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?)$/.exec(section)?.[1];
 }
 
 export function camelCase(key: string): string {

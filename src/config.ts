@@ -3,7 +3,7 @@
 import { isAbsolute, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { type Layer, put, readConfigFiles } from "./config-file.ts";
-import { camelCase, kebabCase, type SectionName, type Settings, sections, settingsOf } from "./config-settings.ts";
+import { camelCase, kebabCase, policyGroup, type Settings, sections, settingsOf } from "./config-settings.ts";
 import { CopyError } from "./errors.ts";
 import { logLevels } from "./log.ts";
 
@@ -13,9 +13,19 @@ export type Config = Settings & {
   readonly stateDirectory: string;
   /** Absolute. Emptied at boot: in-flight records, sockets. */
   readonly runtimeDirectory: string;
+  /** [policy.GROUP], by group; each as [policy]. */
+  readonly policyGroups: readonly PolicyGroup[];
   /** The files that were read, absolute, the last of which wins. */
   readonly files: readonly string[];
 };
+
+export interface PolicyGroup {
+  /** A name or a number. */
+  readonly group: string;
+  /** Where it stands, for messages. */
+  readonly origin: string;
+  readonly rules: Settings["policy"];
+}
 
 export const daemonUsage = `Usage: copyd daemon [--session] [--config FILE] [--log-level LEVEL] [--set SECTION.KEY=VALUE]...
 
@@ -29,7 +39,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /** One setting in force, and where it comes from. */
 export interface SettingInForce {
-  readonly section: SectionName;
+  readonly section: string;
   /** As in a file: kebab-case. */
   readonly key: string;
   readonly value: unknown;
@@ -45,7 +55,13 @@ export function loadConfig(argv: readonly string[], environment: Environment): C
   const { bus, files, layers } = readLayers(argv, environment);
   const [problem] = layers.flatMap(problemsOf);
   if (problem !== undefined) throw new CopyError("bad-config", problem);
-  return deepFreeze({ ...merged(layers), bus, ...directories(bus, environment), files: files.map((file) => resolve(file)) });
+  return deepFreeze({
+    ...merged(layers),
+    policyGroups: groupsIn(layers),
+    bus,
+    ...directories(bus, environment),
+    files: files.map((file) => resolve(file)),
+  });
 }
 
 /** What the files say is wrong, every one of it, or what is in force. Throws bad-config for files that cannot be read or parsed. */
@@ -55,7 +71,8 @@ export function examineConfig(
 ): { readonly files: readonly string[]; readonly problems: readonly string[]; readonly settings: readonly SettingInForce[] } {
   const { files, layers } = readLayers(argv, environment);
   const problems = layers.flatMap(problemsOf);
-  const settings = problems.length > 0 ? [] : Object.keys(sections).flatMap((section) => inForce(section as SectionName, layers));
+  const settings =
+    problems.length > 0 ? [] : [...Object.keys(sections), ...groupSections(layers)].flatMap((section) => inForce(section, layers));
   return { files, problems, settings };
 }
 
@@ -159,21 +176,38 @@ function problemOf(section: string, key: string, value: unknown, known: NonNulla
   const result = setting.schema.safeParse(value);
   if (result.success) return null;
   const problem = result.error.issues[0]?.message ?? "not valid";
-  const remedy = `correct it, or leave it out for ${String(setting.standard)}`;
-  return `${name} = ${typeof value === "string" ? JSON.stringify(value) : String(value)}: ${problem}; ${remedy}`;
+  const remedy = `correct it, or leave it out for ${shown(setting.standard)}`;
+  return `${name} = ${shown(value)}: ${problem}; ${remedy}`;
+}
+
+function shown(value: unknown): string {
+  return Array.isArray(value) || typeof value === "string" ? JSON.stringify(value) : String(value);
 }
 
 /** Layers must have been checked. */
 function merged(layers: readonly Layer[]): Settings {
   const settings = Object.keys(sections).map((section) => {
-    const values = inForce(section as SectionName, layers).map(({ key, value }): [string, unknown] => [camelCase(key), value]);
+    const values = inForce(section, layers).map(({ key, value }): [string, unknown] => [camelCase(key), value]);
     return [section, Object.fromEntries(values)];
   });
   return Object.fromEntries(settings);
 }
 
-function inForce(section: SectionName, layers: readonly Layer[]): SettingInForce[] {
-  return Object.entries(sections[section]).map(([key, { standard }]) => {
+/** Each "policy.GROUP" that is spoken of. */
+function groupSections(layers: readonly Layer[]): string[] {
+  return [...new Set(layers.flatMap((layer) => [...layer.keys()]))].filter((section) => policyGroup(section) !== undefined);
+}
+
+function groupsIn(layers: readonly Layer[]): PolicyGroup[] {
+  return groupSections(layers).map((section) => {
+    const rules = Object.fromEntries(inForce(section, layers).map(({ key, value }): [string, unknown] => [camelCase(key), value]));
+    const origin = layers.map((layer) => layer.get(section)?.values().next().value?.origin).findLast((found) => found !== undefined);
+    return { group: policyGroup(section) ?? "", origin: origin ?? "", rules: rules as Settings["policy"] };
+  });
+}
+
+function inForce(section: string, layers: readonly Layer[]): SettingInForce[] {
+  return Object.entries(settingsOf(section) ?? {}).map(([key, { standard }]) => {
     const given = layers
       .findLast((layer) => layer.get(section)?.has(key) === true)
       ?.get(section)

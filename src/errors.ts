@@ -163,6 +163,13 @@ export const failures = {
     false,
     "Lines are a digest, two spaces and a name, as sha256sum, md5sum or b3sum write them; --method says which digest it is.",
   ),
+  "policy-denied": row(
+    own("PolicyViolation"),
+    "medium",
+    1,
+    false,
+    "The administrator of this machine does not allow it ([policy] in copyd.conf(5)): ask for an exception, or copy something else.",
+  ),
   // Metadata
   "owner-not-preserved": row(own("CopyFailed"), "low", 1, false, "Only root can give files away; copy as administrator to keep the owner."),
   "mode-not-preserved": row(own("CopyFailed"), "low", 1, false, "The destination's filesystem does not keep permissions."),

@@ -111,7 +111,7 @@ const refused: [string, string, string[], Record<string, string>, string][] = [
     'jobs.max-running = "many": Invalid input: expected number, received string',
   ],
   ["a key that is none", "[jobs]\nmax-runing = 1", [], {}, "FILE:2: jobs.max-runing is not a setting; [jobs] has max-running, "],
-  ["a section that is none", "[job]\nx = 1", [], {}, "FILE:1: there is no section [job]; there are service, calls, jobs, history"],
+  ["a section that is none", "[job]\nx = 1", [], {}, "FILE:1: there is no section [job]; there are service, calls, jobs, policy, history"],
   ["a setting outside a section", "max-running = 1", [], {}, 'FILE:1: "max-running" stands outside a section'],
   ["a file that is not TOML", "[jobs\n", [], {}, "FILE:1: not TOML: "],
   [

@@ -62,6 +62,8 @@ const systemOrEmbedded: Runner = async (request, listener, options) => {
     // Not installed, not allowed, another mount namespace, too many sources for one call: whatever keeps the service from
     // taking the job does not keep us from doing it. Only where it may have taken it, we must not do it a second time.
     if (!(error instanceof CopyError) || error.code === "timed-out" || error.code === "internal") throw error;
+    // An administrator's no is not to be got around by accident; --local is there for who may.
+    if (error.code === "policy-denied") throw error;
     if (error.code === "sandboxed-caller") writeText("stderr", `${programOf(request)}: ${sandboxNote}\n`);
     return (await embedded())(request, listener, options);
   }

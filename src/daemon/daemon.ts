@@ -19,6 +19,7 @@ import { version } from "../version.ts";
 import { callSuccessor, leaveHandover, takeHandover } from "./handover.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import { journalSink } from "./journal.ts";
+import { policiesOf, type ServiceSettings } from "./policies.ts";
 import { refuseEveryCall } from "./refusing-service.ts";
 import { Reload } from "./reload.ts";
 import { StopRequest } from "./stop-request.ts";
@@ -35,7 +36,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   try {
-    const load = (): Config => loadConfig(argv, process.env);
+    const load = (): ServiceSettings => {
+      const config = loadConfig(argv, process.env);
+      return { ...config, policyFor: policiesOf(config) };
+    };
     const config = load();
     log.setLevel(config.service.logLevel);
     using reload = new Reload(load);
@@ -66,7 +70,7 @@ async function tellCallers(argv: readonly string[], error: CopyError): Promise<v
   }
 }
 
-async function serve(config: Config, reload: Reload): Promise<number> {
+async function serve(config: ServiceSettings, reload: Reload<ServiceSettings>): Promise<number> {
   if (config.bus === "system" && process.getuid?.() !== 0) {
     throw new CopyError("usage", "the system's service runs as root: start it through the bus, or use --session for a service of your own");
   }
@@ -101,12 +105,14 @@ interface End {
 
 interface Signals {
   readonly stop: StopRequest;
-  readonly reload: Reload;
+  readonly reload: Reload<ServiceSettings>;
 }
 
-async function run(config: Config, connection: BusConnection, store: JobStore, { stop, reload }: Signals): Promise<End> {
+async function run(config: ServiceSettings, connection: BusConnection, store: JobStore, { stop, reload }: Signals): Promise<End> {
   const { bus: kind, stateDirectory } = config;
+  let { policyFor } = config;
   const jobs = createJobs({
+    policyFor: (caller) => policyFor(caller),
     mode: kind,
     limits: config.jobs,
     store,
@@ -137,6 +143,7 @@ async function run(config: Config, connection: BusConnection, store: JobStore, {
     log.setLevel(changed.service.logLevel);
     idle.timeoutMs = changed.service.idleExitSeconds * 1000;
     jobs.setLimits(changed.jobs);
+    policyFor = changed.policyFor;
   };
   service.onActivity = () => idle.restart();
   await service.start();

@@ -5,13 +5,13 @@ import { CopyError } from "../errors.ts";
 import { log } from "../log.ts";
 
 /** Listens to SIGHUP until disposed. Settings that cannot be loaded are told to the log, and those in force stay. */
-export class Reload implements Disposable {
+export class Reload<Loaded extends Pick<Config, "files">> implements Disposable {
   /** Called with each configuration that was loaded. */
-  onLoaded: (config: Config) => void = () => {};
-  private readonly load: () => Config;
+  onLoaded: (loaded: Loaded) => void = () => {};
+  private readonly load: () => Loaded;
   private readonly onSignal = (): void => this.reload();
 
-  constructor(load: () => Config) {
+  constructor(load: () => Loaded) {
     this.load = load;
     process.on("SIGHUP", this.onSignal);
   }

@@ -17,6 +17,7 @@ const codes: Readonly<Record<string, FailureCode>> = {
   [`${own}SandboxedCaller`]: "sandboxed-caller",
   [`${own}NotAuthorized`]: "not-authorized",
   [`${own}ShuttingDown`]: "shutting-down",
+  [`${own}PolicyViolation`]: "policy-denied",
   [`${own}BadConfig`]: "bad-config",
   [`${own}NoSpace`]: "no-space",
   [`${bus}AccessDenied`]: "access-denied",

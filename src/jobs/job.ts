@@ -10,6 +10,7 @@
 
 import { unreachable } from "../assert.ts";
 import { CopyError, type FailureCode } from "../errors.ts";
+import type { Policy } from "../policy.ts";
 import type { EngineChoice, JobOptions, JobRequest } from "../request.ts";
 import { type AnswerChoice, type EntryError, questionChoices, type Snapshot } from "../worker/protocol.ts";
 import { type Caller, hasEnded, type JobResult, type JobState, type Question } from "./api.ts";
@@ -29,6 +30,8 @@ export interface Job {
   readonly asAdmin: boolean;
   /** As submitted; a repeated call is compared with it. */
   readonly request: JobRequest;
+  /** What the administrator allowed its owner when it was asked for; left out: everything. */
+  readonly policy?: Policy;
   /** The request's options as changed since by SetOptions. */
   readonly options: JobOptions;
   /** Its place among its owner's waiting jobs of the same priority: its number, unless it was moved. */
@@ -122,6 +125,7 @@ export interface NewJob {
   readonly owner: Caller;
   readonly asAdmin: boolean;
   readonly request: JobRequest;
+  readonly policy?: Policy;
 }
 
 /** A job that waits for its turn. */

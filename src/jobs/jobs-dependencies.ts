@@ -1,7 +1,8 @@
 // What the jobs room is made of and what its owner may change later: for the daemon, the embedded mode and tests.
 
+import type { Policy } from "../policy.ts";
 import type { WorkerLimitChanges } from "../worker/pool.ts";
-import type { Jobs } from "./api.ts";
+import type { Caller, Jobs } from "./api.ts";
 import type { JobLimits } from "./limits.ts";
 import type { JobsLog } from "./log.ts";
 import type { MountTable } from "./mount-table.ts";
@@ -27,6 +28,8 @@ export interface JobsDependencies {
   readonly recordDirectory?: string | null;
   /** Devices on which jobs take turns; null (the default): none. */
   readonly slowDevices?: SlowDevices | null;
+  /** What the administrator allows a caller; by default everything. Asked once for each job. */
+  readonly policyFor?: (caller: Caller) => Policy;
   /** Count totals for a percentage; on by default. */
   readonly totals?: boolean;
   /** Lanes of each worker; 0 (the default): it adapts. */

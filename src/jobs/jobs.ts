@@ -20,6 +20,7 @@ import { ErrorList } from "./error-list.ts";
 import { advance, goesOn, type Job, type JobEvent, newJob } from "./job.ts";
 import { JobFiles } from "./job-files.ts";
 import { mountsOf } from "./job-mounts.ts";
+import { requireAllowed } from "./job-policy.ts";
 import { JobTable } from "./job-table.ts";
 import { viewOf } from "./job-view.ts";
 import type { AdjustableJobs, JobsDependencies } from "./jobs-dependencies.ts";
@@ -120,17 +121,17 @@ class JobsRoom implements AdjustableJobs {
       const existing = this.sameJob(caller, token, request, asAdmin);
       if (existing !== null) return existing;
     }
+    const policy = requireAllowed(this.settings.policyFor(caller), request);
     this.loads.check(caller.uid, request, options.beyondLimits === true ? "beyond" : "within");
     const chosen = token ?? freshToken((one) => this.table.get(caller.uid, one) !== undefined);
     const workToken = token === null ? chosen : generateToken();
     // Lists are read page by page, from the time of the last job seen.
     this.lastCreatedUs = Math.max(this.now(), this.lastCreatedUs + 1);
-    const job = newJob({ id: ++this.lastId, token: chosen, workToken, owner: caller, asAdmin, request }, this.lastCreatedUs);
+    const job = newJob({ id: ++this.lastId, token: chosen, workToken, owner: caller, asAdmin, request, ...policy }, this.lastCreatedUs);
     const entry = this.enter(job);
     this.store?.save(job, "now");
     this.enqueue(job);
-    const admin = asAdmin || undefined;
-    this.log.info("job queued", { job: chosen, uid: caller.uid, operation: request.operation, admin });
+    this.log.info("job queued", { job: chosen, uid: caller.uid, operation: request.operation, admin: asAdmin || undefined });
     const view = this.view(entry);
     this.listeners.emit("added", view);
     return view;

@@ -1,10 +1,12 @@
 // Dry runs: a worker of the caller says what a copy would do. How many run at once, for whom, and how long each may take.
 
 import { CopyError } from "../errors.ts";
+import type { Policy } from "../policy.ts";
 import type { JobRequest } from "../request.ts";
 import { type LiveMessage, startWorker, type WorkerEnd } from "../worker/pool.ts";
 import type { PreviewSummary } from "../worker/protocol.ts";
 import type { Caller, PreviewOptions } from "./api.ts";
+import { requireAllowed } from "./job-policy.ts";
 import type { RunSettings } from "./run.ts";
 
 export interface PreviewLimits {
@@ -30,12 +32,13 @@ export class Previews {
     if (request.operation === "move" || request.options.gnu.parents) {
       throw new CopyError("not-supported", "a dry run foresees copies only, and those without `parents`");
     }
+    const { policy = [] } = requireAllowed(this.settings.policyFor(caller), request);
     const own = this.byUser.get(caller.uid) ?? 0;
     if (own >= this.limits.maxPreviewsPerUser || this.running.size >= this.limits.maxPreviews) {
       throw new CopyError("limits-exceeded", "too many dry runs are under way");
     }
     const { promise, resolve, reject } = Promise.withResolvers<PreviewSummary>();
-    const stop = this.start(caller, request, options, resolve, reject);
+    const stop = this.start(caller, request, policy, options, resolve, reject);
     this.running.add(stop);
     this.byUser.set(caller.uid, own + 1);
     options.signal.addEventListener("abort", stop, { once: true });
@@ -64,6 +67,7 @@ export class Previews {
   private start(
     { uid, gid, groups }: Caller,
     request: JobRequest,
+    policy: Policy,
     { maxOperations, maxBytes, onOperations }: PreviewOptions,
     resolve: (summary: PreviewSummary) => void,
     reject: (error: CopyError) => void,
@@ -87,7 +91,7 @@ export class Previews {
       else resolve(summary);
     };
     const worker = startWorker({
-      task: { type: "preview", request, sandbox: settings.sandbox, maxOperations, maxBytes },
+      task: { type: "preview", request, policy, sandbox: settings.sandbox, maxOperations, maxBytes },
       credentials: settings.mode === "system" ? { uid, gid, groups } : null,
       inFlightFd: null,
       limits: settings.workerLimits,

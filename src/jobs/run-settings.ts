@@ -21,6 +21,7 @@ export function runSettings(dependencies: JobsDependencies, limits: JobLimits): 
     stopTimeoutMs: limits.stopTimeoutMs,
     recoverTimeoutMs: limits.recoverTimeoutMs,
     bootId: embedded ? "" : bootId(),
+    policyFor: dependencies.policyFor ?? (() => []),
     self: dependencies.self ?? null,
     log: dependencies.log ?? noLog,
   };

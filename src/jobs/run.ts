@@ -2,8 +2,10 @@
 
 import { assert } from "../assert.ts";
 import { CopyError, type FailureCode } from "../errors.ts";
+import type { Policy } from "../policy.ts";
 import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type WorkerLimitChanges } from "../worker/pool.ts";
 import type { EntryError, ParentMessage } from "../worker/protocol.ts";
+import type { Caller } from "./api.ts";
 import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile } from "./in-flight-file.ts";
 import { goesOn, type Job, type JobEvent } from "./job.ts";
 import { type CheckpointFile, openCheckpoint, openInFlight } from "./job-files.ts";
@@ -12,6 +14,8 @@ import type { JobsLog } from "./log.ts";
 import { processIdentity } from "./process-identity.ts";
 
 export interface RunSettings {
+  /** What the administrator allows a caller's new job or dry run. */
+  readonly policyFor: (caller: Caller) => Policy;
   /** system: as the job's owner, through setpriv. session, embedded: a plain child of this process. */
   readonly mode: "system" | "session" | "embedded";
   readonly sandbox: "strict" | "if-available" | "off";
@@ -145,6 +149,7 @@ export class JobRun {
           ? {
               type,
               ...common,
+              ...(job.policy !== undefined && { policy: job.policy }),
               lanes: settings.lanes,
               totals: settings.totals,
               checkpoint: this.checkpointFacts(job),

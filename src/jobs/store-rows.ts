@@ -3,6 +3,7 @@
 import { z } from "zod";
 import type { ByteString } from "../bytes.ts";
 import { isFailureCode } from "../errors.ts";
+import { policySchema } from "../policy-schema.ts";
 import { engineChoices } from "../request.ts";
 import { byteStringSchema, optionsSchema, requestSchema } from "../request-schema.ts";
 import { answerChoices, type EntryError, questionKinds } from "../worker/protocol.ts";
@@ -58,6 +59,7 @@ const recordSchema = z.object({
   workToken: z.string(),
   owner: z.object({ uid: z.number(), gid: z.number(), groups: z.array(z.number()) }),
   asAdmin: z.boolean(),
+  policy: policySchema.exactOptional(),
   options: optionsSchema.nullable(),
   order: z.number().exactOptional(),
   progress: z.object({

@@ -114,7 +114,7 @@ export class ArgumentCopier {
     const name = arena.cstring(root.slice(root.lastIndexOf("/") + 1) || ".");
     entry.setName(name, arena.memory.bytes, name - arena.memory.address);
     this.context.noteArgumentDevice(parentFd);
-    this.copyOrMove(entry, follow);
+    if (this.context.policy?.mayPlace(entry.place, parentFd, entry.text) !== false) this.copyOrMove(entry, follow);
     libc.close(parentFd);
   }
 
@@ -124,11 +124,13 @@ export class ArgumentCopier {
       if (this.tree.copyArgument(entry, follow) === "done") this.noteMade(entry);
       return;
     }
+    const allowed = this.context.policy?.mayRename(entry) ?? "rename";
+    if (allowed === "refused") return;
     if (this.isSecondName) {
       this.mover.dropSecondName(entry);
       return;
     }
-    if (this.mover.rename(entry) !== "copy") return;
+    if (allowed === "rename" && this.mover.rename(entry) !== "copy") return;
     if (this.copyToMove(entry)) this.toRemove.push({ argument, destinationRoot });
     this.mover.finish(entry);
   }

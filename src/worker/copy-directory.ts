@@ -34,7 +34,7 @@ export class DirectoryCopier {
     const sourceFd = isUnreadable ? this.openUnreadable(entry, flags) : opened;
     if (sourceFd < 0) return this.fail(entry, "source", sourceFd, "openat", "cannot access %s");
     const status = sourceStat.ofDescriptor(sourceFd, empty);
-    const directory = status < 0 ? this.fail(entry, "source", status, "statx", "cannot stat %s") : this.enterFound(entry, sourceFd);
+    const directory = status < 0 ? this.fail(entry, "source", status, "statx", "cannot stat %s") : this.enterFound(entry, sourceFd, follow);
     if (directory !== null) this.context.copied?.addDirectory(directory.stat);
     else if (status === 0) this.context.copied?.addLeftDirectory(sourceStat);
     if (directory === null) libc.close(sourceFd);
@@ -71,13 +71,14 @@ export class DirectoryCopier {
     return libc.openat(entry.directory.fields.sourceFd, entry.sourceName, flags | Open.O_PATH, 0);
   }
 
-  private enterFound(entry: Entry, sourceFd: number): Directory | null {
+  private enterFound(entry: Entry, sourceFd: number, follow: boolean): Directory | null {
     if (this.isItsOwnAncestor(entry)) {
       // Without links, only a mount of a directory into itself leads back up.
       const what =
         this.context.options.symlinks === "follow" ? "cannot copy cyclic symbolic link %s" : "cannot copy %s into a copy of itself, %d";
       return this.fail(entry, "source", 0, "", what, "symlink-loop");
     }
+    if (this.context.policy?.mayEnter(entry, sourceFd, follow) === false) return null;
     if (entry.isArgument || !this.isDestination(entry)) return this.enterDestination(entry, sourceFd);
     // What is being made has turned up in what is being copied: through a link, or a mount.
     const top = { ...entry.place, path: "" };
@@ -89,6 +90,7 @@ export class DirectoryCopier {
   private enterDestination(entry: Entry, sourceFd: number): Directory | null {
     const { sourceStat, destinationStat, options } = this.context;
     const parentFd = entry.directory.fields.destinationFd;
+    if (this.context.policy?.mayMakeDirectory(entry) === false) return null;
     // Writable for us and closed to others while it fills (rule 17), unless its owner and mode are right from the start.
     const mode = this.keepsMode ? 0o700 : this.ownModeOf() | 0o700;
     let made = libc.mkdirat(parentFd, entry.name, mode);
@@ -110,6 +112,10 @@ export class DirectoryCopier {
       libc.close(destinationFd);
       if (status < 0) return this.fail(entry, "destination", status, "statx", "cannot stat %d");
       return this.fail(entry, "source", 0, "", "%s and %d are the same file", "same-file");
+    }
+    if (this.context.policy?.mayFill(entry, destinationFd, follows) === false) {
+      libc.close(destinationFd);
+      return null;
     }
     return this.register(entry, sourceFd, destinationFd, { flags: this.flagsFor({ isMade: made === 0, isAdopted }), ownMode });
   }

@@ -148,6 +148,7 @@ export class EntryCopier {
 
   private place(entry: Entry, maker: Maker, follow: boolean): FileOutcome {
     this.context.entry = entry;
+    if (this.context.policy !== null && !this.context.policy.mayCopy(entry, maker.sourceFd ?? -1, follow)) return "failed";
     if (this.entered !== entry.directory) {
       this.entered = entry.directory;
       const { destinationFd } = entry.directory.fields;

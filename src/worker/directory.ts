@@ -5,6 +5,7 @@
 
 import { viewOf } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
+import type { DeniedNames } from "./policy-guard.ts";
 import { type Shared, slotBytes, slotsPerLane } from "./shared.ts";
 
 const word = {
@@ -82,6 +83,9 @@ export class Directory {
   isListed = false;
   /** The directory above, kept only where symlinks are followed, to find a circle. */
   parent: Directory | null = null;
+  /** What the policy denies here by name; null until it was asked. */
+  deniedSources: DeniedNames | null = null;
+  deniedDestinations: DeniedNames | null = null;
   /** What a new file here gets, learnt from the first one. */
   private learnt: Newcomer | null = null;
 

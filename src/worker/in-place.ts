@@ -39,6 +39,7 @@ export class InPlaceWriter {
     if (destinationStat.isSameFile(sourceStat)) {
       return this.maker.fail(entry, "destination", 0, "", "%s and %d are the same file", "same-file");
     }
+    if (this.context.policy?.mayWriteInto(entry, fd) === false) return "failed";
     return this.refill(entry, sourceFd, fd);
   }
 
@@ -82,7 +83,8 @@ export class InPlaceWriter {
 
   // Rule 14, but for POSIXLY_CORRECT.
   private throughDanglingLink(entry: Entry, sourceFd: number): "done" | "failed" {
-    if (!this.context.options.gnu.followDanglingDestination) {
+    // Where it leads is known only when it is made: too late for a policy.
+    if (!this.context.options.gnu.followDanglingDestination || this.context.policy !== null) {
       return this.maker.fail(entry, "destination", 0, "openat", "not writing through dangling symlink %d", "dangling-symlink");
     }
     const { destinationStat, empty } = this.context;

@@ -13,6 +13,7 @@ import { layout } from "../ffi/layout.ts";
 import { At, libc, Open } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
+import type { Policy } from "../policy.ts";
 import { engineNames, type JobOptions, type JobRequest, type PreserveAttribute } from "../request.ts";
 import { BeneathOpener } from "../tree/open.ts";
 import { Announcer } from "./announcer.ts";
@@ -23,6 +24,7 @@ import { DirectoryTable } from "./directory.ts";
 import type { Entry } from "./entry.ts";
 import { HardLinks } from "./hard-links.ts";
 import { commandRetries, LaneControl } from "./lane-control.ts";
+import { PolicyCheck } from "./policy-check.ts";
 import { Questions } from "./questions.ts";
 import { type EntryPlace, type LaneMessage, Reporter } from "./reporter.ts";
 import { Resumption } from "./resumption.ts";
@@ -46,6 +48,8 @@ export interface LaneSetup {
   readonly shared: Shared;
   readonly request: JobRequest;
   readonly token: string;
+  /** By default there is none. */
+  readonly policy?: Policy;
   readonly post: (message: LaneMessage) => void;
   /** Where the sources are found without following a link; null: where they are named. */
   readonly guardedSources: readonly ByteString[] | null;
@@ -99,6 +103,8 @@ export class LaneContext {
   /** For -v and --debug. */
   readonly announcer: Announcer | null;
   readonly backups: BackupKeeper;
+  /** What the administrator allows; null where everything is. */
+  readonly policy: PolicyCheck | null;
   /** False where the copy is the backup. */
   makesBackups = true;
   finishing: EntryPlace | null = null;
@@ -134,6 +140,7 @@ export class LaneContext {
     this.backups = new BackupKeeper(this);
     this.questions = new Questions(this.shared, this.control, this.reporter);
     this.trouble = new Trouble(this);
+    this.policy = PolicyCheck.of(setup.policy ?? [], this);
     this.empty = this.arena.cstring("");
     this.sourceStat = new Stat(this.arena.allocate(layout.statx.size));
     this.copyStat = new Stat(this.arena.allocate(layout.statx.size)).withBirth();

@@ -3,6 +3,7 @@
 import { assert } from "../assert.ts";
 import type { ByteString } from "../bytes.ts";
 import type { StreamHash } from "../engines/hash.ts";
+import type { Policy } from "../policy.ts";
 import type { JobRequest } from "../request.ts";
 import { LaneContext } from "./lane-context.ts";
 import { Leader } from "./leader.ts";
@@ -25,6 +26,7 @@ export interface LaneStart {
   readonly token: string;
   /** Where the sources are found without following a link; null: where they are named. */
   readonly guardedSources: readonly ByteString[] | null;
+  readonly policy: Policy;
   /** For the role "preview". */
   readonly preview: PreviewLimits | null;
 }
@@ -52,13 +54,13 @@ function crash(cause: unknown): void {
 }
 
 /** Loads what only a dry run needs. */
-async function runPreview({ lane, memory, request, token, preview }: LaneStart): Promise<void> {
+async function runPreview({ lane, memory, request, token, policy, preview }: LaneStart): Promise<void> {
   assert(preview !== null, "a dry run has its limits");
   const [{ PlanReporter }, { Previewer }] = await Promise.all([import("./plan-reporter.ts"), import("./preview.ts")]);
   const post = (message: LaneMessage): void => self.postMessage(message);
   const shared = new Shared(memory);
   const reporter = new PlanReporter(shared, request, post, preview);
-  new Previewer(new LaneContext({ lane, shared, request, token, post, reporter, guardedSources: null }), reporter).run();
+  new Previewer(new LaneContext({ lane, shared, request, token, policy, post, reporter, guardedSources: null }), reporter).run();
   reporter.done([]);
 }
 
@@ -82,10 +84,10 @@ interface Verification {
   readonly hash: StreamHash | null;
 }
 
-function run({ role, lane, memory, lanes, request, token, guardedSources }: LaneStart, verification: Verification | null): void {
+function run({ role, lane, memory, lanes, request, token, policy, guardedSources }: LaneStart, verification: Verification | null): void {
   const post = (message: LaneMessage): void => self.postMessage(message);
   const shared = new Shared(memory);
-  const context = new LaneContext({ lane, shared, request, token, post, guardedSources, hash: verification?.hash ?? null });
+  const context = new LaneContext({ lane, shared, request, token, policy, post, guardedSources, hash: verification?.hash ?? null });
   const verifier = verification === null ? null : new verification.Verifier(context);
   context.published = verifier;
   const tree = new TreeCopier(context, lanes);

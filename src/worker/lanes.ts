@@ -5,6 +5,7 @@ import type { ByteString } from "../bytes.ts";
 import { RangeBoard } from "../engines/range-board.ts";
 import { libc, Mmap } from "../ffi/libc.ts";
 import { mapAnonymous } from "../ffi/memory.ts";
+import type { Policy } from "../policy.ts";
 import type { JobRequest } from "../request.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
 import type { LaneStart } from "./lane.ts";
@@ -18,6 +19,8 @@ export interface LanesOptions {
   readonly request: JobRequest;
   readonly token: string;
   readonly guardedSources: readonly ByteString[] | null;
+  /** What the administrator allows; left out: everything. */
+  readonly policy?: Policy;
   /** Descriptor of the in-flight record, or -1. */
   readonly inFlightFd: number;
   /** Left out or null: nothing is logged. */
@@ -100,12 +103,13 @@ export class Lanes {
   }
 
   private startThread(lane: number, role: LaneStart["role"], preview: PreviewLimits | null = null): void {
-    const { request, token, guardedSources, onMessage, onCrash } = this.options;
+    const { request, token, policy = [], guardedSources, onMessage, onCrash } = this.options;
     const worker = startedAhead ?? new Worker(laneModule());
     startedAhead = null;
     worker.onmessage = (event: { readonly data: LaneMessage }) => onMessage(lane, event.data);
     worker.onerror = (event: { readonly message: string }) => onCrash(event.message);
-    const start: LaneStart = { role, lane, memory: this.memory, lanes: this.lanesAddress, request, token, guardedSources, preview };
+    const memory = this.memory;
+    const start: LaneStart = { role, lane, memory, lanes: this.lanesAddress, request, token, policy, guardedSources, preview };
     worker.postMessage(start);
     this.threads.push(worker);
   }

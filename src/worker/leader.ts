@@ -34,7 +34,9 @@ export class Leader {
     const { shared, options, control } = this.context;
     const words = shared.words;
     Atomics.store(words, Word.phase, phases.indexOf("copying"));
-    const manifest = options.manifest === "" ? null : this.openManifest(options.manifest);
+    const broken = options.manifest === "" ? null : (this.context.policy?.brokenByManifest(options.manifest) ?? null);
+    if (broken !== null) this.refuseManifest(broken);
+    const manifest = options.manifest === "" || broken !== null ? null : this.openManifest(options.manifest);
     const argumentCopier = new ArgumentCopier(this.context, this.tree);
     // A rename is for good at once, and on the device when the filesystem likes: that it was to be, is there before.
     if (argumentCopier.noteRenames()) this.marker?.mark("log");
@@ -101,6 +103,13 @@ export class Leader {
     Atomics.store(words, Word.manifestFailed, 1);
     reportManifest(this.context, file.fd);
     return file;
+  }
+
+  private refuseManifest(rule: string): void {
+    Atomics.store(this.context.shared.words, Word.manifestFailed, 1);
+    const place = { argument: 0, path: "", destinationRoot: this.context.options.manifest };
+    const what = `the manifest is not allowed there by the policy of this machine: ${rule}`;
+    this.context.reporter.fail({ place, side: "destination", errno: 0, syscall: "", what, code: "policy-denied" });
   }
 
   private endManifest(file: ManifestFile): void {

@@ -16,11 +16,12 @@ export class PreviewJob {
   constructor(talk: JobTalk, message: Extract<ParentMessage, { type: "preview" }>, resolve: (status: number) => void) {
     this.talk = talk;
     this.resolve = resolve;
-    const { request, maxOperations, maxBytes } = message;
+    const { request, policy = [], maxOperations, maxBytes } = message;
     this.lanes = new Lanes({
       guardedSources: null,
       request,
       token: "preview",
+      policy,
       inFlightFd: -1,
       sharesFiles: false,
       onMessage: (_lane, found) => this.hear(found),

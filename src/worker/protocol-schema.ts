@@ -1,6 +1,7 @@
 // The schemas of the protocol between a worker and its parent: every message limited in kind, size and range.
 
 import { z } from "zod";
+import { policySchema } from "../policy-schema.ts";
 import { engineChoices, priorities } from "../request.ts";
 import { byteStringSchema, requestSchema } from "../request-schema.ts";
 import { answerChoices, phases, plannedActions, questionKinds } from "./protocol.ts";
@@ -47,6 +48,8 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       foreignLinks: z.enum(["follow", "refuse"]).optional(),
       /** Names what is left over after a crash: unpublished files carry it. Letters, digits, "_" and "-". */
       token: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+      /** What the administrator allowed when the job was asked for; left out: everything. */
+      policy: policySchema.exactOptional(),
       /** 0: adapt. */
       lanes: z.number().int().min(0).max(64),
       /** Count totals for a percentage while copying. */
@@ -82,6 +85,7 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       request: requestSchema,
       identity: identitySchema.nullable(),
       sandbox: z.enum(["strict", "if-available", "off"]),
+      policy: policySchema.exactOptional(),
       /** Operations, and bytes of their paths, beyond which they are counted only. */
       maxOperations: count,
       maxBytes: count,

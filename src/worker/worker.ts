@@ -148,6 +148,7 @@ class RunningJob {
       request: guarded === null ? start.request : guardedRequest(start.request, guarded),
       guardedSources: guarded?.sources ?? null,
       token: start.token,
+      policy: start.policy ?? [],
       inFlightFd: start.inFlightFd,
       checkpoint: start.checkpoint === null ? null : openCheckpoint(start.checkpoint),
       sharesFiles: start.lanes !== 1 && availableParallelism() > 1,

@@ -1,7 +1,7 @@
 // The daemon as a process on a private bus: activation, real copies for real users, orderly ends.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { connectService } from "../../src/dbus/client.ts";
 import { jobInterface, managerInterface, rootPath } from "../../src/dbus/contract.ts";
 import { Variant } from "../../src/dbus/values.ts";
@@ -122,6 +122,44 @@ describeUnless(firstReason(whyNoBus(), unlessRoot()), "the daemon", () => {
     expect(second.status).toBe(2);
     expect(second.stderr).toContain("another process owns org.copyd.Copyd1");
   });
+
+  test("holds administrators' jobs to the policy, records what it refuses, and takes up a new policy for new jobs", async () => {
+    await using bus = await privateBus({ kind: "system" });
+    const source = sourceIn(bus);
+    mkdirSync(`${source}/secret`);
+    writeFileSync(`${source}/secret/file`, "secret");
+    symlinkSync(`${source}/secret`, `${bus.directory}/way`);
+    const settings = `${bus.directory}/copyd.toml`;
+    writeFileSync(settings, `[policy.root]\ndeny-sources = ["${source}/secret"]\n`);
+    await using daemon = await startDaemon(bus, [`--config=${settings}`]);
+    const connection = await bus.connect();
+    const copyAs = (method: string, from: string, to: string): Promise<readonly unknown[]> =>
+      callService(connection, rootPath, managerInterface, method, "aayaya{sv}", [[Buffer.from(from)], Buffer.from(to), new Map()]);
+    const refused = await errorOf(copyAs("CopyAsAdmin", `${source}/secret/file`, bus.directory));
+    expect(refused.dbusName).toBe("org.copyd.Copyd1.Error.PolicyViolation");
+    expect(refused.message).toContain("deny-sources of group root");
+    for (const method of ["CopyAsAdmin", "Copy"]) {
+      const [job] = await copyAs(method, `${bus.directory}/way/file`, `${bus.directory}/stolen`);
+      const wait = await callService(connection, String(job), jobInterface, "Wait", "a{sv}", [new Map()]);
+      expect(wait[0]).toBe("failed");
+      const [errors] = await callService(connection, String(job), jobInterface, "GetErrors", "uu", [0, 10]);
+      expect((errors as unknown[][]).map(([, , code]) => code)).toEqual(["policy-denied"]);
+    }
+    expect(existsSync(`${bus.directory}/stolen`)).toBe(false);
+    const client = await connectService({ address: bus.address });
+    expect((await client.audit({ code: "policy-denied" })).map(({ event, method }) => `${event} ${method}`)).toEqual([
+      "ended ",
+      "ended ",
+      "refusal CopyAsAdmin",
+    ]);
+    client.close();
+    writeFileSync(settings, "[policy]\nmax-file-size = 1000\n");
+    daemon.kill("SIGHUP");
+    while (!(await daemon.log()).includes("read anew")) await Bun.sleep(20);
+    const [job] = await copyAs("Copy", `${source}/secret/file`, `${bus.directory}/allowed`);
+    expect((await callService(connection, String(job), jobInterface, "Wait", "a{sv}", [new Map()]))[0]).toBe("completed");
+    connection.close();
+  }, 60_000);
 
   test("with wrong settings it tells whoever calls what is wrong, at once, and then ends", async () => {
     await using bus = await privateBus({ kind: "system", activate: [...daemonCommand, "--set", "jobs.max-running=0"] });

@@ -1,0 +1,197 @@
+// The policy holds whatever way leads to a path: links, "..", bind mounts, hard links, moves; and the rest is copied.
+
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { byteStringFromText } from "../../src/bytes.ts";
+import type { Caller, JobView } from "../../src/jobs/api.ts";
+import { createJobs } from "../../src/jobs/jobs.ts";
+import type { Policy, PolicyRules } from "../../src/policy.ts";
+import { requestSchema } from "../../src/request-schema.ts";
+import type { EntryError } from "../../src/worker/protocol.ts";
+import { untilEnded } from "../support/jobs.ts";
+import { runChecked } from "../support/process.ts";
+import { testUnless, unlessRoot } from "../support/skip.ts";
+import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+
+const self: Caller = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0, groups: process.getgroups?.() ?? [] };
+let temporary: TemporaryDirectory;
+let at: (...names: string[]) => string;
+
+beforeEach(async () => {
+  temporary = await temporaryDirectory();
+  at = (...names) => join(temporary.path, ...names);
+  mkdirSync(at("data/secret/deep"), { recursive: true });
+  mkdirSync(at("data/secrets"), { recursive: true });
+  mkdirSync(at("out"));
+  writeFileSync(at("data/secret/file"), "secret");
+  writeFileSync(at("data/secret/deep/file"), "secret");
+  writeFileSync(at("data/secrets/file"), "public");
+  writeFileSync(at("data/public"), "public");
+});
+afterEach(() => temporary[Symbol.asyncDispose]());
+
+interface Outcome {
+  readonly job: JobView;
+  readonly errors: readonly EntryError[];
+}
+
+interface Changes {
+  readonly operation?: "copy" | "move";
+  readonly options?: object;
+}
+
+async function run(rules: Partial<PolicyRules>, sources: readonly string[], destination: string, changes: Changes = {}): Promise<Outcome> {
+  const none = { allowSources: [], denySources: [], allowDestinations: [], denyDestinations: [], allowExtensions: [], denyExtensions: [] };
+  const policy: Policy = [{ group: "", maxFileSize: 0, ...none, ...rules }];
+  const jobs = createJobs({ mode: "session", policyFor: () => policy });
+  const errors: EntryError[] = [];
+  jobs.on("errors", (_, more) => errors.push(...more));
+  const request = requestSchema.parse({
+    operation: changes.operation ?? "copy",
+    sources: sources.map(byteStringFromText),
+    destination: byteStringFromText(destination),
+    options: { durability: "none", ...changes.options },
+  });
+  try {
+    return { job: await untilEnded(jobs, jobs.submit(self, null, request)), errors };
+  } finally {
+    await jobs.shutdown();
+  }
+}
+
+const paths = (...texts: string[]) => texts.map(byteStringFromText);
+const refused = ({ errors }: Outcome): string[] =>
+  errors.map(({ path, code }) => {
+    expect(code).toBe("policy-denied");
+    return path.slice(temporary.path.length);
+  });
+/** All names below a directory. */
+const below = (directory: string): string[] => readdirSync(directory, { recursive: true }).map(String).sort();
+
+test("a denied directory in a tree is one error, and the rest is copied, names that only begin alike included", async () => {
+  const outcome = await run({ denySources: paths(at("data/secret")) }, [at("data")], at("out"));
+  expect(refused(outcome)).toEqual(["/data/secret"]);
+  expect(outcome.job.result).toMatchObject({ state: "failed" });
+  expect(outcome.errors[0]?.message).toContain("is not allowed by the policy of this machine: deny-sources");
+  expect(below(at("out"))).toEqual(["data", "data/public", "data/secrets", "data/secrets/file"]);
+});
+
+test("what leads to a denied path by a link or .. is refused where it leads", async () => {
+  symlinkSync(at("data/secret/deep"), at("link"));
+  const rules = { denySources: paths(at("data/secret")) };
+  expect(refused(await run(rules, [`${at("link")}/file`], at("out")))).toEqual(["/link/file"]);
+  expect(refused(await run(rules, [`${at("link")}/../file`], at("out")))).toEqual(["/link/../file"]);
+  // Followed below an argument.
+  mkdirSync(at("tree"));
+  symlinkSync(at("data/secret/file"), at("tree/one"));
+  symlinkSync(at("data/secret/deep"), at("tree/two"));
+  symlinkSync(at("data/public"), at("tree/three"));
+  const followed = await run(rules, [at("tree")], at("out"), { options: { symlinks: "follow" } });
+  expect(refused(followed).sort()).toEqual(["/tree/one", "/tree/two"]);
+  expect(below(at("out"))).toEqual(["tree", "tree/three"]);
+});
+
+test("a settings' path that is a link itself means what it leads to", async () => {
+  symlinkSync(at("data"), at("alias"));
+  const rules = { denySources: paths(at("alias/secret")) };
+  expect(refused(await run(rules, [at("data")], at("out")))).toEqual(["/data/secret"]);
+  expect(existsSync(at("out/data/public"))).toBe(true);
+});
+
+testUnless(unlessRoot(), "a bind mount of the directory above, or of the path itself, is no way around", async () => {
+  mkdirSync(at("mount"));
+  await runChecked(["mount", "--bind", at("data"), at("mount")]);
+  try {
+    const rules = { denySources: paths(at("data/secret")) };
+    expect(refused(await run(rules, [at("mount/secret/deep/file")], at("out")))).toEqual(["/mount/secret/deep/file"]);
+    expect(refused(await run(rules, [at("mount")], at("out")))).toEqual(["/mount/secret"]);
+  } finally {
+    await runChecked(["umount", at("mount")]);
+  }
+});
+
+test("a denied file is refused by its inode, under another name too, and by its name after it was replaced", async () => {
+  linkSync(at("data/secret/file"), at("data/second-name"));
+  const rules = { denySources: paths(at("data/secret/file"), at("data/later")) };
+  expect(refused(await run(rules, [at("data")], at("out"))).sort()).toEqual(["/data/second-name", "/data/secret/file"]);
+  expect(existsSync(at("out/data/secret/deep/file"))).toBe(true);
+  expect(existsSync(at("out/data/secret/file"))).toBe(false);
+  // Not there when the job began to look, as a file that an editor is replacing.
+  renameSync(at("data/second-name"), at("data/secret/file"));
+  writeFileSync(at("data/later"), "secret");
+  expect(
+    refused(await run({ denySources: paths(at("data/later")) }, [at("data/later"), at("data/public")], at("out")).catch(explain)),
+  ).toEqual(["refused"]);
+});
+
+/** The call itself was refused. */
+function explain(error: unknown): Outcome {
+  expect(error).toMatchObject({ code: "policy-denied" });
+  const told = { path: `${temporary.path}refused`, code: "policy-denied" } as unknown as EntryError;
+  return { job: {} as JobView, errors: [told] };
+}
+
+test("only what is allowed is a source, also where a link leads out of it", async () => {
+  const rules = { allowSources: paths(at("data/secrets")) };
+  expect((await run(rules, [at("data/secrets")], at("out"))).job.result?.state).toBe("completed");
+  expect(refused(await run(rules, [at("data")], at("out")).catch(explain))).toEqual(["refused"]);
+  symlinkSync(at("data/public"), at("data/secrets/out"));
+  const followed = await run(rules, [at("data/secrets")], at("out/second"), { options: { symlinks: "follow" } });
+  expect(refused(followed)).toEqual(["/data/secrets/out"]);
+});
+
+test("nothing is written at or below a denied destination, whatever way leads there", async () => {
+  mkdirSync(at("kept/inner"), { recursive: true });
+  writeFileSync(at("kept/file"), "kept");
+  symlinkSync(at("kept/inner"), at("way"));
+  linkSync(at("kept/file"), at("out/hard-link"));
+  mkdirSync(at("tree/kept"), { recursive: true });
+  writeFileSync(at("tree/kept/new"), "new");
+  writeFileSync(at("tree/other"), "new");
+  const rules = { denyDestinations: paths(at("kept"), at("kept/file")) };
+  expect(refused(await run(rules, [at("data/public")], at("way")))).toEqual(["/way/public"]);
+  expect(refused(await run(rules, [at("data/public")], `${at("way")}/../new`))).toEqual(["/way/../new"]);
+  // Merged into what holds it.
+  expect(refused(await run(rules, [at("tree/kept"), at("tree/other")], temporary.path, { options: { onConflict: "overwrite" } }))).toEqual([
+    "/kept",
+  ]);
+  expect(existsSync(at("other"))).toBe(true);
+  // Written into in place, by another name of the same file.
+  // (Where links are kept, cp gives the name a file of its own.)
+  const inPlace = { options: { onConflict: "overwrite", preserve: ["mode"], gnu: { inPlace: true } } };
+  expect(refused(await run(rules, [at("data/public")], at("out/hard-link"), inPlace))).toEqual(["/out/hard-link"]);
+  expect(below(at("kept"))).toEqual(["file", "inner"]);
+  expect(readFileSync(at("kept/file"), "utf8")).toBe("kept");
+});
+
+test("a denied destination that is not there yet is not made", async () => {
+  mkdirSync(at("tree/later"), { recursive: true });
+  writeFileSync(at("tree/later/file"), "x");
+  writeFileSync(at("tree/single"), "x");
+  const rules = { denyDestinations: paths(at("out/tree/later"), at("out/tree/single")) };
+  expect(refused(await run(rules, [at("tree")], at("out"))).sort()).toEqual(["/out/tree/later", "/out/tree/single"]);
+  expect(below(at("out"))).toEqual(["tree"]);
+});
+
+test("files are refused one by one for their extension and size, under the name they get too", async () => {
+  writeFileSync(at("data/film.MKV"), "x");
+  writeFileSync(at("data/large"), Buffer.alloc(5000));
+  const rules = { denyExtensions: ["mkv"], maxFileSize: 4096 };
+  expect(refused(await run(rules, [at("data")], at("out"))).sort()).toEqual(["/data/film.MKV", "/data/large"]);
+  expect(existsSync(at("out/data/public"))).toBe(true);
+  expect(refused(await run(rules, [at("data/public")], at("out/a.mkv")))).toEqual(["/data/public"]);
+});
+
+test("a move takes along nothing that is denied, and leaves it where it was", async () => {
+  const rules = { denySources: paths(at("data/secret")) };
+  const outcome = await run(rules, [at("data")], at("out"), { operation: "move" });
+  expect(refused(outcome)).toEqual(["/data/secret"]);
+  expect(below(at("out"))).toEqual(["data", "data/public", "data/secrets", "data/secrets/file"]);
+  expect(readFileSync(at("data/secret/deep/file"), "utf8")).toBe("secret");
+  expect(existsSync(at("data/public"))).toBe(false);
+  // What holds nothing denied is renamed as a whole, and files by themselves are asked about too.
+  expect((await run(rules, [at("out/data")], at("renamed"), { operation: "move" })).job.result?.state).toBe("completed");
+  expect(refused(await run({ maxFileSize: 3 }, [at("renamed/public")], at("out"), { operation: "move" }))).toEqual(["/renamed/public"]);
+  expect(refused(await run(rules, [at("data/secret")], at("out"), { operation: "move" }).catch(explain))).toEqual(["refused"]);
+});
