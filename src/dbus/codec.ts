@@ -48,6 +48,8 @@ export const defaultDecodeLimits: DecodeLimits = { maxMessageBytes: 16 * 1024 * 
 
 export interface MessageSink {
   readonly message: (message: Message) => void;
+  /** Left out: calls come as any message. Else their bodies are decoded when, and if, somebody wants them. */
+  readonly call?: (header: MessageHeader, bytes: number, decode: () => Message | "malformed" | "too-large") => void;
   /** A message that was dropped although its header could be read. */
   readonly refused: (header: MessageHeader, reason: "malformed" | "too-large") => void;
 }
@@ -136,6 +138,15 @@ export class MessageReader {
     const header = headerOf(raw);
     if (frame.take === "header") {
       this.sink.refused(header, "too-large");
+      return;
+    }
+    if (header.type === MessageType.call && this.sink.call !== undefined) {
+      // A copy: a small message must not hold the large piece of the stream that it came in.
+      const kept = Buffer.from(bytes);
+      this.sink.call(header, bytes.length, () => {
+        const body = this.readBody(kept, raw);
+        return typeof body === "string" ? body : { ...header, body };
+      });
       return;
     }
     const body = this.readBody(bytes, raw);

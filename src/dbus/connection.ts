@@ -13,6 +13,7 @@ import {
   MessageType,
   type OutgoingMessage,
 } from "./codec.ts";
+import type { RawCall } from "./fair-calls.ts";
 import type { WireValue } from "./values.ts";
 
 export const driver = { name: "org.freedesktop.DBus", path: "/org/freedesktop/DBus" } as const;
@@ -69,6 +70,7 @@ export class BusConnection {
   private serial = 0;
   private ended = false;
   private messageListener: (message: Message) => void = () => {};
+  private callListener: ((call: RawCall) => void) | null = null;
   private refusedListener: (header: MessageHeader, reason: "malformed" | "too-large") => void = () => {};
 
   constructor(socket: Socket) {
@@ -81,6 +83,22 @@ export class BusConnection {
   /** Calls and signals go here; replies go to whoever called. The listener must not throw. */
   onMessage(listener: (message: Message) => void): void {
     this.messageListener = listener;
+  }
+
+  /** Calls go here from now on, undecoded, instead of to `onMessage`. The listener must not throw. */
+  onCall(listener: (call: RawCall) => void): void {
+    this.callListener = listener;
+  }
+
+  /** For `connectBus`: a call whose body waits to be decoded. */
+  receiveCall(call: RawCall): void {
+    if (this.callListener !== null) {
+      this.callListener(call);
+      return;
+    }
+    const message = call.decode();
+    if (typeof message === "string") this.refuse(call.header, message);
+    else this.messageListener(message);
   }
 
   /** Messages that were dropped although their header could be read. */
@@ -121,6 +139,11 @@ export class BusConnection {
     this.flush();
     this.socket.end();
     this.finish("closed");
+  }
+
+  /** Bytes that were sent and that the kernel has not taken yet. */
+  get backlogBytes(): number {
+    return this.queuedBytes;
   }
 
   /** For `connectBus`: a decoded message. */
@@ -279,6 +302,7 @@ function beginAfter(
   }
   return new MessageReader(limits, {
     message: (message) => connection()?.receive(message),
+    call: (header, bytes, decode) => connection()?.receiveCall({ header, bytes, decode }),
     refused: (header, reason) => connection()?.refuse(header, reason),
   });
 }

@@ -33,6 +33,13 @@ export interface DispatcherDependencies {
   readonly audit: Audit;
 }
 
+/** Why a call is answered that was never decoded. */
+const refusals = {
+  malformed: ["invalid-arguments", "the message is not what its signature says, or nests too deep"],
+  "too-large": ["limits-exceeded", "the message is larger, or holds more values, than this service takes"],
+  "too-many": ["limits-exceeded", "too many calls of your user wait to be answered"],
+} as const;
+
 export class Dispatcher {
   private readonly dependencies: DispatcherDependencies;
   private inFlight = 0;
@@ -61,13 +68,10 @@ export class Dispatcher {
   }
 
   /** Answers a call that could not be decoded. */
-  refuse(header: MessageHeader, reason: "malformed" | "too-large"): void {
-    const [code, text] =
-      reason === "malformed"
-        ? (["invalid-arguments", "the message is not what its signature says, or nests too deep"] as const)
-        : (["limits-exceeded", "the message is larger, or holds more values, than this service takes"] as const);
+  refuse(header: MessageHeader, reason: keyof typeof refusals, uid = -1): void {
+    const [code, text] = refusals[reason];
     const error = new CopyError(code, text);
-    this.dependencies.audit.refused(header.member ?? "", header.path ?? "", header.sender, -1, error);
+    this.dependencies.audit.refused(header.member ?? "", header.path ?? "", header.sender, uid, error);
     if (wantsReply(header)) this.replyError(header, error);
   }
 

@@ -15,6 +15,7 @@ import { busName, jobInterface, managerInterface, rootPath } from "./contract.ts
 import { Credentials } from "./credentials.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import type { ReportInternal } from "./error-reply.ts";
+import { FairCalls, type RawCall } from "./fair-calls.ts";
 import { jobObject } from "./job-object.ts";
 import { jobProperties } from "./job-properties.ts";
 import { managerObject, newestThatFit } from "./manager-object.ts";
@@ -55,6 +56,8 @@ export interface Promises {
 
 /** How long calls that came in the last moment may take: those that ask a person, or wait for a job, get no answer any more. */
 const lastAnswersMs = 2_000;
+/** Replies of this size wait for the bus; calls that would add to them wait for their turn instead. */
+const maxBacklogBytes = 64 * 1024;
 /** RequestName's flag and answers, as the D-Bus specification numbers them. */
 const doNotQueue = 4;
 const primaryOwner = 1;
@@ -71,6 +74,7 @@ export class Service {
   private readonly credentials: Credentials;
   private readonly announcer: Announcer;
   private readonly dispatcher: Dispatcher;
+  private readonly calls: FairCalls;
   private readonly manager: ObjectInterface;
   private readonly audit: Audit;
   /** While the name is being given up: calls that came meanwhile, which must not be lost. */
@@ -110,6 +114,20 @@ export class Service {
       reportInternal: dependencies.reportInternal,
       audit,
     });
+    this.calls = new FairCalls({
+      // Who cannot be identified is refused by name in its turn.
+      userOf: (sender) =>
+        this.credentials.identify(sender).then(
+          ({ uid }) => uid,
+          () => -1,
+        ),
+      serve: (message) => this.dispatcher.dispatch(message),
+      mayServe: () => connection.backlogBytes < maxBacklogBytes,
+      refuse: (header, reason) => {
+        this.dispatcher.refuse(header, reason);
+        this.onActivity();
+      },
+    });
     this.dispatcher.onAnswered = () => this.onActivity();
   }
 
@@ -117,6 +135,7 @@ export class Service {
   async start(): Promise<void> {
     this.listenToJobs();
     this.connection.onMessage((message) => this.receive(message));
+    this.connection.onCall((call) => this.receiveCall(call));
     this.connection.onRefused((header, reason) => {
       if (header.type === MessageType.call) this.dispatcher.refuse(header, reason);
     });
@@ -134,7 +153,7 @@ export class Service {
   /** Whether anybody needs the service: a call, a subscriber or a job that has not ended. */
   isBusy(): boolean {
     const { active, queued } = this.jobs.counts();
-    return this.dispatcher.unanswered > 0 || this.subscriptions.count > 0 || active > 0 || queued > 0;
+    return this.calls.waiting > 0 || this.dispatcher.unanswered > 0 || this.subscriptions.count > 0 || active > 0 || queued > 0;
   }
 
   /**
@@ -194,12 +213,19 @@ export class Service {
     await this.connection.callDriver("ReleaseName", "s", [busName], 2_000).catch(() => undefined);
   }
 
+  private receiveCall(call: RawCall): void {
+    this.onActivity();
+    if (this.held === null) {
+      this.calls.take(call);
+      return;
+    }
+    const message = call.decode();
+    if (typeof message === "string") this.dispatcher.refuse(call.header, message);
+    else this.held.push(message);
+  }
+
   private receive(message: Message): void {
-    if (message.type === MessageType.call) {
-      this.onActivity();
-      if (this.held === null) this.dispatcher.dispatch(message);
-      else this.held.push(message);
-    } else if (message.sender === driver.name && message.member === "NameOwnerChanged" && message.signature === "sss") {
+    if (message.sender === driver.name && message.member === "NameOwnerChanged" && message.signature === "sss") {
       const [name, , newOwner] = message.body as readonly [string, string, string];
       if (newOwner === "" && name.startsWith(":")) this.senderGone(name);
     }

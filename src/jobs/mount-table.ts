@@ -3,10 +3,20 @@
 import type { ByteString } from "../bytes.ts";
 import { type Mount, namesOf, parseMountInfo } from "../mountinfo.ts";
 
+interface Place {
+  readonly mount: Mount;
+  /** The path without "." and "..", "" for the root. */
+  readonly prefix: string;
+}
+
+const maxKnown = 256;
+
 export class MountTable {
   private readonly root: Mount | undefined;
   /** By the mount that they lie upon and where: the way the kernel walks, so that what another mount hides is never found. */
   private readonly mounted = new Map<string, Mount>();
+  /** Directories that were asked about last. */
+  private readonly known = new Map<string, Place>();
 
   constructor(text: string) {
     const mounts = parseMountInfo(text);
@@ -19,13 +29,31 @@ export class MountTable {
   /** The mount of an absolute path, symbolic links taken for what they are; undefined where not even the root is known. */
   find(path: ByteString): Mount | undefined {
     if (this.root === undefined) return undefined;
-    let mount = this.topmost(this.root, "");
+    const cut = path.lastIndexOf("/");
+    const name = path.slice(cut + 1);
+    if (name === "" || name === "." || name === "..") return this.walk(this.root, path).mount;
+    // Thousands of files of one directory are asked about at once.
+    const { mount, prefix } = this.directory(this.root, path.slice(0, cut));
+    return this.topmost(mount, `${prefix}/${name}`);
+  }
+
+  private directory(root: Mount, path: string): Place {
+    const known = this.known.get(path);
+    if (known !== undefined) return known;
+    const place = this.walk(root, path);
+    if (this.known.size >= maxKnown) this.known.clear();
+    this.known.set(path, place);
+    return place;
+  }
+
+  private walk(root: Mount, path: string): Place {
+    let mount = this.topmost(root, "");
     let prefix = "";
     for (const name of namesOf(path)) {
       prefix += `/${name}`;
       mount = this.topmost(mount, prefix);
     }
-    return mount;
+    return { mount, prefix };
   }
 
   private topmost(lowest: Mount, point: string): Mount {
