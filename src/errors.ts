@@ -209,6 +209,13 @@ export const failures = {
     true,
     "The copying process ended unexpectedly: see the service's journal, then copy again.",
   ),
+  "worker-out-of-memory": row(
+    own("CopyFailed"),
+    "high",
+    1,
+    true,
+    "Copy fewer things at once (jobs.max-running), or give the service more memory (MemoryMax of copyd.service), then copy again.",
+  ),
   "worker-silent": row(
     own("CopyFailed"),
     "critical",

@@ -5,6 +5,7 @@
 
 import { CopyError, type FailureCode, isFailureCode } from "../errors.ts";
 import { Allowance } from "./allowance.ts";
+import { memoryKills } from "./memory-kills.ts";
 import type { FirstMessage, HelloMessage, ResultMessage, WorkerHandle, WorkerOptions } from "./pool.ts";
 import {
   embeddedFlag,
@@ -57,6 +58,7 @@ export class WorkerConnection implements WorkerHandle {
   private readonly timers = new Set<ReturnType<typeof setTimeout>>();
   private readonly messages: Allowance;
   private readonly bytes: Allowance;
+  private readonly memoryKillsBefore = memoryKills();
   private hello = false;
   private result: ResultMessage | null = null;
   private failure: { code: FailureCode; message: string } | null = null;
@@ -249,6 +251,10 @@ export class WorkerConnection implements WorkerHandle {
     const { exitCode, signalCode } = this.process;
     const how = signalCode === null ? `with status ${exitCode}` : `by ${signalCode}`;
     const last = this.lastStderr === "" ? "" : ` (${this.lastStderr})`;
+    if (signalCode === "SIGKILL" && memoryKills() > this.memoryKillsBefore) {
+      const message = "The kernel ended the copying process, for the memory that it may have was used up.";
+      return { code: "worker-out-of-memory", message };
+    }
     // One that was killed may do better another time; one that ended by itself will end so again.
     const code = signalCode === null ? "worker-start" : "worker-died";
     if (!this.hello) return { code, message: `The copying process ended ${how} before it began${last}.` };

@@ -159,6 +159,15 @@ const modes: Record<string, () => void> = {
     tell({ bytesDone: 500 });
     dieNow();
   },
+  "eats-memory": () => {
+    hello();
+    const eaten: Buffer[] = [];
+    for (;;) eaten.push(Buffer.alloc(4 << 20, eaten.length + 1));
+  },
+  "killed-by-hand": () => {
+    hello();
+    dieNow();
+  },
   "exits-without-result": () => {
     hello();
     exit(3);
