@@ -196,7 +196,7 @@ export class JobRun {
       this.finish("discard");
       return;
     }
-    const died = this.checkpoint !== null && (end.code === "worker-died" || end.code === "worker-silent");
+    const died = this.checkpoint !== null && mayDoBetter.has(end.code);
     this.fail(end.code, end.message, died ? "may go on" : "is final");
     if (!end.gone) {
       // It is stuck in the kernel. What it has in flight cannot be removed behind its back; the record stays for later.
@@ -289,3 +289,6 @@ export class JobRun {
 }
 
 const rootCredentials = { uid: 0, gid: 0, groups: [0] };
+
+/** Ends of a worker that another one, from where it was, may not come to. */
+const mayDoBetter: ReadonlySet<FailureCode> = new Set<FailureCode>(["worker-died", "worker-silent", "worker-out-of-memory"]);
