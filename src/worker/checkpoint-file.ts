@@ -3,7 +3,8 @@
 // Whoever runs as the user may have written anything into it: numbers are bounded, unknown pages are passed over, and what is read
 // decides about nothing but the user's own files.
 
-import { libc, Mmap, Open } from "../ffi/libc.ts";
+import { Errno } from "../errno.ts";
+import { libc, Mmap, Open, syscallNumbers } from "../ffi/libc.ts";
 import { NativeMemory, viewOf } from "../ffi/memory.ts";
 import {
   checkOf,
@@ -46,10 +47,20 @@ export interface CheckpointMemory {
 
 const F_SETFL = 4;
 const SEEK_END = 2;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+/** A worker whose service has died ends within seconds. */
+const lockTimeoutMs = 10_000;
+const lockPollMs = 20;
 
-/** null: the file cannot be used (no space, not a file of ours), and the job runs without one. */
-export function openCheckpoint(start: CheckpointStart): CheckpointMemory | null {
+/**
+ * null: the file cannot be used (no space, not a file of ours), and the job runs without one. Throws where a former worker, whose service
+ * has died, still has it after ten seconds: two of them would undo each other's work.
+ */
+export function openCheckpoint(start: CheckpointStart, waitMs = lockTimeoutMs): CheckpointMemory | null {
   const { fd, isResumed, isSameBoot, startedTimeUs } = start;
+  if (fd < 0) return null;
+  waitForFormerWorker(fd, waitMs);
   const length = libc.lseek(fd, 0, SEEK_END);
   if (length < 0) return null;
   const mayResume = isResumed && length >= logStart;
@@ -78,6 +89,15 @@ export function openCheckpoint(start: CheckpointStart): CheckpointMemory | null 
     known: isResumed ? takeover.known : null,
     wasRemoving: isResumed && words[HeadWord.removing] === 1,
   };
+}
+
+/** The lock is the open file's, which a service and its worker share: one held by another service's worker goes with that. */
+function waitForFormerWorker(fd: number, waitMs: number): void {
+  const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  for (let waitedMs = 0; libc.syscall(syscallNumbers.flock, fd, LOCK_EX | LOCK_NB) === -Errno.EAGAIN; waitedMs += lockPollMs) {
+    if (waitedMs >= waitMs) throw new Error("a former worker of this job has not ended");
+    Atomics.wait(sleeper, 0, 0, lockPollMs);
+  }
 }
 
 /** Reads what counts of the log and of the lanes' tails, and leaves a log that holds just that. */

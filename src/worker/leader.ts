@@ -71,7 +71,10 @@ export class Leader {
   /** What is finished stays finished, also when the machine is switched off before the job goes on. */
   private stopInOrder(): void {
     Atomics.store(this.context.shared.words, Word.stopped, 1);
-    this.marker?.mark("copies", { isLast: true });
+    const { checkpoint } = this.context.shared;
+    const isFlushed = this.marker?.mark("copies", { isLast: true }) === true;
+    // What was flushed with everything else is durable as far as it was written.
+    if (isFlushed && checkpoint !== null) new PartialFiles(this.context.shared, checkpoint).noteFlushed(checkpoint.fd);
   }
 
   /** The other lanes stop looking for work, and verify what they copied. */

@@ -232,6 +232,12 @@ export class PartialFiles {
     return hasChanged;
   }
 
+  /** After a flush of all devices, with every lane at rest. */
+  noteFlushed(checkpointFd: number): void {
+    for (const slot of this.used()) if (slot.run === this.run) slot.durable = slot.written;
+    libc.fdatasync(checkpointFd);
+  }
+
   /** Slots in use. */
   *used(): Generator<PartialSlot> {
     for (const slot of this.slots) if (slot.isUsed) yield slot;

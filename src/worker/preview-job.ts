@@ -32,7 +32,7 @@ export class PreviewJob {
   }
 
   receive(message: ParentMessage): void {
-    if (message.type === "cancel") this.lanes.command(Command.cancel);
+    if (message.type === "cancel" || message.type === "stop") this.lanes.command(Command.cancel);
   }
 
   private hear(message: LaneMessage): void {

@@ -53,10 +53,10 @@ export async function main(argv: readonly string[]): Promise<number> {
         if (job === null) job = begin(talk, message, resolve);
       } else job?.receive(message);
     };
-    // Without a parent nobody records what is in flight: stop, leaving nothing unfinished.
+    // Without a parent nobody records what is in flight: stop, leaving nothing unfinished but what a checkpoint names.
     const onEnd = (): void => {
       if (job === null) resolve(1);
-      else job.receive({ type: "cancel" });
+      else job.receive({ type: "stop" });
       // A lane may sleep in the kernel for ever, as in opening a FIFO that nobody reads; the record says what is unfinished.
       setTimeout(() => resolve(1), orphanMs);
     };
@@ -196,7 +196,7 @@ class RunningJob {
     const { words } = this.lanes.shared;
     // A cancel that came before is final.
     if (Atomics.load(words, Word.command) === Command.cancel) return;
-    Atomics.store(words, Word.stopping, 1);
+    if (this.lanes.shared.checkpoint !== null) Atomics.store(words, Word.stopping, 1);
     this.lanes.command(Command.cancel);
     this.timers.push(
       setInterval(() => {

@@ -200,6 +200,16 @@ test("a file that is short, or not a checkpoint, is begun anew", () => {
   expect(fstatSync(fd).size).toBe(0);
 });
 
+test("a worker waits for one of another service that still has the checkpoint, and gives up in the end", () => {
+  open("first");
+  const other = openSync(`${directory.path}/checkpoint`, "r+");
+  const start = { fd: other, isResumed: true, isSameBoot: true, startedTimeUs: 0 };
+  expect(() => openCheckpoint(start, 60)).toThrow("a former worker of this job has not ended");
+  closeSync(other);
+  // Its own service's next worker is not kept waiting.
+  expect(open("killed").checkpoint.run).toBe(2);
+});
+
 test("a table of known copies takes what it was made for, and forgets the rest", () => {
   const builder = new KnownCopiesBuilder(100_000);
   for (let number = 0; number < 100_000; number++) builder.add(Math.imul(number, 0x9e3779b1) >>> 0, number, number, 0);
