@@ -66,7 +66,8 @@ for (const [name, options] of kinds) {
       operation: "copy",
       sources: [source],
       destination,
-      options: { durability: "none", target: "exact", ...options },
+      // Slow enough for a kill to come in the midst of it.
+      options: { durability: "none", target: "exact", bandwidthLimit: 4_000_000, ...options },
     });
     using undisturbed = new ResumableJob(`${calm}-records`, request(calm));
     const wanted = await undisturbed.run();
@@ -76,7 +77,7 @@ for (const [name, options] of kinds) {
     for (let round = 0; round < rounds; round++) {
       let untilMs = Number.POSITIVE_INFINITY;
       const begun = (message: { readonly type: string }): void => {
-        if (message.type === "hello") untilMs = performance.now() + random.below(60);
+        if (message.type === "hello") untilMs = performance.now() + 30 + random.below(200);
       };
       await disturbed.run({ onMessage: begun, killWhen: () => performance.now() > untilMs, lanes: 1 + random.below(3) });
     }
