@@ -5,7 +5,7 @@
 
 import { Errno } from "../errno.ts";
 import { libc, Mmap, Open, syscallNumbers } from "../ffi/libc.ts";
-import { NativeMemory, viewOf } from "../ffi/memory.ts";
+import { mapAnonymous, NativeMemory, viewOf } from "../ffi/memory.ts";
 import {
   checkOf,
   checkpointMagic,
@@ -54,23 +54,17 @@ const lockTimeoutMs = 10_000;
 const lockPollMs = 20;
 
 /**
- * null: the file cannot be used (no space, not a file of ours), and the job runs without one. Throws where a former worker, whose service
- * has died, still has it after ten seconds: two of them would undo each other's work.
+ * null: the file cannot be used (no space, not a file of ours), and the job runs without one; resumed, by proof alone. Throws where a
+ * former worker, whose service has died, still has it after ten seconds: two of them would undo each other's work.
  */
 export function openCheckpoint(start: CheckpointStart, waitMs = lockTimeoutMs): CheckpointMemory | null {
   const { fd, isResumed, isSameBoot, startedTimeUs } = start;
-  if (fd < 0) return null;
   waitForFormerWorker(fd, waitMs);
   const length = libc.lseek(fd, 0, SEEK_END);
-  if (length < 0) return null;
   const mayResume = isResumed && length >= logStart;
-  if (!mayResume && libc.ftruncate(fd, 0) < 0) return null;
-  // Allocated at once: a page of a mapping for which there is no space would kill the worker.
-  const allocated = libc.fallocate(fd, 0, 0, logStart);
-  if (allocated < 0) return null;
-  libc.fcntl(fd, F_SETFL, Open.O_RDWR);
-  const head = libc.mmap(0, logStart, Mmap.PROT_READ | Mmap.PROT_WRITE, Mmap.MAP_SHARED, fd, 0);
-  if (head < 0) return null;
+  const mapped = length < 0 || (!mayResume && libc.ftruncate(fd, 0) < 0) ? -1 : mapHead(fd);
+  if (mapped < 0 && !isResumed) return null;
+  const head = mapped < 0 ? mapAnonymous(logStart) : mapped;
   const words = new Uint32Array(viewOf(head, logStart));
   const isOurs = words[HeadWord.magic] === checkpointMagic && words[HeadWord.version] === checkpointVersion;
   if (mayResume && !isOurs) words.fill(0);
@@ -80,7 +74,7 @@ export function openCheckpoint(start: CheckpointStart, waitMs = lockTimeoutMs): 
   words[HeadWord.version] = checkpointVersion;
   words[HeadWord.runs] = ((words[HeadWord.runs] ?? 0) + 1) & 0x7fff;
   return {
-    fd,
+    fd: mapped < 0 ? -1 : fd,
     head,
     pages,
     run: words[HeadWord.runs] ?? 0,
@@ -89,6 +83,20 @@ export function openCheckpoint(start: CheckpointStart, waitMs = lockTimeoutMs): 
     known: isResumed ? takeover.known : null,
     wasRemoving: isResumed && words[HeadWord.removing] === 1,
   };
+}
+
+/** Allocated at once: a page of a mapping for which there is no space would kill the worker. An address, or -errno. */
+function mapHead(fd: number): number {
+  const allocated = libc.fallocate(fd, 0, 0, logStart);
+  // A filesystem without the call: written, it is there as well.
+  if (allocated === -Errno.EOPNOTSUPP) {
+    using zeros = new NativeMemory(pageBytes);
+    for (let at = libc.lseek(fd, 0, SEEK_END); at < logStart; at += pageBytes) {
+      if (libc.pwrite(fd, zeros.address, pageBytes, at) !== pageBytes) return -Errno.ENOSPC;
+    }
+  } else if (allocated < 0) return allocated;
+  libc.fcntl(fd, F_SETFL, Open.O_RDWR);
+  return libc.mmap(0, logStart, Mmap.PROT_READ | Mmap.PROT_WRITE, Mmap.MAP_SHARED, fd, 0);
 }
 
 /** The lock is the open file's, which a service and its worker share: one held by another service's worker goes with that. */

@@ -56,7 +56,7 @@ export class Resumption {
     const found = this.findCopy();
     if (found === "same") return "done";
     if (stat.type === Mode.S_IFDIR) return "nothing";
-    if (context.options.gnu.inPlace) return this.lookInPlace(entry);
+    if (context.options.gnu.inPlace) return this.lookInPlace(entry, maker);
     if (found === "other") return this.wasRemoving && this.hasOnlyLostNames() ? "done" : "ours";
     if (context.options.gnu.make === "hard-link" && stat.isSameFile(context.sourceStat)) return "done";
     return stat.birthTimeUs >= this.bornSinceUs ? this.prove(entry, maker) : "nothing";
@@ -121,12 +121,15 @@ export class Resumption {
   }
 
   // A file that was being written into is newer than any source, and -u would keep the half of it.
-  private lookInPlace(entry: Entry): Finding {
+  private lookInPlace(entry: Entry, maker: Maker): Finding {
     const { stat } = this;
     if (stat.type === Mode.S_IFLNK && stat.ofTarget(entry.directory.fields.destinationFd, entry.name) < 0) return "nothing";
     if (this.findCopy() === "same") return "done";
     const [low, high] = begunKeyOf(stat);
-    return this.known.find(low, high, 1, 0) === "same" ? "begun" : "nothing";
+    // Who overwrites it compares what it opens with what was planned.
+    const isBegun = this.known.find(low, high, 1, 0) === "same";
+    if (isBegun && this.context.destinationStat.ofTarget(entry.directory.fields.destinationFd, entry.name) === 0) return "begun";
+    return stat.birthTimeUs >= this.bornSinceUs ? this.prove(entry, maker) : "nothing";
   }
 
   private prove(entry: Entry, maker: Maker): Finding {

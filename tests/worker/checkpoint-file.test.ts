@@ -196,7 +196,9 @@ test("a file that is short, or not a checkpoint, is begun anew", () => {
     expect([checkpoint.wasRemoving, isKnown(checkpoint, 1)]).toEqual([false, "none"]);
     ftruncateSync(fd, 0);
   }
-  expect(openCheckpoint({ fd: -1, isResumed: true, isSameBoot: true, startedTimeUs: 0 })).toBeNull();
+  expect(openCheckpoint({ fd: -1, isResumed: false, isSameBoot: true, startedTimeUs: 0 })).toBeNull();
+  const proofOnly = openCheckpoint({ fd: -1, isResumed: true, isSameBoot: true, startedTimeUs: 0 });
+  expect(proofOnly === null ? "" : isKnown(proofOnly, 1)).toBe("none");
   expect(fstatSync(fd).size).toBe(0);
 });
 
