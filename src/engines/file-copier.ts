@@ -18,6 +18,7 @@ import { Reflink } from "./reflink.ts";
 import { Rereader } from "./reread.ts";
 import { SharedCopy, sharedFromBytes } from "./shared-copy.ts";
 import { Splice } from "./splice.ts";
+import { type DirtyBounds, WriteBehind } from "./write-behind.ts";
 
 const readWriteOnly: readonly EngineName[] = ["read-write"];
 
@@ -58,6 +59,8 @@ export class FileCopier {
   private readonly chooser: Chooser;
   private readonly engines = new Map<EngineName, Engine>();
   private readonly dropBehind: DropBehind | undefined;
+  private writeBehind: WriteBehind | null = null;
+  private bounds: DirtyBounds | null = null;
   private readonly data: DataCopy;
   /** Stands between the engines and the lane: counts, and drops what lies behind from the page cache. */
   private readonly counting: CopyControl;
@@ -78,6 +81,13 @@ export class FileCopier {
     this.counting = { advanced: (bytes, how) => this.advanced(bytes, how), stepBytes: (most) => control.stepBytes?.(most) ?? most };
     this.rereader = new Rereader(control);
     this.shared = board !== null && hasher === null && canShare(options) ? this.sharedOn(board) : null;
+  }
+
+  /** From now on, what is left unwritten behind the copy is bounded. cache=drop bounds it by itself. */
+  bound(bounds: DirtyBounds): void {
+    if (this.dropBehind !== undefined) return;
+    this.bounds = bounds;
+    this.writeBehind = new WriteBehind(bounds);
   }
 
   /**
@@ -102,14 +112,20 @@ export class FileCopier {
     const isSparse = this.options.sparse !== "never" && source.type === Mode.S_IFREG && source.blocks * 512 < size;
     const result = this.copyData(pair, size, isSparse);
     if (result === 0) return this.hasher === null ? this.finish() : this.finishHashed(this.hasher, size);
-    const error = result === stopped && this.dropBehind !== undefined && this.dropBehind.error < 0 ? this.dropFailed() : result;
+    const error = result === stopped && this.behindError < 0 ? this.behindFailed() : result;
     if (error !== stopped) this.describeFailure(pair, error);
     return error;
   }
 
   /** Copies ranges of a file that another thread shares out. False when there is none. */
   help(): boolean {
-    return this.shared?.help((sourceFd, destinationFd) => this.begin(sourceFd, destinationFd)) ?? false;
+    if (this.shared === null) return false;
+    // What a helper waited for, and was told of, its owner would not be (rule 2): it leaves that to the owner.
+    const behind = this.writeBehind;
+    this.writeBehind = null;
+    const helped = this.shared.help((sourceFd, destinationFd) => this.begin(sourceFd, destinationFd));
+    this.writeBehind = behind;
+    return helped;
   }
 
   /** Why which engines serve, one line for each pair of filesystems; for --debug and the job's result. */
@@ -139,6 +155,7 @@ export class FileCopier {
     this.hasBlocksInFlight = false;
     this.preallocation.reset();
     this.dropBehind?.begin(sourceFd, destinationFd);
+    this.writeBehind?.begin(destinationFd);
   }
 
   private copyData(pair: Pair, size: number, isSparse: boolean): number {
@@ -305,9 +322,8 @@ export class FileCopier {
         return this.described(result);
       }
     }
-    if (this.dropBehind === undefined) return 0;
-    const dropped = this.dropBehind.finish(this.length);
-    return dropped < 0 ? this.described(this.dropFailed()) : 0;
+    const behind = this.dropBehind?.finish(this.length) ?? this.writeBehind?.finish() ?? 0;
+    return behind < 0 ? this.described(this.behindFailed()) : 0;
   }
 
   /** What a clone or the kernel's own copy moved is hashed by reading the source once more. */
@@ -328,12 +344,19 @@ export class FileCopier {
     this.preallocation.advanced(this.data.offset);
     if (this.onReached !== null)
       this.onReached(this.sharedPair !== null && this.shared !== null ? this.shared.wholeUntil : this.data.offset);
-    if (this.dropBehind !== undefined && how === "copied" && this.dropBehind.advanced(this.data.offset) < 0) return false;
+    if (how === "copied") {
+      if (this.dropBehind !== undefined && this.dropBehind.advanced(this.data.offset) < 0) return false;
+      if (this.writeBehind !== null && this.writeBehind.advanced(this.data.offset, bytes) < 0) return false;
+    }
     return this.control.advanced(bytes, how);
   }
 
-  private dropFailed(): number {
-    return this.failed("destination", "sync_file_range", this.dropBehind?.error ?? -Errno.EIO);
+  private get behindError(): number {
+    return this.dropBehind?.error ?? this.writeBehind?.error ?? 0;
+  }
+
+  private behindFailed(): number {
+    return this.failed("destination", "sync_file_range", this.behindError);
   }
 
   private failed(side: "source" | "destination", syscall: string, result: number): number {
@@ -365,7 +388,8 @@ export class FileCopier {
       const pair = this.sharedPair;
       return pair === null ? this.engineOf("read-write").copy(data, counting) : this.run(pair, "read-write");
     };
-    return new SharedCopy({ board, data, copyRange, counted: () => this.copied, control });
+    const paysToHelp = (): boolean => this.bounds === null || this.bounds.windowBytes === 0;
+    return new SharedCopy({ board, data, copyRange, counted: () => this.copied, control, paysToHelp });
   }
 
   private engineOf(name: EngineName): Engine {

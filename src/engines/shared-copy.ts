@@ -14,6 +14,8 @@ export interface SharedCopySetup {
   /** Bytes that copyRange has counted for the file at hand. */
   readonly counted: () => number;
   readonly control: CopyControl;
+  /** False where a second thread helps nobody: before a slow device. Asked before each range. */
+  readonly paysToHelp: () => boolean;
 }
 
 export class SharedCopy {
@@ -73,11 +75,11 @@ export class SharedCopy {
 
   /** A helper's part, until no range is left. False when there was nothing to join. `begin` prepares data for the board's descriptors. */
   help(begin: (sourceFd: number, destinationFd: number) => void): boolean {
-    const { board, data, counted, control } = this.setup;
-    if (!board.join()) return false;
+    const { board, data, counted, control, paysToHelp } = this.setup;
+    if (!paysToHelp() || !board.join()) return false;
     begin(board.sourceFd, board.destinationFd);
     let whole = 0;
-    for (let start = board.take(); start >= 0; start = board.take()) {
+    for (let start = board.take(); start >= 0; start = paysToHelp() ? board.take() : -1) {
       if (this.copyFrom(start) !== 0 || data.sourceEnded) {
         board.failed(start);
         break;

@@ -21,6 +21,7 @@ import { BackupKeeper } from "./backup.ts";
 import { CheckpointLog } from "./checkpoint-log.ts";
 import { CopiedList } from "./copied-set.ts";
 import { DirectoryTable } from "./directory.ts";
+import { SharedDirtyBounds } from "./dirty-bounds.ts";
 import type { Entry } from "./entry.ts";
 import { HardLinks } from "./hard-links.ts";
 import { commandRetries, LaneControl } from "./lane-control.ts";
@@ -127,6 +128,7 @@ export class LaneContext {
     const { ranges } = this.shared;
     const board = ranges === null ? null : new RangeBoard(ranges, setup.lane, () => this.shared.announceWork());
     this.copier = new FileCopier({ ...this.options, hashes: this.hasher !== null }, this.control, this.hasher, board);
+    if (this.shared.words[Word.isWatched] === 1) this.copier.bound(new SharedDirtyBounds(this.shared));
     this.metadata = new MetadataCopier(this.options.preserve, (attribute, errno, syscall) => this.lost(attribute, errno, syscall));
     this.publisher = new Publisher({
       token: setup.token,

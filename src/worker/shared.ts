@@ -55,6 +55,8 @@ export const Word = {
   /** Pages in the checkpoint's log, and who may append one. */
   checkpointPages: 22,
   checkpointLock: 23,
+  /** 1: somebody sees how far the job is, so the figures must be the device's. */
+  isWatched: 24,
   /** 1: this worker has made a directory, so the destination could be written to. */
   hasMadeDirectory: 25,
   /** Bumped when trouble was answered with "retry" or is over: whoever met it before tries again without asking. */
@@ -127,11 +129,14 @@ export const Float = {
   limiterRate: 5,
   /** The device of the filesystem that the job's own flush has reached; 0 before. */
   flushedDevice: 6,
+  /** Bytes done at which a slow destination is measured next, and what it was found to write a second; 0: none was found. */
+  nextProbe: 7,
   /** Address and length of each lane's list of what a move copied. */
   copiedLists: 8,
   /** Device and descriptor of what a mark flushes. */
   syncDevices: 8 + maxLanes * 2,
-  count: 8 + maxLanes * 2 + maxSyncDevices * 2,
+  deviceRate: 8 + maxLanes * 2 + maxSyncDevices * 2,
+  count: 9 + maxLanes * 2 + maxSyncDevices * 2,
 } as const;
 
 const laneWordsStart = Word.words;

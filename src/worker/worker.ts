@@ -156,6 +156,7 @@ class RunningJob {
       onCrash: (message) => this.crash(message),
     });
     this.lanes.shared.floats[Float.bandwidthLimit] = options.bandwidthLimit;
+    this.lanes.shared.words[Word.isWatched] = start.totals ? 1 : 0;
     for (const { kind, choice } of start.standingAnswers) standFor(this.lanes.shared, kind, choice);
     this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
