@@ -96,6 +96,13 @@ export const failures = {
   ),
   // Not retryable: nothing frees space by itself. A job that may ask (on-full=ask) waits for it with a question instead.
   "no-space": row(own("NoSpace"), "high", 1, false, "Free space at the destination, then resume or copy again."),
+  "space-low": row(
+    own("NoSpace"),
+    "medium",
+    1,
+    false,
+    "Make room at the destination or leave something out; the copy goes on as far as there is room.",
+  ),
   "quota-exceeded": row(own("NoSpace"), "high", 1, false, "Your quota is used up: delete files of yours there or ask the administrator."),
   "file-too-large": row(
     own("CopyFailed"),

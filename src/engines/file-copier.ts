@@ -1,23 +1,21 @@
 // Copies the data of one file: takes the chooser's engines in turn, keeps or makes holes, and ends exactly where the source does.
 
-import { assert, unreachable } from "../assert.ts";
 import { Errno } from "../errno.ts";
 import { Ioctl, libc, Mode, Seek } from "../ffi/libc.ts";
 import type { Stat } from "../ffi/stat.ts";
-import { type EngineName, engineNames } from "../request.ts";
+import type { EngineName } from "../request.ts";
 import { Chooser, type EngineOptions, type Pair } from "./chooser.ts";
 import { CopyFileRange } from "./copy-file-range.ts";
 import { DropBehind } from "./drop-behind.ts";
 import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.ts";
+import { EngineSet } from "./engine-set.ts";
 import type { FileHasher } from "./file-hasher.ts";
 import { IoUring } from "./io-uring.ts";
 import { Preallocation } from "./preallocation.ts";
 import type { RangeBoard } from "./range-board.ts";
 import { blockBytes, ReadWrite } from "./read-write.ts";
-import { Reflink } from "./reflink.ts";
 import { Rereader } from "./reread.ts";
 import { SharedCopy, sharedFromBytes } from "./shared-copy.ts";
-import { Splice } from "./splice.ts";
 import { type DirtyBounds, WriteBehind } from "./write-behind.ts";
 
 const readWriteOnly: readonly EngineName[] = ["read-write"];
@@ -57,7 +55,7 @@ export class FileCopier {
   private readonly options: EngineOptions;
   private readonly control: CopyControl;
   private readonly chooser: Chooser;
-  private readonly engines = new Map<EngineName, Engine>();
+  private readonly engines: EngineSet;
   private readonly dropBehind: DropBehind | undefined;
   private writeBehind: WriteBehind | null = null;
   private bounds: DirtyBounds | null = null;
@@ -76,6 +74,7 @@ export class FileCopier {
     this.hasher = hasher;
     this.control = control;
     this.chooser = new Chooser(options);
+    this.engines = new EngineSet(options, hasher);
     this.dropBehind = options.cache === "drop" ? new DropBehind() : undefined;
     this.data = { sourceFd: -1, destinationFd: -1, offset: 0, end: 0, sourceEnded: false, failedSide: "source", failedSyscall: "" };
     this.counting = { advanced: (bytes, how) => this.advanced(bytes, how), stepBytes: (most) => control.stepBytes?.(most) ?? most };
@@ -134,8 +133,7 @@ export class FileCopier {
   }
 
   [Symbol.dispose](): void {
-    for (const engine of this.engines.values()) engine[Symbol.dispose]();
-    this.engines.clear();
+    this.engines[Symbol.dispose]();
   }
 
   private begin(sourceFd: number, destinationFd: number): void {
@@ -171,7 +169,7 @@ export class FileCopier {
       const result = this.run(pair, "reflink");
       if (this.cloned > 0) this.kept = 0;
       data.offset = Math.max(data.offset, from);
-      if (result === 0 || result === stopped || pair.isForced || !isUnsupported(this.engineOf("reflink"), result)) return result;
+      if (result === 0 || result === stopped || pair.isForced || !isUnsupported(this.engines.of("reflink"), result)) return result;
     }
     // Steps of a huge clone may have succeeded before one was refused: then the rest is simply data.
     if (isSparse && data.offset === from) return this.copySegments(pair, size, from);
@@ -219,13 +217,13 @@ export class FileCopier {
       // A clone was tried first, or makes no sense for a part.
       if (name === "reflink" && !pair.isForced) continue;
       result = this.run(pair, name);
-      if (result === 0 || result === stopped || !isUnsupported(this.engineOf(name), result)) return result;
+      if (result === 0 || result === stopped || !isUnsupported(this.engines.of(name), result)) return result;
     }
     return result;
   }
 
   private run(pair: Pair, name: EngineName): number {
-    const engine = this.engineOf(name);
+    const engine = this.engines.of(name);
     if (engine instanceof CopyFileRange) engine.clones = pair.clones;
     if (this.dropBehind !== undefined) this.dropBehind.engine = engine instanceof ReadWrite ? engine : undefined;
     const moved = this.copied + this.cloned;
@@ -245,7 +243,7 @@ export class FileCopier {
   /** After a failed read: goes on where it failed, some times. */
   private copyAgain(pair: Pair, engine: Engine, failure: number): number {
     // The kernel's own copy does not say which side failed: reading and writing does.
-    const again = engine.name === "copy-file-range" && !pair.isForced ? this.engineOf("read-write") : engine;
+    const again = engine.name === "copy-file-range" && !pair.isForced ? this.engines.of("read-write") : engine;
     if (again !== engine && this.dropBehind !== undefined) this.dropBehind.engine = again instanceof ReadWrite ? again : undefined;
     const result = this.rereader.copy(again, this.data, this.counting, failure);
     this.retriedErrno = this.rereader.curedErrno;
@@ -377,7 +375,7 @@ export class FileCopier {
     if (!pair.isForced) return;
     const name = this.options.reflink === "always" ? "reflink" : this.options.engine;
     if (name === "auto" || name === "read-write") return;
-    this.isEngineUnavailable = this.engineOf(name).isUnsupported(-result) && this.copied === 0 && this.cloned === 0;
+    this.isEngineUnavailable = this.engines.of(name).isUnsupported(-result) && this.copied === 0 && this.cloned === 0;
     if (this.isEngineUnavailable) this.engine = name;
   }
 
@@ -386,40 +384,10 @@ export class FileCopier {
     // A helper's failed range is its owner's to copy again, who may also wait for the medium.
     const copyRange = (): number => {
       const pair = this.sharedPair;
-      return pair === null ? this.engineOf("read-write").copy(data, counting) : this.run(pair, "read-write");
+      return pair === null ? this.engines.of("read-write").copy(data, counting) : this.run(pair, "read-write");
     };
     const paysToHelp = (): boolean => this.bounds === null || this.bounds.windowBytes === 0;
     return new SharedCopy({ board, data, copyRange, counted: () => this.copied, control, paysToHelp });
-  }
-
-  private engineOf(name: EngineName): Engine {
-    const existing = this.engines.get(name);
-    if (existing !== undefined) return existing;
-    const engine = this.makeEngine(name);
-    assert(engineNames.includes(engine.name), "an engine has a known name");
-    this.engines.set(name, engine);
-    return engine;
-  }
-
-  private makeEngine(name: EngineName): Engine {
-    switch (name) {
-      case "reflink":
-        return new Reflink();
-      case "copy-file-range":
-        return new CopyFileRange();
-      case "splice":
-        return new Splice();
-      case "io-uring":
-        return new IoUring({}, this.hasher);
-      case "read-write":
-        return new ReadWrite({
-          zeros: this.options.sparse === "always" ? "holes" : "write",
-          cache: this.options.cache,
-          hasher: this.hasher,
-        });
-      default:
-        return unreachable(name);
-    }
   }
 }
 

@@ -71,7 +71,13 @@ export class EntryCopier {
     const { sourceFd, destinationFd } = entry.directory.fields;
     const { size, blocks } = this.context.sourceStat;
     const neededBytes = Math.min(size, blocks * 512);
-    return this.context.trouble.mayRepeat({ sourceFd, destinationFd, sourceName: entry.sourceName, neededBytes });
+    return this.context.trouble.mayRepeat({
+      directory: entry.directory,
+      sourceFd,
+      destinationFd,
+      sourceName: entry.sourceName,
+      neededBytes,
+    });
   }
 
   private copyOpened(entry: Entry, follow: boolean): FileOutcome {

@@ -12,6 +12,7 @@ import type { PreviewLimits } from "./plan-reporter.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { Scanner } from "./scan.ts";
 import { Shared, type SharedMemory } from "./shared.ts";
+import { SpaceCheck, type SpacePlan } from "./space-check.ts";
 import { TreeCopier } from "./tree-copier.ts";
 import type { Verifier } from "./verifier.ts";
 
@@ -27,6 +28,8 @@ export interface LaneStart {
   /** Where the sources are found without following a link; null: where they are named. */
   readonly guardedSources: readonly ByteString[] | null;
   readonly policy: Policy;
+  /** For the role "scan": what is to be looked at besides the totals. */
+  readonly space: SpacePlan | null;
   /** For the role "preview". */
   readonly preview: PreviewLimits | null;
 }
@@ -38,7 +41,7 @@ declare const self: {
 
 self.onmessage = (event) => {
   try {
-    if (event.data.role === "scan") new Scanner(new Shared(event.data.memory), event.data.request).run();
+    if (event.data.role === "scan") scan(event.data);
     else if (event.data.role === "mark") markUntilDone(new Shared(event.data.memory));
     else if (event.data.role === "preview") runPreview(event.data).catch(crash);
     else if (isPlain(event.data.request)) run(event.data, null);
@@ -47,6 +50,12 @@ self.onmessage = (event) => {
     crash(cause);
   }
 };
+
+function scan({ memory, request, space }: LaneStart): void {
+  const shared = new Shared(memory);
+  const check = space === null ? null : new SpaceCheck(shared, request, space, (message) => self.postMessage(message));
+  new Scanner(shared, request, check).run();
+}
 
 function crash(cause: unknown): void {
   const message = cause instanceof Error ? `${cause.message}\n${cause.stack ?? ""}` : String(cause);

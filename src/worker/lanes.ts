@@ -13,6 +13,7 @@ import type { PreviewLimits } from "./plan-reporter.ts";
 import { inFlightBytes } from "./protocol.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { LaneWord, maxLanes, Shared, type SharedMemory, slotBytes, slotsPerLane, Word } from "./shared.ts";
+import type { SpacePlan } from "./space-check.ts";
 import { laneBytes } from "./work-list.ts";
 
 export interface LanesOptions {
@@ -87,9 +88,9 @@ export class Lanes {
     this.startThread(0, "preview", limits);
   }
 
-  /** Starts the thread that counts totals. It says nothing: its counters do. */
-  addScanner(): void {
-    this.startThread(maxLanes - 1, "scan");
+  /** Starts the thread that counts totals. It says nothing of them: its counters do. */
+  addScanner(space: SpacePlan | null): void {
+    this.startThread(maxLanes - 1, "scan", null, space);
   }
 
   /** Starts the thread that makes the checkpoint durable now and then. It says nothing. */
@@ -102,14 +103,14 @@ export class Lanes {
     this.shared.words[this.shared.laneWords(turn % this.count) + LaneWord.wantCurrent] = 1;
   }
 
-  private startThread(lane: number, role: LaneStart["role"], preview: PreviewLimits | null = null): void {
+  private startThread(lane: number, role: LaneStart["role"], preview: PreviewLimits | null = null, space: SpacePlan | null = null): void {
     const { request, token, policy = [], guardedSources, onMessage, onCrash } = this.options;
     const worker = startedAhead ?? new Worker(laneModule());
     startedAhead = null;
     worker.onmessage = (event: { readonly data: LaneMessage }) => onMessage(lane, event.data);
     worker.onerror = (event: { readonly message: string }) => onCrash(event.message);
     const memory = this.memory;
-    const start: LaneStart = { role, lane, memory, lanes: this.lanesAddress, request, token, policy, guardedSources, preview };
+    const start: LaneStart = { role, lane, memory, lanes: this.lanesAddress, request, token, policy, guardedSources, preview, space };
     worker.postMessage(start);
     this.threads.push(worker);
   }

@@ -11,6 +11,7 @@ import type { JobRequest } from "../request.ts";
 import { isDotOrDotDot, nameString, recordLength, recordName, recordType } from "../tree/dirents.ts";
 import { KeySet } from "./key-set.ts";
 import { batchBytes, Command, Counter, maxLanes, type Shared, Word } from "./shared.ts";
+import type { SpaceCheck } from "./space-check.ts";
 
 const directoryFlags = Open.O_RDONLY | Open.O_DIRECTORY | Open.O_NONBLOCK | Open.O_CLOEXEC;
 
@@ -32,7 +33,13 @@ export class Scanner {
   private readonly counters: number;
   private readonly keepsHardLinks: boolean;
 
-  constructor(shared: Shared, request: JobRequest) {
+  /** What the arguments that count for it will take at the destination, bytes. */
+  private neededBytes = 0;
+  private countsSpace = false;
+  private readonly space: SpaceCheck | null;
+
+  constructor(shared: Shared, request: JobRequest, space: SpaceCheck | null = null) {
+    this.space = space;
     this.shared = shared;
     this.request = request;
     this.counters = shared.counters(maxLanes - 1);
@@ -42,7 +49,8 @@ export class Scanner {
   /** Counts all arguments; sets Word.totalsKnown when nothing was left out. Errors are the lanes' to report. */
   run(): void {
     const { options, sources } = this.request;
-    for (const source of sources) {
+    for (const [argument, source] of sources.entries()) {
+      this.countsSpace = this.space?.countsArgument(argument) ?? false;
       this.arena.reset(this.mark);
       const name = this.arena.cstring(source);
       const status = options.symlinks === "copy" ? this.stat.ofName(At.AT_FDCWD, name) : this.stat.ofTarget(At.AT_FDCWD, name);
@@ -51,6 +59,7 @@ export class Scanner {
       else if (options.recursive && !this.scanTree(source)) return;
     }
     Atomics.store(this.shared.words, Word.totalsKnown, 1);
+    this.space?.run(this.neededBytes);
   }
 
   private get isOver(): boolean {
@@ -120,6 +129,8 @@ export class Scanner {
       if (!this.links.add(inodeLow, Math.imul(inodeHigh, 31) ^ device)) return;
     }
     this.add(Counter.bytesTotal, this.stat.size);
+    const { size, blocks } = this.stat;
+    if (this.countsSpace) this.neededBytes += this.request.options.sparse === "never" ? size : Math.min(size, blocks * 512);
   }
 
   private add(counter: number, amount: number): void {

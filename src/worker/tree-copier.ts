@@ -169,7 +169,16 @@ export class TreeCopier {
     trouble.begin();
     let directory = this.directories.enter(entry, follow);
     while (trouble.isPending && directory === null) {
-      if (!trouble.mayRepeat({ sourceFd, destinationFd, sourceName: entry.sourceName, neededBytes: directoryBytes })) break;
+      if (
+        !trouble.mayRepeat({
+          directory: entry.directory,
+          sourceFd,
+          destinationFd,
+          sourceName: entry.sourceName,
+          neededBytes: directoryBytes,
+        })
+      )
+        break;
       directory = this.directories.enter(entry, follow);
     }
     trouble.end(directory !== null);
@@ -232,7 +241,7 @@ export class TreeCopier {
     trouble.begin();
     for (;;) {
       this.failList(directory, length);
-      if (!trouble.isPending || !trouble.mayRepeat({ sourceFd, destinationFd, sourceName: 0, neededBytes: 0 })) break;
+      if (!trouble.isPending || !trouble.mayRepeat({ directory, sourceFd, destinationFd, sourceName: 0, neededBytes: 0 })) break;
       length = libc.getdents64(sourceFd, this.work.batchAddress, batchBytes);
       if (length >= 0) break;
     }

@@ -5,14 +5,17 @@
 
 import { Errno } from "../errno.ts";
 import { type FailureCode, failureCodeOf, failures } from "../errors.ts";
+import type { Directory } from "./directory.ts";
 import { freeBytesOf, hasRoom } from "./free-space.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { createError, isBlockDeviceGone, lookError, mountPointOf } from "./mount-probe.ts";
 import { Answer } from "./questions.ts";
+import { reopenSource } from "./reopen-source.ts";
 import type { FailureFacts, QuestionFacts, Withholding } from "./reporter.ts";
 import { Command, Counter, Word } from "./shared.ts";
 
 export interface TroubledStep {
+  readonly directory: Directory;
   /** The directories of the entry; for an argument the source's is AT_FDCWD and the name absolute. */
   readonly sourceFd: number;
   readonly destinationFd: number;
@@ -176,9 +179,12 @@ export class Trouble implements Withholding {
 
   private ask(kind: "space" | "device", facts: FailureFacts, step: TroubledStep): number {
     const { shared, questions } = this.context;
-    const wantedBytes = 0;
     let freeBytes = 0;
-    const isOver = (): boolean => (kind === "space" ? hasRoomAgain(step.destinationFd, wantedBytes, freeBytes) : !this.isGone(facts, step));
+    // What is wanted shrinks: other lanes may have found room for theirs meanwhile.
+    const isOver = (): boolean =>
+      kind === "space"
+        ? hasRoomAgain(step.destinationFd, this.wantedBytes(step.neededBytes), freeBytes)
+        : !this.isGone(facts, step) || (facts.side === "source" && reopenSource(this.context, step.directory));
     const answer = questions.ask(
       kind,
       () => this.isSettled(isOver),
@@ -190,6 +196,7 @@ export class Trouble implements Withholding {
       },
       isOver,
     );
+    if (answer === Answer.retry && kind === "device") isOver();
     const goesOn = answer === Answer.none || answer === Answer.retry;
     if (goesOn) Atomics.compareExchange(shared.words, Word.troubleEpoch, this.epoch, (this.epoch + 1) | 0);
     return answer;

@@ -21,6 +21,7 @@ import { giveAnswer, standFor } from "./questions.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { confine, previewPaths, type SandboxPaths, sandboxPaths } from "./sandbox.ts";
 import { Command, Counter, Float, Word } from "./shared.ts";
+import { planSpace, type SpacePlan } from "./space-check.ts";
 
 type StartMessage = Extract<ParentMessage, { type: "start" }>;
 type RecoverMessage = Extract<ParentMessage, { type: "recover" }>;
@@ -134,6 +135,7 @@ class RunningJob {
   private turn = 0;
   private question: { readonly number: number; readonly kind: QuestionKind } | null = null;
   private ended = false;
+  private readonly space: SpacePlan | null;
 
   constructor(talk: JobTalk, start: StartMessage, guarded: GuardedPaths | null, resolve: (status: number) => void) {
     this.talk = talk;
@@ -155,6 +157,8 @@ class RunningJob {
       onMessage: (_lane, message) => this.hear(message),
       onCrash: (message) => this.crash(message),
     });
+    // Before anything is made: what is there now is not ours.
+    this.space = start.totals ? planSpace(start.request) : null;
     this.lanes.shared.floats[Float.bandwidthLimit] = options.bandwidthLimit;
     this.lanes.shared.words[Word.isWatched] = start.totals ? 1 : 0;
     for (const { kind, choice } of start.standingAnswers) standFor(this.lanes.shared, kind, choice);
@@ -211,7 +215,7 @@ class RunningJob {
   }
 
   private countTotals(): void {
-    if (!this.ended && this.lanesDone === 0) this.lanes.addScanner();
+    if (!this.ended && this.lanesDone === 0) this.lanes.addScanner(this.space);
   }
 
   private startMoreLanes(): void {

@@ -98,16 +98,23 @@ testUnless(whyNoFilesystem("tmpfs"), "a full disk: on-full=fail fails file by fi
   expect(job.errors.map(({ code }) => code)).toEqual(["no-space", "no-space"]);
 });
 
-testUnless(whyNoFilesystem("tmpfs"), "a full disk: a job that asks can be cancelled", async () => {
-  await using source = await temporaryDirectory();
-  await using destination = await mountFilesystem("tmpfs", { sizeBytes: tinySizeBytes });
-  writeFileSync(`${source.path}/large`, randomBytes(24 * mebibyte));
-  const job = startJob([`${source.path}/large`], destination.path);
-  await untilAsked(job);
-  job.jobs.cancel(job.submitted);
-  expect((await job.ended).state).toBe("cancelled");
-  expect(readdirSync(destination.path)).toEqual([]);
-});
+testUnless(
+  whyNoFilesystem("tmpfs"),
+  "a full disk: a job asks once, for as long as there is no room, and can be cancelled meanwhile",
+  async () => {
+    await using source = await temporaryDirectory();
+    await using destination = await mountFilesystem("tmpfs", { sizeBytes: tinySizeBytes });
+    writeFileSync(`${source.path}/large`, randomBytes(24 * mebibyte));
+    const job = startJob([`${source.path}/large`], destination.path);
+    const { id } = await untilAsked(job);
+    // It looks about once a second whether it may go on.
+    await Bun.sleep(2500);
+    expect(job.jobs.get(job.submitted.owner.uid, job.submitted.token)?.question?.id).toBe(id);
+    job.jobs.cancel(job.submitted);
+    expect((await job.ended).state).toBe("cancelled");
+    expect(readdirSync(destination.path)).toEqual([]);
+  },
+);
 
 testUnless(whyNoFilesystem("ext4"), "inodes that are used up are asked about like bytes", async () => {
   await using source = await temporaryDirectory();
@@ -122,6 +129,53 @@ testUnless(whyNoFilesystem("ext4"), "inodes that are used up are asked about lik
   expect((await job.ended).state).toBe("completed");
   await expectSameTree(`${source.path}/tree`, `${destination.path}/tree`);
 });
+
+const slow = { bandwidthLimit: 6 * mebibyte };
+
+testUnless(
+  whyNoFilesystem("tmpfs"),
+  "too little space is foretold with figures while the copy goes on, and over when there is room",
+  async () => {
+    await using source = await temporaryDirectory();
+    await using destination = await mountFilesystem("tmpfs", { sizeBytes: tinySizeBytes });
+    makeSource(source.path);
+    writeFileSync(`${destination.path}/ballast`, randomBytes(12 * mebibyte));
+    const job = startJob([`${source.path}/tree`], destination.path, slow);
+    const question = await untilAsked(job);
+    expect([question.kind, question.filesystem as string]).toEqual(["space-low", destination.path]);
+    expect(question.neededBytes).toBeGreaterThan(question.freeBytes);
+    await untilView(job.jobs, job.submitted, ({ bytesDone }) => bytesDone + question.neededBytes > 12.5 * mebibyte);
+    rmSync(`${destination.path}/ballast`);
+    endsCompleted(await job.ended);
+    await expectSameTree(`${source.path}/tree`, `${destination.path}/tree`);
+  },
+);
+
+testUnless(
+  whyNoFilesystem("tmpfs"),
+  "too little space: with on-full=fail a warning; continue goes as far as it goes; no word where files are replaced",
+  async () => {
+    await using source = await temporaryDirectory();
+    await using destination = await mountFilesystem("tmpfs", { sizeBytes: tinySizeBytes });
+    makeSource(source.path);
+    const ballast = `${destination.path}/ballast`;
+    writeFileSync(ballast, randomBytes(12 * mebibyte));
+    const warned = startJob([`${source.path}/tree`], `${destination.path}/one`, { ...slow, onFull: "fail" });
+    expect((await warned.ended).state).toBe("failed");
+    expect(warned.errors.filter(({ severity }) => severity === "warning").map(({ code }) => code)).toEqual(["space-low"]);
+    rmSync(`${destination.path}/one`, { recursive: true });
+    const job = startJob([`${source.path}/tree`], `${destination.path}/two`, slow);
+    const { id } = await untilAsked(job);
+    job.jobs.answer(job.submitted, id, "continue", false);
+    const full = await untilView(job.jobs, job.submitted, ({ question }) => question !== null && question.id > id);
+    expect(full.question?.kind).toBe("space");
+    rmSync(ballast);
+    expect((await job.ended).state).toBe("completed");
+    const again = startJob([`${source.path}/tree`], `${destination.path}/two`, { ...slow, target: "exact", onConflict: "overwrite" });
+    const ended = await again.ended;
+    expect([ended.state, again.errors]).toEqual(["completed", []]);
+  },
+);
 
 test("an answer to a question that is over does nothing", async () => {
   await using source = await temporaryDirectory();

@@ -11,7 +11,7 @@ import { startJob } from "../support/embedded-job.ts";
 import { mountFaultyFilesystem, whyNoFaultyFilesystem } from "../support/faulty-filesystem.ts";
 import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { untilView } from "../support/jobs.ts";
-import { runChecked } from "../support/process.ts";
+import { run, runChecked } from "../support/process.ts";
 import { describeUnless, testUnless } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
@@ -114,6 +114,28 @@ describeUnless(whyNoFaultyFilesystem(), "a filesystem that goes away", () => {
       await expectSameTree(`${below.path}/tree`, `${destination.path}/tree`);
     });
   }
+
+  test("as the source, and is mounted again by somebody: the job finds its way by the paths", async () => {
+    await using below = await temporaryDirectory();
+    await using destination = await temporaryDirectory();
+    makeTree(below.path);
+    for (let file = 0; file < 60; file++) writeFileSync(`${below.path}/tree/below/more${file}`, randomBytes(30_000));
+    await using source = await mountFaultyFilesystem({ directory: below.path, directIo: true, cacheMs: 0 });
+    const job = startJob([`${source.path}/tree`], destination.path, { bandwidthLimit: 2 * mebibyte });
+    await untilView(job.jobs, job.submitted, ({ filesDone }) => filesDone > 10);
+    // The server's connection is cut, as when it died; whoever has a file open there gets ENOTCONN from then on.
+    await run(["umount", "--force", source.path]);
+    const { question } = await untilView(job.jobs, job.submitted, ({ state }) => state === "question");
+    expect(question?.kind).toBe("device");
+    await run(["umount", "--lazy", source.path]);
+    await using again = await mountFaultyFilesystem({ directory: below.path, directIo: true, cacheMs: 0 });
+    await runChecked(["mount", "--bind", again.path, source.path]);
+    const ended = await job.ended;
+    await run(["umount", source.path]);
+    expect(job.errors.filter(({ severity }) => severity === "error")).toEqual([]);
+    expect([ended.state, ended.filesDone]).toEqual(["completed", 73]);
+    await expectSameTree(`${below.path}/tree`, `${destination.path}/tree`);
+  });
 
   test("as the source: skip for all counts what was left out, and on-lost=fail asks nothing", async () => {
     await using below = await temporaryDirectory();
