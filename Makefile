@@ -38,7 +38,7 @@ test: ## Every test, as npm test
 	@sh scripts/test.sh
 
 .PHONY: torture
-torture: build ## The recovery suite at length: a hundred kills and more
+torture: build ## The recovery suite at length: thousands of kills, an hour and more
 	@COPYD_TORTURE=1 sh scripts/test.sh recovery
 
 .PHONY: check

@@ -36,8 +36,8 @@ export class JobWatch implements AsyncIterable<JobEvent> {
   readonly options: WatchOptions;
   private readonly fetchErrors: FetchErrors;
   private properties: Map<string, Variant>;
-  /** What signals have told since all properties were asked for; null while nobody asks. */
-  private toldMeanwhile: Set<string> | null = null;
+  /** What signals have told since all properties were asked for, for each time that is under way. */
+  private readonly toldMeanwhile = new Set<Set<string>>();
   private lines: string[] = [];
   private isChanged = true;
   private failure: CopyError | null = null;
@@ -78,9 +78,8 @@ export class JobWatch implements AsyncIterable<JobEvent> {
    */
   async refresh(ask: () => Promise<VariantDict>): Promise<void> {
     const told = new Set<string>();
-    this.toldMeanwhile = told;
-    const all = await ask();
-    this.toldMeanwhile = null;
+    this.toldMeanwhile.add(told);
+    const all = await ask().finally(() => this.toldMeanwhile.delete(told));
     this.update(new Map([...all].filter(([name]) => !told.has(name))));
   }
 
@@ -88,7 +87,7 @@ export class JobWatch implements AsyncIterable<JobEvent> {
   update(properties: VariantDict): void {
     for (const [name, value] of properties) {
       this.properties.set(name, value);
-      this.toldMeanwhile?.add(name);
+      for (const told of this.toldMeanwhile) told.add(name);
     }
     this.isChanged = true;
     this.wake();

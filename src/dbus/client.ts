@@ -78,6 +78,7 @@ export class ServiceClient implements Disposable {
   /** The service's unique name: only what comes from there is believed. */
   private service = "";
   private reattaching = false;
+  private isClosed = false;
 
   constructor(connection: BusConnection, timeoutMs: number) {
     this.connection = connection;
@@ -87,7 +88,7 @@ export class ServiceClient implements Disposable {
   /** For `connectService`. */
   async start(): Promise<void> {
     this.connection.onMessage((message) => this.receive(message));
-    void this.connection.closed.then((reason) => this.failWatches(new CopyError("no-service", `the bus has gone: ${reason}`)));
+    void this.connection.closed.then((reason) => this.fail(new CopyError("no-service", `the bus has gone: ${reason}`)));
     await this.call(rootPath, "org.freedesktop.DBus.Peer", "Ping", "", []);
   }
 
@@ -101,12 +102,14 @@ export class ServiceClient implements Disposable {
   async submitAndWatch(request: JobRequest, options: SubmitOptions & WatchOptions = {}): Promise<JobWatch> {
     const token = options.token ?? newToken();
     await this.attach();
-    await this.subscribe(token, options);
+    await this.patiently(() => this.subscribe(token, options));
     // Signals may come before the reply, so the watch is there first.
     const watch = this.addWatch({ uid: this.uid, token }, new Map(), options);
     try {
-      const address = await this.queue(request, token, options.asAdmin ?? false);
-      await watch.refresh(() => this.properties(address));
+      // A token makes it the same job however often it is asked for; a person is asked once.
+      const queue = (): Promise<JobAddress> => this.queue(request, token, options.asAdmin ?? false);
+      const address = options.asAdmin === true ? await queue() : await this.patiently(queue);
+      await this.patiently(() => watch.refresh(() => this.properties(address)));
       return watch;
     } catch (error) {
       this.watches.delete(watch);
@@ -116,11 +119,11 @@ export class ServiceClient implements Disposable {
 
   /** Follows a job of ours. */
   async watch(token: string, options: WatchOptions = {}): Promise<JobWatch> {
-    const address = await this.find(token);
+    const address = await this.patiently(() => this.find(token));
     await this.attach();
-    await this.subscribe(token, options);
+    await this.patiently(() => this.subscribe(token, options));
     const watch = this.addWatch(address, new Map(), options);
-    await watch.refresh(() => this.properties(address));
+    await this.patiently(() => watch.refresh(() => this.properties(address)));
     return watch;
   }
 
@@ -214,6 +217,8 @@ export class ServiceClient implements Disposable {
   }
 
   close(): void {
+    this.isClosed = true;
+    this.serviceIsBack();
     for (const watch of this.watches) watch.close();
     this.connection.close();
   }
@@ -310,8 +315,8 @@ export class ServiceClient implements Disposable {
     if (message.sender === driver.name && message.member === "NameOwnerChanged") {
       const [name, oldOwner, newOwner] = message.body as readonly string[];
       if (name !== busName) return;
+      if (newOwner !== "") this.serviceIsBack();
       if (oldOwner === this.service) void this.reattach(newOwner !== "");
-      else if (newOwner !== "") this.serviceIsBack();
       return;
     }
     // Anybody may send us signals; the service's reply has told its name before its first signal.
@@ -343,33 +348,53 @@ export class ServiceClient implements Disposable {
   }
 
   private async rewatch(watch: JobWatch): Promise<void> {
-    for (let attempt = 1; !watch.isOver; attempt++) {
-      try {
+    try {
+      await this.patiently(async () => {
+        if (watch.isOver) return;
         await this.subscribe(watch.address.token, watch.options);
         await watch.refresh(() => this.properties(watch.address));
         watch.isBack();
-        return;
+      });
+    } catch (error) {
+      watch.fail(clientError(error));
+    }
+  }
+
+  /**
+   * Again and again where the service went meanwhile, for calls that may be made twice. Throws what went wrong first, or, where that
+   * happened, that a call's fate is not known.
+   */
+  private async patiently<Result>(action: () => Promise<Result>): Promise<Result> {
+    let first: CopyError | null = null;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await action();
       } catch (cause) {
         const error = clientError(cause);
-        if (!passing.has(error.code) || attempt >= maxReturnAttempts) {
-          watch.fail(error);
-          return;
-        }
+        if (first === null || error.code === "timed-out") first = error;
+        if (!passing.has(error.code) || attempt >= maxReturnAttempts || this.isClosed) throw first;
         await this.untilServiceIsBack(returnMs);
       }
     }
   }
 
-  private serviceIsBack: () => void = () => {};
+  private readonly waitingForService = new Set<() => void>();
+  private serviceIsBack(): void {
+    for (const wake of this.waitingForService) wake();
+  }
+
   private async untilServiceIsBack(timeoutMs: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.serviceIsBack = resolve;
+    this.waitingForService.add(resolve);
     const timer = setTimeout(resolve, timeoutMs);
     await promise;
+    this.waitingForService.delete(resolve);
     clearTimeout(timer);
   }
 
-  private failWatches(error: CopyError): void {
+  private fail(error: CopyError): void {
+    this.isClosed = true;
+    this.serviceIsBack();
     for (const watch of this.watches) watch.fail(error);
   }
 }

@@ -1,8 +1,10 @@
 // Following a job: the newest word stands, whichever way it came.
 
 import { expect, test } from "bun:test";
+import type { ByteString } from "../../src/bytes.ts";
 import { type JobEvent, JobWatch } from "../../src/dbus/client-watch.ts";
 import { Variant } from "../../src/dbus/values.ts";
+import type { EntryError } from "../../src/worker/protocol.ts";
 
 const running = new Map([["State", new Variant("s", "running")]]);
 const failed = new Map([
@@ -29,4 +31,44 @@ test("what signals told before is replaced when all properties are asked for ane
   watch.update(running);
   await watch.refresh(async () => failed);
   expect(watch.job.state).toBe("failed");
+});
+
+test("a job that is resumed tells each error once, and that the service is back", async () => {
+  const error = (path: string): EntryError => ({
+    path: path as ByteString,
+    side: "source",
+    code: "source-unreadable",
+    errno: 13,
+    syscall: "openat",
+    message: `cannot open '${path}'`,
+    severity: "error",
+    engine: "",
+    offset: -1,
+  });
+  let known = [error("/a"), error("/b")];
+  const properties = (state: string, errorCount: number, resumeCount: number): Map<string, Variant> =>
+    new Map([
+      ["State", new Variant("s", state)],
+      ["ErrorCount", new Variant("u", errorCount)],
+      ["ResumeCount", new Variant("u", resumeCount)],
+    ]);
+  const watch = new JobWatch({ uid: 0, token: "t" }, properties("running", 2, 0), { errors: true }, (_job, offset) =>
+    Promise.resolve(known.slice(offset)),
+  );
+  const heard: string[] = [];
+  const reading = (async () => {
+    for await (const event of watch) {
+      heard.push(event.type === "errors" ? event.errors.map(({ path }) => path).join(" ") : event.type);
+    }
+  })();
+  const turn = (): Promise<void> => Bun.sleep(0);
+  await turn();
+  known = [error("/b"), error("/c"), error("/a")];
+  watch.isBack();
+  await turn();
+  watch.update(properties("running", 3, 1));
+  await turn();
+  watch.close();
+  await reading;
+  expect(heard).toEqual(["/a /b", "view", "back", "/c", "view"]);
 });
