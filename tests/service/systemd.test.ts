@@ -21,6 +21,7 @@ describeUnless(whyNoMachine(), "on a real systemd", () => {
       runChecked(["make", "install", `DESTDIR=${root}`, "PREFIX=/usr"], { cwd: repository, timeoutMs: bootMs }).then(() => undefined),
     );
     for (const user of [alice, bob]) makeHome(user);
+    writeFileSync(join(machine.root, "srv/large"), Buffer.alloc(8 * 1024 * 1024, 7));
   }, bootMs);
 
   afterAll(async () => {
@@ -179,7 +180,6 @@ describeUnless(whyNoMachine(), "on a real systemd", () => {
 
   test("systemctl stop is orderly: who waits is told, nothing half-made shows, and all jobs go on with the next call", async () => {
     await configure("Environment=COPYD_JOBS_MAX_RUNNING_PER_USER=1");
-    writeFileSync(join(machine.root, "srv/large"), Buffer.alloc(8 * 1024 * 1024, 7));
     const running = "/org/copyd/Copyd1/jobs/u61001/running";
     const home = join(machine.root, "home/copydalice");
     const before = readdirSync(home);
@@ -307,7 +307,6 @@ describeUnless(whyNoMachine(), "on a real systemd", () => {
     await machine.runChecked(["systemctl", "preset", "copyd-resume.service"]);
     expect((await machine.runChecked(["systemctl", "is-enabled", "copyd-resume.service"])).stdout).toBe("enabled\n");
     await machine.runChecked(["systemctl", "add-wants", "copyd-test.target", "copyd-resume.service"]);
-    writeFileSync(join(machine.root, "srv/large"), Buffer.alloc(8 * 1024 * 1024, 7));
     const tokens = ["cut_one", "cut_two"];
     for (const token of tokens) await submit(alice, "/srv/large", `/home/copydalice/${token}`, token, ["bandwidth-limit", "t", "2000000"]);
     await submit(alice, "/srv/large", "/home/copydalice/cut_paused", "cut_paused", ["bandwidth-limit", "t", "2000000"]);
