@@ -12,7 +12,7 @@ import { type PrivateBus, privateBus, whyNoBus } from "../support/bus.ts";
 import { expectSameTree } from "../support/compare.ts";
 import { type DaemonProcess, startDaemon } from "../support/daemon.ts";
 import { childrenOf } from "../support/embedded-job.ts";
-import { havePrograms, runChecked } from "../support/process.ts";
+import { havePrograms, run, runChecked } from "../support/process.ts";
 import { Random } from "../support/random.ts";
 import { describeUnless, firstReason, unlessRoot } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
@@ -144,6 +144,35 @@ describeUnless(
       },
       60_000 + rounds * 20_000,
     );
+
+    test("a job whose filesystem is unmounted between two runs of the service waits, says so, and goes on when it is back", async () => {
+      const [medium, point] = [join(fast.path, "medium"), join(fast.path, "mounted")];
+      for (const path of [medium, point]) mkdirSync(path);
+      const mount = (): Promise<unknown> => runChecked(["mount", "--bind", medium, point]);
+      await mount();
+      try {
+        const request = { operation: "copy", sources: [join(fast.path, "big")], destination: join(point, "copy") };
+        const options = { target: "exact", recursive: true, reflink: "never", preserve: ["mode", "times"], bandwidthLimit: 10_000_000 };
+        using before = await connectService({ address: bus.address });
+        const { token } = await before.submit(requestSchema.parse({ ...request, options }));
+        while ((await before.show(token)).bytesDone === 0) await Bun.sleep(20);
+        daemon.kill("SIGTERM");
+        await daemon.exited;
+        await runChecked(["umount", point]);
+        daemon = await startDaemon(bus);
+        using client = await connectService({ address: bus.address });
+        const waiting = await client.show(token);
+        expect(waiting.state).toBe("queued");
+        expect(waiting.waitReason).toMatch(/^'.*mounted' \(.*\) is not mounted$/);
+        expect(existsSync(join(point, "copy"))).toBe(false);
+        await client.setOptions(token, { bandwidthLimit: 0 });
+        await mount();
+        expect((await client.wait(token)).result).toMatchObject({ state: "completed", resumeCount: 1 });
+        await expectSameTree(join(fast.path, "big"), join(point, "copy"));
+      } finally {
+        await run(["umount", point]);
+      }
+    }, 120_000);
   },
 );
 
