@@ -4,6 +4,7 @@ import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { requestSchema } from "../../src/request-schema.ts";
 import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle } from "../../src/worker/pool.ts";
 import { inFlightBytes } from "../../src/worker/protocol.ts";
+import { selfCommand } from "../../src/worker/spawn.ts";
 
 export interface RunOptions {
   /** Decides when it is killed: called again and again while it runs. */
@@ -14,6 +15,8 @@ export interface RunOptions {
   readonly stopWhen?: (worker: WorkerHandle) => boolean;
   readonly isSameBoot?: boolean;
   readonly lanes?: number;
+  /** A command that the worker is started by, as strace. */
+  readonly under?: readonly string[];
   readonly onMessage?: (message: LiveMessage, worker: WorkerHandle) => void;
   readonly standingAnswers?: readonly { readonly kind: "conflict"; readonly choice: "overwrite" | "skip" | "rename" | "newer" }[];
 }
@@ -69,6 +72,7 @@ export class ResumableJob implements Disposable {
       credentials: null,
       inFlightFd: this.inFlightFd,
       checkpointFd: this.checkpointFd,
+      ...(options.under === undefined ? {} : { self: [...options.under, ...selfCommand()] }),
       onMessage: (message) => {
         messages.push(message);
         options.onMessage?.(message, worker);
