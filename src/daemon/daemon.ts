@@ -11,7 +11,9 @@ import { decodeLimits } from "../dbus/service-limits.ts";
 import { CopyError } from "../errors.ts";
 import type { Jobs } from "../jobs/api.ts";
 import type { AuditRecord } from "../jobs/audit-trail.ts";
+import { freeze, thaw } from "../jobs/freeze.ts";
 import { createJobs } from "../jobs/jobs.ts";
+import type { AdjustableJobs } from "../jobs/jobs-dependencies.ts";
 import { SlowDevices } from "../jobs/slow-devices.ts";
 import { type JobStore, openStore } from "../jobs/store.ts";
 import { isJournal, log } from "../log.ts";
@@ -22,6 +24,7 @@ import { journalSink } from "./journal.ts";
 import { policiesOf, type ServiceSettings } from "./policies.ts";
 import { refuseEveryCall } from "./refusing-service.ts";
 import { Reload } from "./reload.ts";
+import { SleepGuard } from "./sleep-guard.ts";
 import { StopRequest } from "./stop-request.ts";
 import { UnfinishedMarker } from "./unfinished-marker.ts";
 import { startWatchdog } from "./watchdog.ts";
@@ -145,11 +148,16 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
     jobs.setLimits(changed.jobs);
     policyFor = changed.policyFor;
   };
-  service.onActivity = () => idle.restart();
+  using sleepGuard = await guardSleep(jobs, stop);
+  service.onActivity = () => {
+    idle.restart();
+    sleepGuard?.update();
+  };
   await service.start();
   // What is handed over waits until those who were promised to hear of it do.
   await service.keep(takeHandover(stateDirectory));
-  jobs.release();
+  // A job that is begun while the machine goes down is one more that is interrupted: the next boot's service does it.
+  if (!((await sleepGuard?.isShuttingDown()) ?? false)) jobs.release();
   // Last: who calls is served at once.
   if (!(await service.requestName())) throw nameTaken();
   log.notice("the service is ready", { version, bus: kind, state: stateDirectory });
@@ -163,6 +171,21 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
   marker.settle(store.unfinished().some(({ state }) => state !== "paused"));
   // systemd starts the service again when the system's bus has come back; a session without its bus is over.
   return { status: reason === "bus-gone" && kind === "system" ? 1 : 0, successor };
+}
+
+async function guardSleep(jobs: AdjustableJobs, stop: StopRequest): Promise<SleepGuard | null> {
+  const address = busAddress("system", process.env);
+  if (address === undefined) return null;
+  const guard = await SleepGuard.start(address, {
+    isBusy: () => jobs.counts().active > 0,
+    freeze: () => freeze(jobs),
+    thaw: () => thaw(jobs),
+    stop: () => stop.request("shutdown", "the machine shuts down"),
+  });
+  jobs.on("changed", (_job, isUrgent) => {
+    if (isUrgent) guard?.update();
+  });
+  return guard;
 }
 
 function leaveWhatIsOwed(service: Service, jobs: Jobs, stateDirectory: string): boolean {

@@ -1,7 +1,7 @@
 // The one place where the wish to stop arrives: from a signal, from idleness, from the bus that has gone.
 
 export interface StopReason {
-  readonly kind: "signal" | "idle" | "bus-gone";
+  readonly kind: "signal" | "idle" | "bus-gone" | "shutdown";
   readonly words: string;
 }
 

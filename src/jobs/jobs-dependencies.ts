@@ -3,10 +3,11 @@
 import type { Policy } from "../policy.ts";
 import type { WorkerLimitChanges } from "../worker/pool.ts";
 import type { Caller, Jobs } from "./api.ts";
+import type { Job } from "./job.ts";
 import type { JobLimits } from "./limits.ts";
 import type { JobsLog } from "./log.ts";
 import type { MountTable } from "./mount-table.ts";
-import type { RunSettings } from "./run.ts";
+import type { JobRun, RunSettings } from "./run.ts";
 import type { SlowDevices } from "./slow-devices.ts";
 import type { JobStore } from "./store.ts";
 
@@ -49,4 +50,6 @@ export interface AdjustableJobs extends Jobs {
   /** Takes jobs, but starts none until `release`: with a store, the next run of the service may be the one that starts them. */
   hold(): void;
   release(): void;
+  /** What runs now. */
+  readonly started: ReadonlySet<{ readonly job: Job; readonly run: JobRun | null }>;
 }

@@ -65,7 +65,7 @@ class JobsRoom implements AdjustableJobs {
   private readonly listeners: Listeners<JobsEvents>;
   private readonly table = new JobTable<Entry>();
   private readonly loads: UserLoads;
-  private readonly started = new Set<Entry>();
+  readonly started = new Set<Entry>();
   private readonly lingering: Lingering<Entry>;
   private readonly files: JobFiles;
   private readonly returns: Returns<Entry>;

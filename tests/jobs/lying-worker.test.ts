@@ -1,0 +1,108 @@
+// Workers that their users have replaced: the jobs room stays within its memory, answers others, and says what was wrong.
+
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import type { Jobs, JobView, Preview } from "../../src/jobs/api.ts";
+import { createJobs } from "../../src/jobs/jobs.ts";
+import type { JobLimits } from "../../src/jobs/limits.ts";
+import type { PlannedOperation } from "../../src/worker/protocol.ts";
+import { testCaller, testRequest, untilEnded } from "../support/jobs.ts";
+
+const lyingWorker = [process.execPath, join(import.meta.dir, "../support/lying-worker.ts")];
+
+function jobsOf(limits: Partial<JobLimits> = {}): Jobs {
+  return createJobs({ mode: "session", self: lyingWorker, sandbox: "off", limits: { cancelTimeoutMs: 500, ...limits } });
+}
+
+async function ends(mode: string): Promise<JobView> {
+  const jobs = jobsOf();
+  return await untilEnded(jobs, jobs.submit(testCaller, null, testRequest(mode)));
+}
+
+test("questions as fast as they can be asked end the job, and name the reason", async () => {
+  const { result } = await ends("asks-fast");
+  expect(result).toMatchObject({ state: "failed", code: "worker-protocol" });
+  expect(result?.message).toContain("more messages than allowed");
+});
+
+test("one that asks on and takes no answer can still be cancelled", async () => {
+  const jobs = jobsOf();
+  const job = jobs.submit(testCaller, null, testRequest("asks-on"));
+  const asked = new Set<number>();
+  jobs.on("changed", ({ question }) => {
+    if (question === null || asked.has(question.id)) return;
+    asked.add(question.id);
+    if (asked.size < 5) jobs.answer(job, question.id, "skip", true);
+    if (asked.size === 20) jobs.cancel(job);
+  });
+  const { state } = await untilEnded(jobs, job);
+  expect(["cancelled", "failed"]).toContain(state);
+  expect(asked.size).toBeGreaterThanOrEqual(20);
+});
+
+test("counts that run backwards are not shown to run backwards", async () => {
+  const jobs = jobsOf();
+  const job = jobs.submit(testCaller, null, testRequest("backwards"));
+  const shown: number[] = [];
+  jobs.on("changed", ({ state, bytesDone }) => {
+    if (state === "running") shown.push(bytesDone);
+  });
+  // The last word is what the result says.
+  expect((await untilEnded(jobs, job)).bytesDone).toBe(3);
+  expect(shown.length).toBeGreaterThan(1);
+  expect(shown).toEqual([...shown].sort((one, other) => one - other));
+});
+
+for (const mode of ["large-errors", "large-lines", "large-paths"]) {
+  test(`frames as large as may be, of ${mode}, cost bounded memory and nobody else's time`, async () => {
+    const jobs = jobsOf();
+    const job = jobs.submit(testCaller, null, testRequest(mode));
+    const before = process.memoryUsage().rss;
+    let slowest = 0;
+    let last = performance.now();
+    const heart = setInterval(() => {
+      slowest = Math.max(slowest, performance.now() - last - 5);
+      last = performance.now();
+    }, 5);
+    await Bun.sleep(2_000);
+    jobs.cancel(job);
+    const { state } = await untilEnded(jobs, job);
+    clearInterval(heart);
+    expect(["cancelled", "failed"]).toContain(state);
+    const grown = (process.memoryUsage().rss - before) / 1024 / 1024;
+    console.log(`${mode}: ${grown.toFixed(0)} MiB more, the loop was held up for ${slowest.toFixed(0)} ms at most`);
+    expect(grown).toBeLessThan(300);
+    // The longest errors are kept up to a limit, and counted beyond it.
+    expect(JSON.stringify(jobs.errors(job, 0, 100_000)).length).toBeLessThan(8 * 1024 * 1024);
+  }, 30_000);
+}
+
+function preview(mode: string, operations: PlannedOperation[], limits: Partial<JobLimits> = {}): Promise<Preview> {
+  const { signal } = new AbortController();
+  const options = {
+    maxOperations: 300,
+    maxBytes: 1_000_000,
+    signal,
+    onOperations: (more: readonly PlannedOperation[]) => operations.push(...more),
+  };
+  return jobsOf(limits).preview(testCaller, testRequest(mode), options);
+}
+
+test("a dry run that lists without end is stopped, and no more is kept of it than was asked for", async () => {
+  const operations: PlannedOperation[] = [];
+  const failure = await preview("operations-on", operations, { previewTimeoutMs: 1_000 }).catch((error: unknown) => error);
+  expect(failure).toMatchObject({ code: expect.stringMatching(/^worker-(silent|protocol)$/) });
+  expect(operations.length).toBe(300);
+}, 30_000);
+
+test("a dry run's lies stay its owner's: the summary is what it says, and nothing is listed that was not told", async () => {
+  const operations: PlannedOperation[] = [];
+  const { summary } = await preview("summary-lies", operations);
+  expect(summary.files).toBe(Number.MAX_SAFE_INTEGER);
+  expect(operations).toEqual([]);
+});
+
+test("a dry run that talks as a copy would ends without a summary", async () => {
+  const failure = await preview("wrong-words", []).catch((error: unknown) => error);
+  expect(failure).toMatchObject({ code: "worker-protocol", message: expect.stringContaining("without a summary") });
+});

@@ -1,0 +1,125 @@
+// A worker that its user has replaced: it says whatever harms most, in frames that the protocol allows. See also worker.ts.
+//
+// /test/MODE as the first source chooses what it does.
+
+import { readFileSync, writeSync } from "node:fs";
+import { emptySnapshot } from "../../src/worker/empty-snapshot.ts";
+import { encodeFrame, FrameDecoder, maxParentFrameBytes, type ParentMessage, trustingParser } from "../../src/worker/protocol.ts";
+
+type Path = typeof emptySnapshot.currentFile;
+type Outgoing = Parameters<typeof encodeFrame>[0];
+
+const path = "/x" as Path;
+
+function send(message: Outgoing): void {
+  raw(encodeFrame(message));
+}
+
+function raw(bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += writeSync(1, bytes, at);
+    } catch (cause) {
+      if (!(cause instanceof Error && "code" in cause && cause.code === "EAGAIN")) throw cause;
+      Bun.sleepSync(1);
+    }
+  }
+}
+
+function forever(message: () => Outgoing, pauseMs = 0): void {
+  for (;;) {
+    send(message());
+    if (pauseMs > 0) Bun.sleepSync(pauseMs);
+  }
+}
+
+function question(number: number, message: string): Outgoing {
+  return {
+    type: "question",
+    question: number,
+    kind: "conflict",
+    source: path,
+    destination: path,
+    filesystem: "" as Path,
+    neededBytes: -1,
+    freeBytes: -1,
+    message,
+  };
+}
+
+const error = {
+  path: "/p".repeat(2000) as Path,
+  side: "source",
+  code: "source-unreadable",
+  errno: 13,
+  syscall: "openat",
+  message: "m".repeat(8000),
+  severity: "error",
+  engine: "",
+  offset: -1,
+} as const;
+const operation = {
+  action: "create",
+  object: "file",
+  source: "/s".repeat(2000) as Path,
+  destination: "/d".repeat(2000) as Path,
+  bytes: Number.MAX_SAFE_INTEGER,
+  isHardLink: false,
+  code: "",
+  message: "",
+} as const;
+const counts = { create: Number.MAX_SAFE_INTEGER, overwrite: 0, merge: 0, skip: 0, rename: 0, ask: 0, fail: 0 };
+const summary = {
+  counts,
+  files: Number.MAX_SAFE_INTEGER,
+  directories: 0,
+  bytes: Number.MAX_SAFE_INTEGER,
+  conflicts: 0,
+  spaceNeeded: 0,
+  spaceFree: -1,
+  listed: 1_000_000,
+  isWhole: true,
+};
+let serial = 0;
+
+const modes: Readonly<Record<string, () => void>> = {
+  /** Below the rate that ends it, and never an answer taken. */
+  "asks-on": () => forever(() => question(++serial, "x".repeat(16_000)), 20),
+  "asks-fast": () => forever(() => question(++serial, "overwrite? ")),
+  /** Frames as large as they may be. */
+  "large-errors": () => forever(() => ({ type: "errors", errors: Array.from({ length: 256 }, () => error) })),
+  "large-lines": () => forever(() => ({ type: "lines", lines: Array.from({ length: 60 }, () => "l".repeat(65_000)) })),
+  "large-paths": () =>
+    forever(() => ({ type: "snapshot", snapshot: { ...emptySnapshot, currentFile: `/${"c".repeat(1_000_000)}${++serial}` as Path } })),
+  backwards: () => {
+    for (const bytesDone of [900, 10, 500, 0, 950, 1]) {
+      send({
+        type: "snapshot",
+        snapshot: { ...emptySnapshot, phase: "copying", totalsValid: true, bytesTotal: 1000, bytesDone, filesDone: bytesDone },
+      });
+      Bun.sleepSync(20);
+    }
+    send({ type: "result", outcome: "completed", snapshot: { ...emptySnapshot, bytesDone: 3 }, engines: {}, reasons: [] });
+  },
+  "operations-on": () => forever(() => ({ type: "operations", operations: Array.from({ length: 256 }, () => operation) })),
+  "summary-lies": () => send({ type: "preview", summary }),
+  "wrong-words": () => {
+    send({ type: "errors", errors: [error] });
+    send(question(1, "overwrite? "));
+    send({ type: "result", outcome: "completed", snapshot: emptySnapshot, engines: {}, reasons: [] });
+  },
+};
+
+const decoder = new FrameDecoder(trustingParser<ParentMessage>(), maxParentFrameBytes);
+for await (const chunk of Bun.stdin.stream()) {
+  for (const message of decoder.push(chunk)) {
+    if (message.type !== "start" && message.type !== "preview") continue;
+    const field = (name: string): string =>
+      new RegExp(`^${name}:\\s*(\\S+)`, "m").exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? "";
+    const identity = { uid: Number(field("Uid")), gid: Number(field("Gid")), groups: [], capabilities: field("CapEff") };
+    send({ type: "hello", pid: process.pid, identity, landlockAbi: 0, ioUring: "" });
+    modes[(message.request.sources[0] ?? "").replace("/test/", "")]?.();
+    if (message.type === "preview") send({ type: "result", outcome: "completed", snapshot: emptySnapshot, engines: {}, reasons: [] });
+    process.exit(0);
+  }
+}
