@@ -15,7 +15,7 @@ import { Preallocation } from "./preallocation.ts";
 import type { RangeBoard } from "./range-board.ts";
 import { blockBytes, ReadWrite } from "./read-write.ts";
 import { Rereader } from "./reread.ts";
-import { SharedCopy, sharedFromBytes } from "./shared-copy.ts";
+import { canShare, SharedCopy, sharedFromBytes } from "./shared-copy.ts";
 import { type DirtyBounds, WriteBehind } from "./write-behind.ts";
 
 const readWriteOnly: readonly EngineName[] = ["read-write"];
@@ -65,6 +65,7 @@ export class FileCopier {
   private readonly rereader: Rereader;
   /** Large files are copied with the help of other threads, and others' with ours; null where they are not. */
   private readonly shared: SharedCopy | null;
+  private latestPair: Pair | null = null;
   /** Of the own file that is shared out right now. */
   private sharedPair: Pair | null = null;
 
@@ -114,6 +115,17 @@ export class FileCopier {
     const error = result === stopped && this.behindError < 0 ? this.behindFailed() : result;
     if (error !== stopped) this.describeFailure(pair, error);
     return error;
+  }
+
+  /** Of the file just copied, where endsBySize: what lies behind the size, which has grown. Returns as copyFile. */
+  readRest(): number {
+    const pair = this.latestPair;
+    if (pair === null) return 0;
+    this.endsBySize = false;
+    this.data.failedSyscall = "";
+    const result = this.readOn(pair);
+    if (result !== 0) return result === stopped ? result : this.described(result);
+    return this.finish();
   }
 
   /** Copies ranges of a file that another thread shares out. False when there is none. */
@@ -192,6 +204,7 @@ export class FileCopier {
   private readBlock(pair: Pair): number {
     const result = this.run(pair, "read-write");
     this.endsBySize = result === 0 && !this.data.sourceEnded;
+    this.latestPair = pair;
     return result;
   }
 
@@ -389,11 +402,6 @@ export class FileCopier {
     const paysToHelp = (): boolean => this.bounds === null || this.bounds.windowBytes === 0;
     return new SharedCopy({ board, data, copyRange, counted: () => this.copied, control, paysToHelp });
   }
-}
-
-/** Dropping pages follows one reader, and holes are made by looking at every block: only plain reading and writing is shared. */
-function canShare({ engine, cache, sparse }: EngineOptions): boolean {
-  return (engine === "auto" || engine === "read-write") && cache === "keep" && sparse !== "always";
 }
 
 function isUnsupported(engine: Engine, result: number): boolean {

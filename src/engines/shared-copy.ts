@@ -1,5 +1,6 @@
 // The copy of one large file by several threads: the owner's part and a helper's. What they agree on lies on a RangeBoard.
 
+import type { EngineOptions } from "./chooser.ts";
 import type { CopyControl, DataCopy } from "./engine.ts";
 import { type RangeBoard, rangeBytes } from "./range-board.ts";
 
@@ -99,4 +100,9 @@ export class SharedCopy {
     data.end = Math.min(start + rangeBytes, end);
     return copyRange();
   }
+}
+
+/** Dropping pages follows one reader, and holes are made by looking at every block: only plain reading and writing is shared. */
+export function canShare({ engine, cache, sparse }: EngineOptions): boolean {
+  return (engine === "auto" || engine === "read-write") && cache === "keep" && sparse !== "always";
 }

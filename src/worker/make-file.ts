@@ -66,7 +66,14 @@ export class FileMaker implements Maker {
   complete(entry: Entry, fd: number, had: { readonly uid: number; readonly gid: number; readonly mode: number }): "done" | "failed" {
     const { sourceStat, metadata, options } = this.context;
     metadata.toDescriptor(this.sourceFd, sourceStat, fd, had);
-    if (!this.heldStill(entry)) return "failed";
+    const status = this.context.afterStat.ofDescriptor(this.sourceFd, this.context.empty);
+    if (this.context.copier.endsBySize && (status < 0 || this.context.afterStat.size > sourceStat.size)) {
+      const rest = this.context.copier.readRest();
+      if (rest < 0) return this.failCopy(entry, rest);
+      // Writing has changed the times.
+      metadata.toDescriptor(this.sourceFd, sourceStat, fd, had);
+    }
+    if (status === 0 && !this.heldStill(entry)) return "failed";
     if (options.durability !== "file") return "done";
     // Rule 2: an fsync error is final; the file is dropped and never synced again.
     const synced = libc.fsync(fd);
@@ -188,10 +195,9 @@ export class FileMaker implements Maker {
 
   // Rule 12. /proc and its like change with every look and say size 0: there is nothing to hold still. hot:
   private heldStill(entry: Entry): boolean {
-    const { afterStat, sourceStat, options, copier } = this.context;
-    const status = afterStat.ofDescriptor(this.sourceFd, this.context.empty);
+    const { afterStat, sourceStat, options } = this.context;
     // Unchanged, it also proves that what was read, as much as the size said, is all (rule 7).
-    if (status < 0 ? !copier.endsBySize : sourceStat.isUnchanged(afterStat)) return true;
+    if (sourceStat.isUnchanged(afterStat)) return true;
     if (sourceStat.size === 0 && sourceStat.blocks === 0 && afterStat.size === 0) return true;
     // cp copies a log that is being written and says nothing; copyd says it, and fails only where it is not cp.
     const isCp = options.gnu.names !== null && this.context.request.operation === "copy";

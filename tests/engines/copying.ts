@@ -44,7 +44,9 @@ export function copyWith(copier: FileCopier, source: string, destination: string
   try {
     const sourceStat = statOf(arena, sourceFd);
     const destinationStat = statOf(arena, destinationFd);
-    const result = copier.copyFile(sourceFd, destinationFd, sourceStat, destinationStat.device);
+    const first = copier.copyFile(sourceFd, destinationFd, sourceStat, destinationStat.device);
+    const hasGrown = copier.endsBySize && statOf(arena, sourceFd).size > sourceStat.size;
+    const result = first === 0 && hasGrown ? copier.readRest() : first;
     const { failedSide, failedSyscall, failedOffset, isEngineUnavailable, engine, copied, cloned, length } = copier;
     const reasons = copier.reasons();
     return { result, failedSide, failedSyscall, failedOffset, isEngineUnavailable, engine, copied, cloned, length, reasons };
