@@ -5,7 +5,7 @@ import { appendFileSync, existsSync, readdirSync } from "node:fs";
 import { copydCommand, plainEnvironment } from "../../support/cli.ts";
 import { startJob } from "../../support/embedded-job.ts";
 import { type FaultyFilesystem, mountFaultyFilesystem, whyNoFaultyFilesystem } from "../../support/faulty-filesystem.ts";
-import { run } from "../../support/process.ts";
+import { havePrograms, run } from "../../support/process.ts";
 import { testUnless } from "../../support/skip.ts";
 import { temporaryDirectory } from "../../support/temporary.ts";
 
@@ -64,3 +64,29 @@ testUnless(whyNoFaultyFilesystem(), "a move keeps a source that changed", async 
   expect(stderr).toContain(`'${source.path}/log'`);
   expect(existsSync(`${here.path}/below/log`)).toBe(true);
 });
+
+testUnless(
+  havePrograms("strace") ? null : "strace is not installed",
+  "a small file that grows after its size was read is copied to its new end",
+  async () => {
+    await using here = await temporaryDirectory();
+    await Bun.write(`${here.path}/log`, "first line\n");
+    const copying = run(
+      ["strace", "-f", "-o", `${here.path}/trace`, "-e", "trace=openat,pwrite64", "-e", "inject=pwrite64:delay_enter=2000000"].concat(
+        copydCommand("cp", "-p", "--local", `${here.path}/log`, `${here.path}/copy`),
+      ),
+      { env: { ...plainEnvironment, XDG_RUNTIME_DIR: here.path } },
+    );
+    while (!(await opened(`${here.path}/trace`, `${here.path}/log`))) await Bun.sleep(10);
+    // Its size is read in the microseconds after the open, its data written two seconds later.
+    await Bun.sleep(500);
+    appendFileSync(`${here.path}/log`, "second line\n");
+    const { status, stderr } = await copying;
+    expect({ status, stderr }).toEqual({ status: 0, stderr: `cp: '${here.path}/log' changed while it was copied\n` });
+    expect(await Bun.file(`${here.path}/copy`).text()).toBe("first line\nsecond line\n");
+  },
+);
+
+async function opened(trace: string, path: string): Promise<boolean> {
+  return (await Bun.file(trace).exists()) && (await Bun.file(trace).text()).includes(`"${path}"`);
+}
