@@ -104,6 +104,12 @@ export const sections = {
       256,
       "Worker processes of one user, those of paused and asking jobs included. Each is some tens of megabytes.",
     ),
+    fanOutWindow: whole(
+      512 * mebibyte,
+      0,
+      1024 * 1024 * mebibyte,
+      "Bytes by which one job of a copy to several destinations may be ahead of the last, and an eighth of the memory at most: what it has read should still be in the page cache, so that the source is read once. 0: each as fast as it can.",
+    ),
     maxPreviews: whole(8, 1, 64, "Dry runs at once, of all users. Each is a worker that reads directories."),
     maxPreviewsPerUser: whole(2, 1, 64, "Of max-previews, how many one user may hold."),
     previewTimeoutMs: whole(120_000, 1000, 3_600_000, "How long a dry run may look; then it says what it has found by then."),

@@ -2,7 +2,7 @@
 
 import { type ByteString, byteString } from "../bytes.ts";
 import { type FailureCode, isFailureCode } from "../errors.ts";
-import { type JobResult, type JobState, type JobView, jobStates, type Question } from "../jobs/api.ts";
+import { type GroupView, type JobResult, type JobState, type JobView, jobStates, type Question } from "../jobs/api.ts";
 import { type EngineChoice, type JobRequest, priorities } from "../request.ts";
 import { type EntryError, type Phase, questionKinds } from "../worker/protocol.ts";
 import type { JobAddress } from "./object-path.ts";
@@ -22,6 +22,7 @@ export function viewFromProperties({ uid, token }: JobAddress, properties: Varia
     token,
     owner: { uid, gid: -1, groups: [] },
     asAdmin: flag("AsAdmin"),
+    group: groupFrom(text("GroupToken"), properties.get("Group")?.value),
     request: requestFrom(properties),
     state,
     waitReason: text("WaitReason"),
@@ -86,6 +87,11 @@ function requestFrom(properties: VariantDict): JobRequest {
     destination: pathFrom(properties.get("Destination")?.value),
     options: { ...options, priority },
   };
+}
+
+function groupFrom(token: string, paths: WireValue | undefined): GroupView | null {
+  if (token === "" || !Array.isArray(paths)) return null;
+  return { token, members: paths.map((path) => String(path)).map((path) => path.slice(path.lastIndexOf("/") + 1)) };
 }
 
 function questionFrom(dict: VariantDict): Question | null {

@@ -133,6 +133,8 @@ export const contract = {
       Operation: { type: "s", emits: "const" },
       OwnerUid: { type: "u", emits: "const" },
       AsAdmin: { type: "b", emits: "const" },
+      GroupToken: { type: "s", emits: "const" },
+      Group: { type: "ao", emits: "const" },
       Sources: { type: "aay", emits: "const" },
       SourceCount: { type: "u", emits: "const" },
       Destination: { type: "ay", emits: "const" },

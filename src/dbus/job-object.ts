@@ -2,7 +2,7 @@
 
 import { assert } from "../assert.ts";
 import { CopyError } from "../errors.ts";
-import { hasEnded, type Jobs, type JobView } from "../jobs/api.ts";
+import { hasEnded, type Jobs, type JobView, type Scope } from "../jobs/api.ts";
 import { type AnswerChoice, answerChoices } from "../worker/protocol.ts";
 import type { Waits } from "./attachments.ts";
 import { contract, jobInterface } from "./contract.ts";
@@ -21,6 +21,14 @@ export interface JobObjectDependencies {
 
 /** The Job interface of a job that the caller owns. */
 export function jobObject(job: JobView, { jobs, waits, limits }: JobObjectDependencies): ObjectInterface {
+  const steered =
+    (action: (job: JobView, scope: Scope) => void): MethodHandler =>
+    ([options]) => {
+      const dict = asVariantDict(options);
+      checkKeys(dict, { group: "b" });
+      action(job, (dictValue(dict, "group", "b") ?? false) ? "group" : "job");
+      return [];
+    };
   const simple =
     (action: (job: JobView) => void): MethodHandler =>
     ([options]) => {
@@ -35,9 +43,9 @@ export function jobObject(job: JobView, { jobs, waits, limits }: JobObjectDepend
       return jobProperty(job, name);
     },
     methods: {
-      Pause: simple((target) => jobs.pause(target)),
-      Resume: simple((target) => jobs.resume(target)),
-      Cancel: simple((target) => jobs.cancel(target)),
+      Pause: steered((target, scope) => jobs.pause(target, scope)),
+      Resume: steered((target, scope) => jobs.resume(target, scope)),
+      Cancel: steered((target, scope) => jobs.cancel(target, scope)),
       Forget: simple((target) => jobs.forget(target)),
       Wait: async ([options], { sender, caller }) => {
         checkKeys(asVariantDict(options), {});

@@ -4,6 +4,7 @@ import { failures, isFailureCode } from "../errors.ts";
 import type { JobResult, JobView, Question } from "../jobs/api.ts";
 import { type EntryError, questionChoices } from "../worker/protocol.ts";
 import { contract, type JobProperty, jobInterface } from "./contract.ts";
+import { jobPath } from "./object-path.ts";
 import { encodeOptions, pathBytes } from "./option-keys.ts";
 import { Variant } from "./values.ts";
 
@@ -16,6 +17,8 @@ const readers: Readonly<Record<JobProperty, Read>> = {
   Operation: ({ request }) => request.operation,
   OwnerUid: ({ owner }) => owner.uid,
   AsAdmin: ({ asAdmin }) => asAdmin,
+  GroupToken: ({ group }) => group?.token ?? "",
+  Group: ({ owner, group }) => group?.members.map((token) => jobPath(owner.uid, token)) ?? [],
   Sources: ({ request }) => request.sources.slice(0, maxToldSources).map(pathBytes),
   SourceCount: ({ request }) => request.sources.length,
   Destination: ({ request }) => pathBytes(request.destination),

@@ -3,7 +3,7 @@
 import { assert } from "../assert.ts";
 import { CopyError } from "../errors.ts";
 import { requireAdminOptions } from "../jobs/admin-options.ts";
-import type { Caller, Jobs, JobView } from "../jobs/api.ts";
+import { type Caller, hasEnded, type Jobs, type JobView } from "../jobs/api.ts";
 import type { PlannedOperation } from "../worker/protocol.ts";
 import { copyDetails } from "./action-details.ts";
 import type { Companions, Errands } from "./attachments.ts";
@@ -23,7 +23,7 @@ import type { Subscriptions } from "./subscriptions.ts";
 import { asVariantDict, dictValue, Variant } from "./values.ts";
 
 /** Raised with each addition to the XML. */
-const apiMinor = 2;
+const apiMinor = 3;
 
 const administratorFeatures = ["method:copy-as-admin", "method:move-as-admin", "list:all-users"];
 
@@ -48,23 +48,27 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
   /** What the call asks for, frozen before anybody is asked anything: what polkit is asked about is what will be done. */
   const accept = (operation: "copy" | "move", rights: "own" | "admin"): MethodHandler => {
     return async (args, context) => {
-      const { token, request, beyond } = decodeCopyArguments(operation, args, limits);
+      const { token, request, alsoTo, requests, beyond } = decodeCopyArguments(operation, args, limits);
       if (rights === "admin") requireAdminOptions(request);
-      await context.requireSameView(request);
+      if (rights === "admin" && alsoTo.length > 0) {
+        throw new CopyError("not-supported", "the question to the administrator names one destination: there cannot be several");
+      }
+      for (const one of requests) await context.requireSameView(one);
       if (beyond !== null) await authorizations.requireBeyond(beyond, context);
       if (rights === "admin") await authorizations.require(`org.copyd.${operation}-as-admin`, copyDetails(request), context);
       const asAdmin = rights === "admin";
       try {
-        return [started(jobs.submit(context.caller, token, request, { asAdmin, beyondLimits: beyond !== null }), context)];
+        return [started(jobs.submit(context.caller, token, request, { asAdmin, alsoTo, beyondLimits: beyond !== null }), context)];
       } catch (error) {
         if (!(error instanceof CopyError) || error.code !== "limits-exceeded" || beyond !== null) throw error;
         await authorizations.requireBeyond(error, context);
       }
-      return [started(jobs.submit(context.caller, token, request, { asAdmin, beyondLimits: true }), context)];
+      return [started(jobs.submit(context.caller, token, request, { asAdmin, alsoTo, beyondLimits: true }), context)];
     };
   };
   const started = (job: JobView, { sender }: CallContext): string => {
-    if (job.request.options.onDisconnect === "cancel") companions.add(job, sender);
+    const isCompanion = job.request.options.onDisconnect === "cancel";
+    if (isCompanion) for (const one of [job, ...jobs.group(job).slice(1)]) if (!hasEnded(one.state)) companions.add(one, sender);
     return pathOf(job);
   };
   const requireForAll = async (allUsers: boolean, context: CallContext): Promise<void> => {
@@ -88,8 +92,9 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
       CopyAsAdmin: accept("copy", "admin"),
       MoveAsAdmin: accept("move", "admin"),
       Preview: async (args, context) => {
-        const { request, beyond } = decodeCopyArguments("copy", args, limits);
+        const { request, alsoTo, beyond } = decodeCopyArguments("copy", args, limits);
         if (beyond !== null) throw beyond;
+        if (alsoTo.length > 0) throw new CopyError("not-supported", "a preview is of one destination: ask once for each");
         await context.requireSameView(request);
         const operations: PlannedOperation[] = [];
         const preview = await dependencies.errands.run(context.sender, (signal) =>

@@ -12,17 +12,25 @@ import { dictValue, type Variant, type VariantDict } from "./values.ts";
 export interface CopyCallOptions {
   /** null: the service chooses one. */
   readonly token: string | null;
+  /** As sent: `also-to` and `names-also-to`. */
+  readonly alsoTo: readonly Buffer[];
+  readonly namesAlsoTo: readonly Buffer[];
   readonly options: JobOptions;
 }
 
 /** The options of Copy, Move and their variants. Throws unknown-option, or bad-option naming the option and what it takes. */
 export function decodeCopyOptions(dict: VariantDict): CopyCallOptions {
   let token: string | null = null;
+  const lists: Record<DestinationKey, readonly Buffer[]> = { "also-to": [], "names-also-to": [] };
   const tree: OptionTree = {};
   for (const [key, variant] of dict) {
     if (isIgnored(key)) continue;
     if (key === "token") {
       token = tokenOf(requireSignature(key, variant, "s"));
+      continue;
+    }
+    if (isDestinationKey(key)) {
+      lists[key] = requireSignature(key, variant, "aay") as Buffer[];
       continue;
     }
     const option = optionKey(key);
@@ -31,7 +39,15 @@ export function decodeCopyOptions(dict: VariantDict): CopyCallOptions {
     if (hasNul(value)) throw new CopyError("bad-option", `option '${key}' contains a NUL byte`);
     setAt(tree, option.field, value);
   }
-  return { token, options: parsed(tree) };
+  return { token, alsoTo: lists["also-to"], namesAlsoTo: lists["names-also-to"], options: parsed(tree) };
+}
+
+/** They are of the call and not of one job: a job is made for each. */
+const destinationKeys = ["also-to", "names-also-to"] as const;
+type DestinationKey = (typeof destinationKeys)[number];
+
+function isDestinationKey(key: string): key is DestinationKey {
+  return destinationKeys.some((known) => known === key);
 }
 
 /** Which keys a smaller a{sv} may have, and of which type. */
@@ -68,7 +84,9 @@ export function oneOf<Word extends string>(key: string, given: string | undefine
 }
 
 /** For the Features property. */
-export const optionFeatures: readonly string[] = ["token", ...optionKeys.map(({ key }) => key)].map((key) => `option:${key}`);
+export const optionFeatures: readonly string[] = ["token", ...destinationKeys, ...optionKeys.map(({ key }) => key)].map(
+  (key) => `option:${key}`,
+);
 
 /** Throws bad-option unless it may name a job. */
 export function tokenOf(value: unknown): string {

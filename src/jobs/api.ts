@@ -4,6 +4,7 @@ import type { ByteString } from "../bytes.ts";
 import type { FailureCode } from "../errors.ts";
 import type { EngineChoice, JobRequest } from "../request.ts";
 import type { AnswerChoice, EntryError, Phase, PlannedOperation, PreviewSummary, QuestionKind } from "../worker/protocol.ts";
+import type { AlsoTo } from "./group.ts";
 
 /** Who asks, as the bus (or, embedded, the kernel) says; never as the caller says. */
 export interface Caller {
@@ -58,11 +59,21 @@ export interface JobResult {
   readonly engines: Readonly<Partial<Record<EngineChoice, number>>>;
 }
 
+/** The jobs of one fan-out: each copies the same to a destination of its own. */
+export interface GroupView {
+  /** The first job's. */
+  readonly token: string;
+  /** The tokens of all, in the order of the destinations asked for. They may have been forgotten. */
+  readonly members: readonly string[];
+}
+
 /** A job as seen from outside at one moment; an immutable snapshot. Times are microseconds of CLOCK_REALTIME, 0 is "not yet". */
 export interface JobView {
   readonly token: string;
   readonly owner: Caller;
   readonly asAdmin: boolean;
+  /** null: it is alone. */
+  readonly group: GroupView | null;
   readonly request: JobRequest;
   readonly state: JobState;
   /** Why it waits, while queued: a sentence without its stop; "" where its turn just comes. */
@@ -179,7 +190,12 @@ export interface SubmitOptions {
   readonly asAdmin?: boolean;
   /** Several times what one user may have waiting: an administrator allows it. */
   readonly beyondLimits?: boolean;
+  /** Further destinations: a job for each, which share one reading of the sources. Copies only. */
+  readonly alsoTo?: readonly AlsoTo[];
 }
+
+/** Whom a wish is for: one job, or all of its fan-out. */
+export type Scope = "job" | "group";
 
 /**
  * The jobs of all users. Authorization by ownership is the service's: it looks a job up by the caller's uid before it calls.
@@ -187,8 +203,9 @@ export interface SubmitOptions {
  */
 export interface Jobs {
   /**
-   * Queues a job and returns at once. The same uid, token and request give the existing job.
-   * Throws job-exists, limits-exceeded, shutting-down.
+   * Queues a job and returns at once; with several destinations a job for each, of which this is the first, all or none. The same
+   * uid, token and request give the existing job. Throws job-exists, limits-exceeded, shutting-down, and for several destinations
+   * not-supported, bad-option, invalid-arguments.
    */
   submit(caller: Caller, token: string | null, request: JobRequest, options?: SubmitOptions): JobView;
   /**
@@ -201,12 +218,14 @@ export interface Jobs {
   /** Own jobs, or everybody's for null, as far as they are objects; newest last. */
   list(uid: number | null): readonly JobView[];
   /** Newest last. */
+  /** The jobs of its fan-out that are still objects, itself included; none for a job that is alone. */
+  group(job: JobView): readonly JobView[];
   search(query: JobQuery): readonly JobView[];
   statistics(query: StatisticsQuery): readonly StatisticsRow[];
-  /** invalid-state when it has ended. Resolves when the worker has stopped. */
-  cancel(job: JobView): void;
-  pause(job: JobView): void;
-  resume(job: JobView): void;
+  /** invalid-state when it has ended; of a fan-out those that can be are steered, and it is refused when none can. */
+  cancel(job: JobView, scope?: Scope): void;
+  pause(job: JobView, scope?: Scope): void;
+  resume(job: JobView, scope?: Scope): void;
   /** invalid-state when it has ended, or is to change its place and does not wait. */
   setOptions(job: JobView, changes: OptionChanges): void;
   /** invalid-state for another question than the one asked, invalid-arguments for a choice that it does not offer. */

@@ -1,6 +1,7 @@
 // What the outside sees of a job. Pure.
 
 import { hasEnded, type JobView } from "./api.ts";
+import { memberTokens } from "./group.ts";
 import { isPausable, type Job } from "./job.ts";
 
 export type QueuePlace = Pick<JobView, "waitReason" | "queuePosition">;
@@ -14,6 +15,7 @@ export function viewOf(job: Job, { waitReason, queuePosition }: QueuePlace = not
     token: job.token,
     owner: job.owner,
     asAdmin: job.asAdmin,
+    group: job.group === null ? null : { token: job.group.token, members: memberTokens(job.group) },
     request: job.options === job.request.options ? job.request : { ...job.request, options: job.options },
     state: job.state,
     waitReason,

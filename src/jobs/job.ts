@@ -15,6 +15,7 @@ import type { EngineChoice, JobOptions, JobRequest } from "../request.ts";
 import { type AnswerChoice, type EntryError, questionChoices, type Snapshot } from "../worker/protocol.ts";
 import { type Caller, hasEnded, type JobResult, type JobState, type Question } from "./api.ts";
 import { type Attempts, afterCrash, afterDeath, mayResume, noAttempts, resumedOnce } from "./attempts.ts";
+import type { JobGroup } from "./group.ts";
 import type { JobMount } from "./job-mounts.ts";
 import { outcomeOf } from "./outcome.ts";
 import type { ProcessIdentity } from "./process-identity.ts";
@@ -28,6 +29,10 @@ export interface Job {
   readonly workToken: string;
   readonly owner: Caller;
   readonly asAdmin: boolean;
+  /** The fan-out that it belongs to; null: it is alone. */
+  readonly group: JobGroup | null;
+  /** Its worker is paused so that others of its fan-out can follow (held), or was just let go and has not said so (releasing). */
+  readonly hold: "none" | "held" | "releasing";
   /** As submitted; a repeated call is compared with it. */
   readonly request: JobRequest;
   /** What the administrator allowed its owner when it was asked for; left out: everything. */
@@ -101,6 +106,9 @@ export type JobEvent =
   | { readonly type: "pause-requested" }
   | { readonly type: "resume-requested" }
   | { readonly type: "cancel-requested" }
+  /** Its worker is told to pause, and to go on, for the sake of its fan-out. */
+  | { readonly type: "hold" }
+  | { readonly type: "let-go" }
   | {
       readonly type: "options-changed";
       readonly bandwidthLimit?: number;
@@ -126,12 +134,15 @@ export interface NewJob {
   readonly asAdmin: boolean;
   readonly request: JobRequest;
   readonly policy?: Policy;
+  readonly group?: JobGroup | null;
 }
 
 /** A job that waits for its turn. */
 export function newJob(from: NewJob, nowUs: number): Job {
   return {
     ...from,
+    group: from.group ?? null,
+    hold: "none",
     options: from.request.options,
     order: from.id,
     state: "queued",
@@ -169,7 +180,7 @@ export function advance(job: Job, event: JobEvent, nowUs: number): Job {
     case "worker-started":
       return isStarted(job) ? { ...job, process: event.process } : job;
     case "snapshot":
-      return isWorking(job) ? settled({ ...job, progress: advanceProgress(job.progress, event.snapshot, nowUs) }) : job;
+      return isWorking(job) ? snapshotTaken(job, event.snapshot, nowUs) : job;
     case "errors":
       return isWorking(job) && event.errors.length > 0 ? countErrors(job, event.errors) : job;
     case "question":
@@ -182,6 +193,10 @@ export function advance(job: Job, event: JobEvent, nowUs: number): Job {
       return resumeRequested(job);
     case "cancel-requested":
       return cancelRequested(job, nowUs);
+    case "hold":
+      return isWorking(job) ? settled({ ...job, hold: "held" }) : job;
+    case "let-go":
+      return job.hold === "held" ? settled({ ...job, hold: job.pauseRequested ? "none" : "releasing" }) : job;
     case "options-changed":
       return optionsChanged(job, event);
     case "answered":
@@ -249,7 +264,7 @@ function stateOf(job: Job): JobState {
   if (isClearing || job.claim !== null) return "finishing";
   if (job.question !== null) return "question";
   // Paused is what the worker says, not what was asked: a label would be a lie while blocks still move.
-  if (paused) return "paused";
+  if (paused && (job.hold === "none" || job.pauseRequested)) return "paused";
   if (phase === "scanning") return "scanning";
   return phase === "copying" ? "running" : "finishing";
 }
@@ -258,7 +273,7 @@ function started(job: Job, bootId: string, mounts: readonly JobMount[], nowUs: n
   if (job.state !== "queued" || job.activity !== "none") {
     throw new CopyError("invalid-state", `job ${job.token} is ${job.state} and cannot start`);
   }
-  const working = { ...job, activity: "working", stopRequested: false } as const;
+  const working = { ...job, activity: "working", stopRequested: false, hold: "none" } as const;
   if (job.startedTimeUs === 0) {
     return settled({ ...working, startedTimeUs: Math.max(1, nowUs), bootId, mounts, progress: startProgress(nowUs) });
   }
@@ -266,16 +281,21 @@ function started(job: Job, bootId: string, mounts: readonly JobMount[], nowUs: n
   return settled({ ...working, attempts, progress: resumeProgress(job.progress, nowUs), errorCount: 0, warningCount: 0, firstError: null });
 }
 
+function snapshotTaken(job: Job, snapshot: Snapshot, nowUs: number): Job {
+  const hold = job.hold === "releasing" && !snapshot.paused ? "none" : job.hold;
+  return settled({ ...job, hold, progress: advanceProgress(job.progress, snapshot, nowUs) });
+}
+
 function workerFailed(job: Job, failure: WorkerFailure): Job {
   const attempts = failure.mayGoOn && !job.stopRequested ? afterDeath(job.attempts, job.progress.snapshot) : job.attempts;
-  return settled({ ...job, attempts, workerFailure: failure, question: null, activity: "clearing" });
+  return settled({ ...job, attempts, workerFailure: failure, question: null, hold: "none", activity: "clearing" });
 }
 
 function serviceLost(job: Job): Job {
   if (!isStarted(job)) return job;
   const message = "The service ended while the job ran, and was not told to.";
   const failure: WorkerFailure = { code: "worker-died", message, mayGoOn: true };
-  const clearing = { ...job, activity: "clearing", stopRequested: false, question: null } as const;
+  const clearing = { ...job, activity: "clearing", stopRequested: false, hold: "none", question: null } as const;
   if (job.claim !== null || job.workerFailure !== null || job.cancelRequested) return settled(clearing);
   return settled({ ...clearing, attempts: afterCrash(job.attempts, job.progress.snapshot), workerFailure: failure });
 }
@@ -284,7 +304,7 @@ function workerEnded(job: Job, nowUs: number): Job {
   const saidNothing = job.activity === "working" && job.claim === null && job.workerFailure === null && !job.stopRequested;
   if (saidNothing || !goesOn(job)) return ended(job, nowUs);
   const progress = restingProgress(job.progress);
-  const rest = { activity: "none", claim: null, workerFailure: null, question: null, stopRequested: false } as const;
+  const rest = { activity: "none", claim: null, workerFailure: null, question: null, stopRequested: false, hold: "none" } as const;
   return settled({ ...job, ...rest, progress });
 }
 
@@ -362,7 +382,7 @@ function ended(job: Job, nowUs: number): Job {
   const seconds = result.elapsedUs / 1e6;
   const rate = seconds > 0 ? Math.round(result.bytesDone / seconds) : 0;
   const progress = { ...job.progress, rate, expectedEndTimeUs: 0 };
-  const rest = { activity: "none", question: null, pauseRequested: false, process: null } as const;
+  const rest = { activity: "none", question: null, pauseRequested: false, hold: "none", process: null } as const;
   return settled({ ...job, ...rest, finishedTimeUs, result, progress });
 }
 

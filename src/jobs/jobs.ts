@@ -3,6 +3,7 @@
 import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
 import type { AnswerChoice, EntryError } from "../worker/protocol.ts";
+import { Admission } from "./admission.ts";
 import {
   type Caller,
   hasEnded,
@@ -12,15 +13,16 @@ import {
   type OptionChanges,
   type Preview,
   type PreviewOptions,
+  type Scope,
   type StatisticsQuery,
   type StatisticsRow,
   type SubmitOptions,
 } from "./api.ts";
 import { ErrorList } from "./error-list.ts";
-import { advance, goesOn, type Job, type JobEvent, newJob } from "./job.ts";
+import { Groups } from "./groups.ts";
+import { advance, goesOn, type Job, type JobEvent } from "./job.ts";
 import { JobFiles } from "./job-files.ts";
 import { mountsOf } from "./job-mounts.ts";
-import { requireAllowed } from "./job-policy.ts";
 import { JobTable } from "./job-table.ts";
 import { viewOf } from "./job-view.ts";
 import type { AdjustableJobs, JobsDependencies } from "./jobs-dependencies.ts";
@@ -36,8 +38,8 @@ import { Returns } from "./returns.ts";
 import { JobRun, type RunSettings, stopOf } from "./run.ts";
 import { runSettings } from "./run-settings.ts";
 import { Schedule } from "./schedule.ts";
+import { Steering } from "./steering.ts";
 import type { JobStore } from "./store.ts";
-import { freshToken, generateToken, isToken } from "./tokens.ts";
 import { UserLoads } from "./user-loads.ts";
 
 /** The room, with the jobs of a former run of the service taken up again where there is a store. */
@@ -65,14 +67,15 @@ class JobsRoom implements AdjustableJobs {
   private readonly listeners: Listeners<JobsEvents>;
   private readonly table = new JobTable<Entry>();
   private readonly loads: UserLoads;
+  private readonly admission: Admission<Entry>;
+  private readonly groups: Groups<Entry>;
+  private readonly steering: Steering<Entry>;
   readonly started = new Set<Entry>();
   private readonly lingering: Lingering<Entry>;
   private readonly files: JobFiles;
   private readonly returns: Returns<Entry>;
   private readonly readMounts: NonNullable<JobsDependencies["readMounts"]>;
   private readonly stopped: (() => void)[] = [];
-  private lastId: number;
-  private lastCreatedUs = 0;
   private closing = false;
   private held = false;
 
@@ -100,8 +103,21 @@ class JobsRoom implements AdjustableJobs {
       tellWait: (entry, reason) => this.tellWait(entry, reason),
       tellLimit: (entry, bandwidthLimit) => entry.run?.send({ type: "set-options", bandwidthLimit }),
     });
-    this.lastId = this.store?.lastId ?? 0;
     const { store } = this;
+    this.admission = new Admission({
+      find: (uid, token) => this.table.get(uid, token),
+      loads: this.loads,
+      policyFor: this.settings.policyFor,
+      now: this.now,
+      lastId: store?.lastId ?? 0,
+    });
+    this.groups = new Groups({
+      limits: this.limits,
+      now: this.now,
+      find: (uid, token) => this.table.get(uid, token),
+      apply: (entry, event) => this.apply(entry, event),
+      tell: (entry, message) => entry.run?.send(message),
+    });
     this.files = new JobFiles(this.settings.stateDirectory, store === null ? null : () => store.makeDurable(), this.log);
     this.readMounts = dependencies.readMounts ?? ownMounts;
     this.returns = new Returns({
@@ -111,30 +127,33 @@ class JobsRoom implements AdjustableJobs {
       clear: (entry) => this.clear(entry),
       enqueue: (entry) => this.enqueue(entry.job),
     });
+    this.steering = new Steering({
+      schedule: this.schedule,
+      returns: this.returns,
+      groups: this.groups,
+      apply: (entry, event) => this.apply(entry, event),
+      require: (job) => this.require(job),
+      enqueue: (job) => this.enqueue(job),
+    });
     if (store !== null) this.takeUpAll(store);
   }
 
   submit(caller: Caller, token: string | null, request: JobRequest, options: SubmitOptions = {}): JobView {
     if (this.closing) throw new CopyError("shutting-down", "the service is stopping and takes no new jobs");
-    const asAdmin = options.asAdmin ?? false;
-    if (token !== null) {
-      const existing = this.sameJob(caller, token, request, asAdmin);
-      if (existing !== null) return existing;
+    const admitted = this.admission.admit(caller, token, request, options);
+    if ("existing" in admitted) return this.view(admitted.existing);
+    const { jobs } = admitted;
+    const entries = jobs.map((job) => this.enter(job));
+    // In one transaction: all of a fan-out, or none.
+    for (const job of jobs) this.store?.save(job, job === jobs.at(-1) ? "now" : "soon");
+    for (const entry of entries) {
+      const { job } = entry;
+      this.enqueue(job);
+      const admin = job.asAdmin || undefined;
+      this.log.info("job queued", { job: job.token, uid: caller.uid, operation: request.operation, admin });
+      this.listeners.emit("added", this.view(entry));
     }
-    const policy = requireAllowed(this.settings.policyFor(caller), request);
-    this.loads.check(caller.uid, request, options.beyondLimits === true ? "beyond" : "within");
-    const chosen = token ?? freshToken((one) => this.table.get(caller.uid, one) !== undefined);
-    const workToken = token === null ? chosen : generateToken();
-    // Lists are read page by page, from the time of the last job seen.
-    this.lastCreatedUs = Math.max(this.now(), this.lastCreatedUs + 1);
-    const job = newJob({ id: ++this.lastId, token: chosen, workToken, owner: caller, asAdmin, request, ...policy }, this.lastCreatedUs);
-    const entry = this.enter(job);
-    this.store?.save(job, "now");
-    this.enqueue(job);
-    this.log.info("job queued", { job: chosen, uid: caller.uid, operation: request.operation, admin: asAdmin || undefined });
-    const view = this.view(entry);
-    this.listeners.emit("added", view);
-    return view;
+    return this.view(this.require(viewOf(jobs[0])));
   }
 
   async preview(caller: Caller, request: JobRequest, options: PreviewOptions): Promise<Preview> {
@@ -153,6 +172,11 @@ class JobsRoom implements AdjustableJobs {
     return this.table.list(uid).map((entry) => this.view(entry));
   }
 
+  group(job: JobView): readonly JobView[] {
+    const entry = this.table.get(job.owner.uid, job.token);
+    return entry === undefined ? [] : this.groups.membersOf(entry.job).map((member) => this.view(member));
+  }
+
   search(query: JobQuery): readonly JobView[] {
     return this.past.search(query, this.list(query.uid));
   }
@@ -161,41 +185,20 @@ class JobsRoom implements AdjustableJobs {
     return this.past.statistics(query);
   }
 
-  cancel(job: JobView): void {
-    const entry = this.require(job);
-    this.apply(entry, { type: "cancel-requested" });
-    this.setAside(entry);
-    if (entry.run !== null) entry.run.send({ type: "cancel" });
-    else if (!hasEnded(entry.job.state)) this.returns.add(entry, "first clear");
+  cancel(job: JobView, scope: Scope = "job"): void {
+    this.steering.each(job, scope, (entry) => this.steering.cancel(entry));
   }
 
-  pause(job: JobView): void {
-    const entry = this.require(job);
-    this.apply(entry, { type: "pause-requested" });
-    if (entry.job.activity === "none") this.setAside(entry);
-    entry.run?.send({ type: "pause" });
+  pause(job: JobView, scope: Scope = "job"): void {
+    this.steering.each(job, scope, (entry) => this.steering.pause(entry));
   }
 
-  resume(job: JobView): void {
-    const entry = this.require(job);
-    const before = entry.job;
-    this.apply(entry, { type: "resume-requested" });
-    if (entry.job === before) return;
-    if (entry.run === null) this.returns.add(entry, "first clear");
-    else entry.run.send({ type: "resume" });
+  resume(job: JobView, scope: Scope = "job"): void {
+    this.steering.each(job, scope, (entry) => this.steering.resume(entry));
   }
 
-  setOptions(job: JobView, { position, ...options }: OptionChanges): void {
-    const entry = this.require(job);
-    const before = entry.job;
-    const { owner } = before;
-    const priority = options.priority ?? before.options.priority;
-    const order = position === undefined ? {} : { order: this.schedule.turns.orderAt(position, owner.uid, priority) };
-    this.apply(entry, { type: "options-changed", ...options, ...order });
-    if (entry.job === before) return;
-    if (this.schedule.turns.remove(entry.job.owner.uid, entry.job.token)) this.enqueue(entry.job);
-    this.schedule.shareBandwidth("limit");
-    if (options.priority !== undefined) entry.run?.send({ type: "set-options", priority: options.priority });
+  setOptions(job: JobView, changes: OptionChanges): void {
+    this.steering.setOptions(this.require(job), changes);
   }
 
   answer(job: JobView, question: number, choice: AnswerChoice, forAll: boolean): void {
@@ -258,15 +261,8 @@ class JobsRoom implements AdjustableJobs {
     if (this.started.size > 0) await new Promise<void>((resolve) => this.stopped.push(resolve));
     await this.previews.stop();
     this.lingering.stop();
+    this.groups.stop();
     this.files.stop();
-  }
-
-  private sameJob(caller: Caller, token: string, request: JobRequest, asAdmin: boolean): JobView | null {
-    if (!isToken(token)) throw new CopyError("bad-option", "token: 1 to 48 letters, digits and underscores");
-    const entry = this.table.get(caller.uid, token);
-    if (entry === undefined) return null;
-    if (entry.job.asAdmin === asAdmin && Bun.deepEquals(entry.job.request, request)) return this.view(entry);
-    throw new CopyError("job-exists", `a job ${token} with other arguments exists`);
   }
 
   private enter(job: Job): Entry {
@@ -296,12 +292,6 @@ class JobsRoom implements AdjustableJobs {
     this.apply(entry, { type: "service-lost" });
     if (goesOn(entry.job)) this.apply(entry, { type: "worker-ended" });
     this.returns.add(entry, "first clear");
-  }
-
-  /** Takes a job out of whatever it waits in. */
-  private setAside(entry: Entry): void {
-    this.schedule.turns.remove(entry.job.owner.uid, entry.job.token);
-    this.returns.delete(entry);
   }
 
   private clear(entry: Entry): void {
@@ -378,6 +368,7 @@ class JobsRoom implements AdjustableJobs {
     if (ended) this.settle(entry);
     else if (isLeft) this.started.delete(entry);
     if (urgent) this.schedule.shareBandwidth("state");
+    this.groups.look(entry.job, event);
     if (this.closing && this.started.size === 0) for (const resolve of this.stopped.splice(0)) resolve();
     this.listeners.emit("changed", this.view(entry), urgent);
     if (!ended) {

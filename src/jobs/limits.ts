@@ -14,6 +14,10 @@ export interface JobLimits {
   readonly bandwidthLimitPerUser: number;
   /** Worker processes of one user, paused and asking ones included: each is some tens of megabytes. */
   readonly maxWorkersPerUser: number;
+  /** Bytes by which one job of a fan-out may be ahead of the last, an eighth of the memory at most: what it has read should still be cached. 0: no end. */
+  readonly fanOutWindow: number;
+  /** How long the others of a fan-out wait for one that makes no progress. */
+  readonly fanOutPatienceMs: number;
   /** Jobs of one user that have not ended. */
   readonly maxJobsPerUser: number;
   /** Paths in those jobs' requests, bytes: they are held in memory. */
@@ -45,6 +49,8 @@ export const defaultJobLimits: JobLimits = {
   bandwidthLimit: 0,
   bandwidthLimitPerUser: 0,
   maxWorkersPerUser: 8,
+  fanOutWindow: 512 * 1024 * 1024,
+  fanOutPatienceMs: 10_000,
   maxJobsPerUser: 1000,
   maxArgumentBytesPerUser: 16 * 1024 * 1024,
   maxErrorsPerJob: 10_000,

@@ -11,6 +11,8 @@ export interface Queued {
   readonly priority: Priority;
   /** The least comes first, among jobs of the same user and priority. */
   readonly order: number;
+  /** The fan-out that it belongs to. */
+  readonly group: string | null;
 }
 
 /** What runs now, as far as it decides who may start. */
@@ -19,7 +21,15 @@ export interface Load {
   readonly running: number;
   /** Of these, the ones of priority `now`. */
   readonly runningNow: number;
-  readonly ofUser: (uid: number) => { readonly running: number; readonly runningNow: number; readonly workers: number };
+  readonly ofUser: (uid: number) => UserLoad;
+}
+
+export interface UserLoad {
+  readonly running: number;
+  readonly runningNow: number;
+  readonly workers: number;
+  /** Fan-outs of which a job moves data: together they take one place, and the others of them need none. */
+  readonly groups: ReadonlySet<string>;
 }
 
 export interface QueueLimits {
@@ -31,23 +41,26 @@ export interface QueueLimits {
 
 /** What these started jobs take up. */
 export function loadOf(started: Iterable<Job>): Load {
-  const none = { running: 0, runningNow: 0, workers: 0 };
-  const users = new Map<number, { running: number; runningNow: number; workers: number }>();
+  const users = new Map<number, { running: number; runningNow: number; workers: number; groups: Set<string> }>();
   let running = 0;
   let runningNow = 0;
   for (const job of started) {
-    const own = users.get(job.owner.uid) ?? { ...none };
+    const own = users.get(job.owner.uid) ?? { running: 0, runningNow: 0, workers: 0, groups: new Set() };
     users.set(job.owner.uid, own);
     own.workers++;
     if (!isMoving(job)) continue;
+    if (job.group !== null && own.groups.has(job.group.token)) continue;
+    if (job.group !== null) own.groups.add(job.group.token);
     own.running++;
     running++;
     if (job.options.priority !== "now") continue;
     own.runningNow++;
     runningNow++;
   }
-  return { running, runningNow, ofUser: (uid) => users.get(uid) ?? none };
+  return { running, runningNow, ofUser: (uid) => users.get(uid) ?? nothing };
 }
+
+const nothing: UserLoad = { running: 0, runningNow: 0, workers: 0, groups: new Set() };
 
 /** Best first. */
 const byUrgency: readonly Priority[] = [...priorities].reverse();
@@ -149,13 +162,24 @@ export class JobQueue<Job extends Queued = Queued> {
     for (const classes of this.users.values()) for (const jobs of classes.values()) yield* jobs.values();
   }
 
-  /** What keeps a job of this user and priority from starting; null: nothing. */
-  lack(uid: number, priority: Priority, load: Load): Lack | null {
+  /**
+   * What keeps a job from starting; null: nothing. The jobs of a fan-out start together: where the first has found a place, the others
+   * need none, and there must be room for all their processes, or no other process.
+   */
+  lack({ uid, priority, group }: Pick<Queued, "uid" | "priority" | "group">, load: Load): Lack | null {
     const own = load.ofUser(uid);
-    if (own.workers >= this.limits.maxWorkersPerUser) return "workers";
+    if (group !== null && own.groups.has(group)) return null;
+    const workers = group === null ? 1 : this.waitingOf(uid, group);
+    if (own.workers > 0 && own.workers + workers > this.limits.maxWorkersPerUser) return "workers";
     if (priority === "now" && load.runningNow < this.limits.maxRunningNow && own.runningNow === 0) return null;
     if (own.running - own.runningNow >= this.limits.maxRunningPerUser) return "own-place";
     return load.running - load.runningNow >= this.limits.maxRunning ? "place" : null;
+  }
+
+  private waitingOf(uid: number, group: string): number {
+    let count = 0;
+    for (const jobs of this.users.get(uid)?.values() ?? []) for (const job of jobs.values()) if (job.group === group) count++;
+    return count;
   }
 
   private candidate(
@@ -164,9 +188,13 @@ export class JobQueue<Job extends Queued = Queued> {
     load: Load,
     admits: (job: Job) => boolean,
   ): Job | null {
+    const hasGroups = load.ofUser(uid).groups.size > 0;
     for (const [priority, jobs] of classes) {
-      if (this.lack(uid, priority, load) !== null) continue;
-      for (const job of jobs.values()) if (admits(job)) return job;
+      const lack = this.lack({ uid, priority, group: null }, load);
+      if (lack !== null && !hasGroups) continue;
+      for (const job of jobs.values()) {
+        if ((job.group === null ? lack : this.lack(job, load)) === null && admits(job)) return job;
+      }
     }
     return null;
   }

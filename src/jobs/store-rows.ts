@@ -59,6 +59,10 @@ const recordSchema = z.object({
   workToken: z.string(),
   owner: z.object({ uid: z.number(), gid: z.number(), groups: z.array(z.number()) }),
   asAdmin: z.boolean(),
+  group: z
+    .object({ token: z.string(), destinations: z.array(byteStringSchema) })
+    .nullable()
+    .default(null),
   policy: policySchema.exactOptional(),
   options: optionsSchema.nullable(),
   order: z.number().exactOptional(),
@@ -93,7 +97,7 @@ const recordSchema = z.object({
 });
 
 export function jobToRow(job: Job): JobRow {
-  const { id, token, owner, state, request, options, createdTimeUs, startedTimeUs, finishedTimeUs, ...rest } = job;
+  const { id, token, owner, state, request, options, createdTimeUs, startedTimeUs, finishedTimeUs, hold: _, ...rest } = job;
   const record = { ...rest, owner, options: options === request.options ? null : options };
   return {
     id,
@@ -115,6 +119,7 @@ export function jobFromRow(row: JobRow): Job | null {
     const { options, order, ...record } = recordSchema.parse(JSON.parse(row.record));
     return {
       ...record,
+      hold: "none",
       activity: record.activity ?? (row.started_us !== 0 && row.finished_us === 0 ? "working" : "none"),
       id: row.id,
       token: row.token,

@@ -1,6 +1,7 @@
 // Whose turn it is: the queue's order, the places there are, and one job at a time on a slow device. And why the others wait.
 
 import type { JobRequest } from "../request.ts";
+import type { JobGroup } from "./group.ts";
 import { isMoving, type Job } from "./job.ts";
 import { JobQueue, type Load, loadOf, type Queued, type QueueLimits } from "./queue.ts";
 import type { DeviceNames, SlowDevices } from "./slow-devices.ts";
@@ -10,9 +11,12 @@ export interface TurnLimits extends QueueLimits {
   readonly maxRunningPerSlowDevice: number;
 }
 
+/** What a job works on: those of a fan-out, on what all of them do. */
+type Needs = readonly JobRequest[];
+
 /** A job that waits, with what its devices are known by. */
 interface Waiting extends Queued {
-  readonly request: JobRequest;
+  readonly needs: Needs;
   /** How often another job was started on a device that this one waits for. */
   passedOver: number;
 }
@@ -39,8 +43,9 @@ export class Turns {
     return this.queue.size;
   }
 
-  add({ owner, token, options, order, request }: Job): void {
-    this.queue.add({ uid: owner.uid, token, priority: options.priority, order, request, passedOver: 0 });
+  add({ owner, token, options, order, request, group }: Job): void {
+    const needs = needsOf(request, group);
+    this.queue.add({ uid: owner.uid, token, priority: options.priority, order, group: group?.token ?? null, needs, passedOver: 0 });
   }
 
   /** The order that puts a job of this user and priority before or behind all that wait. */
@@ -69,9 +74,9 @@ export class Turns {
     const room = this.roomOf(started);
     const next = this.queue.next(loadOf(started), (job) => room.admits(job));
     if (next === null) return null;
-    const devices = this.devicesOf(next.request);
+    const devices = this.devicesOf(next.needs);
     if (devices.length === 0) return next;
-    for (const job of this.queue.all()) if (this.devicesOf(job.request).some((name) => devices.includes(name))) job.passedOver++;
+    for (const job of this.queue.all()) if (this.devicesOf(job.needs).some((name) => devices.includes(name))) job.passedOver++;
     return next;
   }
 
@@ -82,8 +87,8 @@ export class Turns {
     for (const job of this.queue.all()) tell(job, room.reason(job) ?? this.reasonOfPlaces(job, load));
   }
 
-  private reasonOfPlaces({ uid, priority }: Queued, load: Load): string {
-    const lack = this.queue.lack(uid, priority, load);
+  private reasonOfPlaces(job: Queued, load: Load): string {
+    const lack = this.queue.lack(job, load);
     switch (lack) {
       case "workers":
         return "your jobs, paused ones included, have as many processes as one user may have";
@@ -98,34 +103,55 @@ export class Turns {
 
   private roomOf(started: readonly Job[]): SlowRoom {
     const busy = new Map<string, number>();
+    const groups = new Set<string>();
     for (const job of started) {
       if (!isMoving(job)) continue;
-      for (const name of this.devicesOf(job.request)) busy.set(name, (busy.get(name) ?? 0) + 1);
+      if (job.group !== null) {
+        const group = groupName(job.owner.uid, job.group.token);
+        if (groups.has(group)) continue;
+        groups.add(group);
+      }
+      for (const name of this.devicesOf(needsOf(job.request, job.group))) busy.set(name, (busy.get(name) ?? 0) + 1);
     }
-    return new SlowRoom(busy, this.limits.maxRunningPerSlowDevice, (job) => this.devicesOf(job.request));
+    return new SlowRoom(busy, groups, this.limits.maxRunningPerSlowDevice, (job) => this.devicesOf(job.needs));
   }
 
-  private devicesOf(request: JobRequest): DeviceNames {
-    return this.limits.maxRunningPerSlowDevice > 0 ? (this.slowDevices?.of(request) ?? []) : [];
+  private devicesOf(needs: Needs): DeviceNames {
+    const { slowDevices } = this;
+    if (slowDevices === null || this.limits.maxRunningPerSlowDevice === 0) return [];
+    const [first] = needs;
+    if (needs.length === 1 && first !== undefined) return slowDevices.of(first);
+    return [...new Set(needs.flatMap((request) => slowDevices.of(request)))];
   }
+}
+
+function needsOf(request: JobRequest, group: JobGroup | null): Needs {
+  return group === null ? [request] : group.destinations.map((destination) => ({ ...request, destination }));
+}
+
+function groupName(uid: number, group: string): string {
+  return `${uid}/${group}`;
 }
 
 /** The slow devices at one moment: which have room for one more job. */
 class SlowRoom {
   private readonly busy: ReadonlyMap<string, number>;
+  /** Fan-outs that are at work: what one of their jobs uses, the others use with it. */
+  private readonly groups: ReadonlySet<string>;
   private readonly most: number;
   private readonly devicesOf: (job: Waiting) => DeviceNames;
   private readonly kept = new Set<string>();
 
-  constructor(busy: ReadonlyMap<string, number>, most: number, devicesOf: (job: Waiting) => DeviceNames) {
+  constructor(busy: ReadonlyMap<string, number>, groups: ReadonlySet<string>, most: number, devicesOf: (job: Waiting) => DeviceNames) {
     this.busy = busy;
+    this.groups = groups;
     this.most = most;
     this.devicesOf = devicesOf;
   }
 
   /** Asked in the order in which jobs are to be served. */
   admits(job: Waiting): boolean {
-    if (job.priority === "now") return true;
+    if (job.priority === "now" || this.isJoining(job)) return true;
     const devices = this.devicesOf(job);
     if (!devices.some((name) => this.isBusy(name) || this.kept.has(name))) return true;
     if (job.passedOver >= patience) for (const name of devices) this.kept.add(name);
@@ -134,11 +160,15 @@ class SlowRoom {
 
   /** null: not for a device's sake. */
   reason(job: Waiting): string | null {
-    if (job.priority === "now") return null;
+    if (job.priority === "now" || this.isJoining(job)) return null;
     const name = this.devicesOf(job).find((device) => this.isBusy(device));
     if (name === undefined) return null;
     const jobs = this.most === 1 ? "one job works" : `${this.most} jobs work`;
     return `another job uses ${name}; ${jobs} on a rotating or USB device at a time`;
+  }
+
+  private isJoining({ uid, group }: Waiting): boolean {
+    return group !== null && this.groups.has(groupName(uid, group));
   }
 
   private isBusy(name: string): boolean {

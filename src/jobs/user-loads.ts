@@ -26,16 +26,17 @@ export class UserLoads {
     this.limits = limits;
   }
 
-  /** Throws CopyError `limits-exceeded` where one more job like this would be too much, be it beyond the limits. */
-  check(uid: number, request: JobRequest, how: "within" | "beyond" = "within"): void {
+  /** Throws CopyError `limits-exceeded` where these jobs more would be too many, be it beyond the limits. */
+  check(uid: number, requests: readonly JobRequest[], how: "within" | "beyond" = "within"): void {
     const load = this.byUser.get(uid) ?? nothing;
     const factor = how === "beyond" ? beyondFactor : 1;
     const maxJobsPerUser = this.limits.maxJobsPerUser * factor;
     const maxArgumentBytesPerUser = this.limits.maxArgumentBytesPerUser * factor;
-    if (load.jobs >= maxJobsPerUser) {
+    if (load.jobs + requests.length > maxJobsPerUser) {
       throw new CopyError("limits-exceeded", `user ${uid} has ${load.jobs} jobs that have not ended; ${maxJobsPerUser} are allowed`);
     }
-    if (load.argumentBytes + argumentBytes(request) > maxArgumentBytesPerUser) {
+    const bytes = requests.reduce((sum, request) => sum + argumentBytes(request), load.argumentBytes);
+    if (bytes > maxArgumentBytesPerUser) {
       throw new CopyError("limits-exceeded", `the paths of user ${uid}'s jobs would exceed ${maxArgumentBytesPerUser} bytes`);
     }
   }

@@ -8,7 +8,7 @@ const limits: QueueLimits = { maxRunning: 2, maxRunningNow: 1, maxRunningPerUser
 let lastOrder = 0;
 
 function queued(uid: number, token: string, priority: Priority = "normal", order = ++lastOrder): Queued {
-  return { uid, token, priority, order };
+  return { uid, token, priority, order, group: null };
 }
 
 function load(running: readonly Queued[] = [], paused: readonly Queued[] = []): Load {
@@ -18,7 +18,8 @@ function load(running: readonly Queued[] = [], paused: readonly Queued[] = []): 
     runningNow: now(running),
     ofUser: (uid) => {
       const own = running.filter((job) => job.uid === uid);
-      return { running: own.length, runningNow: now(own), workers: own.length + paused.filter((job) => job.uid === uid).length };
+      const workers = own.length + paused.filter((job) => job.uid === uid).length;
+      return { running: own.length, runningNow: now(own), workers, groups: new Set<string>() };
     },
   };
 }

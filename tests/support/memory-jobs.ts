@@ -60,6 +60,10 @@ export class MemoryJobs implements Jobs {
     return [...this.views.values()].filter(({ owner }) => uid === null || owner.uid === uid);
   }
 
+  group(): readonly JobView[] {
+    return [];
+  }
+
   search({ uid, states, limit }: JobQuery): readonly JobView[] {
     const found = this.list(uid).filter(({ state }) => states === null || states.includes(state));
     return limit === 0 ? [] : found.slice(-limit);
@@ -174,6 +178,7 @@ function newView(token: string, owner: Caller, request: JobRequest, asAdmin: boo
     token,
     owner,
     asAdmin,
+    group: null,
     request,
     state: "queued",
     waitReason: "",
