@@ -4,6 +4,7 @@ import type { JobResult, JobView, Question } from "../jobs/api.ts";
 import type { MessageCharset } from "../quote.ts";
 import { type EntryError, questionChoices } from "../worker/protocol.ts";
 import type { Program, Settings } from "./copy-settings.ts";
+import { errorsLostText } from "./job-text.ts";
 import { errorObject, lineObject, progressObject, questionObject, resultObject, writeJson } from "./json-lines.ts";
 import { BrokenPipe, writeBytes, writeText } from "./output.ts";
 import { ProgressDisplay, progressStyle, standardErrorTerminal } from "./progress.ts";
@@ -52,6 +53,7 @@ export class CopyTalk {
     changed: (job) => this.showProgress(job),
     lines: (lines) => this.showLines(lines),
     errors: (errors) => this.showErrors(errors),
+    errorsLost: (count) => this.display.interrupt(() => writeText("stderr", `${this.program}: ${errorsLostText(count)}\n`)),
     question: (question) => void this.ask(question),
     serviceIsBack: () => this.display.interrupt(() => writeText("stderr", `${this.program}: ${serviceIsBackText}\n`)),
   };

@@ -114,3 +114,8 @@ function timeText(timeUs: number): string {
   const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
   return `${day} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
 }
+
+/** Of errors that were not heard when they came, and beyond what the service keeps. */
+export function errorsLostText(count: number): string {
+  return `${count} more ${count === 1 ? "error is" : "errors are"} not shown: the service did not keep so many`;
+}

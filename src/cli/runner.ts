@@ -11,6 +11,8 @@ export interface RunListener {
   readonly lines: (lines: readonly string[]) => void;
   /** In the order in which they happened, each once, all of them before the end. */
   readonly errors: (errors: readonly EntryError[]) => void;
+  /** So many more were not kept by the service for as long as it took to ask for them. */
+  readonly errorsLost: (count: number) => void;
   /** The service that runs the job had gone and is there again. */
   readonly serviceIsBack: () => void;
   /** Once for each question; the job waits for the answer. */

@@ -69,6 +69,9 @@ async function follow(watch: JobWatch, listener: RunListener): Promise<JobResult
       case "errors":
         listener.errors(event.errors);
         break;
+      case "errors-lost":
+        listener.errorsLost(event.count);
+        break;
       case "back":
         listener.serviceIsBack();
         break;

@@ -4,7 +4,7 @@ import type { ArgsDef } from "citty";
 import type { ServiceClient } from "../dbus/client.ts";
 import { hasEnded, type JobView } from "../jobs/api.ts";
 import { messageCharset } from "../quote.ts";
-import { jobColumns, jobRow } from "./job-text.ts";
+import { errorsLostText, jobColumns, jobRow } from "./job-text.ts";
 import { errorObject, jobObject, progressObject, resultObject, writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
 import { writeText } from "./output.ts";
@@ -46,6 +46,8 @@ async function watchOne(client: ServiceClient, typed: string, { json }: { readon
       } else if (event.type === "errors") {
         if (json) for (const error of event.errors) writeJson(errorObject(error));
         else display.interrupt(() => writeText("stderr", event.errors.map(({ message }) => `${textOf(message)}\n`).join("")));
+      } else if (event.type === "errors-lost") {
+        display.interrupt(() => writeText("stderr", `${errorsLostText(event.count)}.\n`));
       } else if (event.type === "back") display.interrupt(() => writeText("stderr", "The service was restarted; the job goes on.\n"));
       else if (event.type === "ended") return tellEnd(event.job, display, json);
     }

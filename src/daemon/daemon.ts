@@ -121,6 +121,7 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
     store,
     stateDirectory,
     slowDevices: new SlowDevices(),
+    pace: () => connection.untilTaken(),
     log,
   });
   jobs.hold();

@@ -16,7 +16,9 @@ const none: Promises = { subscriptions: [], companions: [] };
 const uid = z.number().int().min(0);
 const schema = z.object({
   writtenMs: z.number(),
-  subscriptions: z.array(z.object({ sender: z.string(), uid, token: z.string().nullable(), lines: z.boolean() })),
+  subscriptions: z.array(
+    z.object({ sender: z.string(), uid, token: z.string().nullable(), lines: z.boolean(), errors: z.boolean().default(false) }),
+  ),
   companions: z.array(z.object({ sender: z.string(), uid, token: z.string() })),
 });
 

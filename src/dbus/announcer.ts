@@ -1,14 +1,16 @@
 // Tells subscribers what becomes of jobs: unicast, coalesced to a few messages a second, state changes at once, the end last.
 
 import type { Jobs, JobView } from "../jobs/api.ts";
+import type { EntryError } from "../worker/protocol.ts";
 import { MessageType } from "./codec.ts";
 import type { BusConnection } from "./connection.ts";
 import { jobInterface, rootPath } from "./contract.ts";
+import { firstBatch } from "./error-batches.ts";
 import { changedProperties, encodeResult, jobProperties } from "./job-properties.ts";
 import { jobPath } from "./object-path.ts";
 import type { ServiceLimits } from "./service-limits.ts";
 import { objectManagerInterface, propertiesInterface } from "./standard-interfaces.ts";
-import type { Subscriptions } from "./subscriptions.ts";
+import type { Extras, Subscriptions } from "./subscriptions.ts";
 import type { WireValue } from "./values.ts";
 
 interface Track {
@@ -20,20 +22,20 @@ interface Track {
   timer: Timer | undefined;
 }
 
-type Pace = Pick<ServiceLimits, "progressIntervalMs" | "crowdedProgressIntervalMs" | "crowdedJobs">;
+type Limits = Pick<ServiceLimits, "progressIntervalMs" | "crowdedProgressIntervalMs" | "crowdedJobs" | "maxListedErrors" | "maxReplyBytes">;
 
 export class Announcer {
   private readonly connection: BusConnection;
   private readonly jobs: Jobs;
   private readonly subscriptions: Subscriptions;
-  private readonly pace: Pace;
+  private readonly limits: Limits;
   private readonly tracks = new Map<string, Track>();
 
-  constructor(connection: BusConnection, jobs: Jobs, subscriptions: Subscriptions, pace: Pace) {
+  constructor(connection: BusConnection, jobs: Jobs, subscriptions: Subscriptions, limits: Limits) {
     this.connection = connection;
     this.jobs = jobs;
     this.subscriptions = subscriptions;
-    this.pace = pace;
+    this.limits = limits;
   }
 
   added(job: JobView): void {
@@ -66,6 +68,17 @@ export class Announcer {
   lines(job: JobView, lines: readonly string[]): void {
     const body = (): WireValue[] => [lines.map((line) => Buffer.from(line, "latin1"))];
     this.signal(job, pathOf(job), jobInterface, "Lines", "aay", body, "lines");
+  }
+
+  /** `offset`: how many errors of this run of the job were told before these. */
+  errors(job: JobView, errors: readonly EntryError[], offset: number): void {
+    if (this.subscriptions.hearing(job.owner.uid, job.token, "errors").length === 0) return;
+    for (let told = 0; told < errors.length; ) {
+      const batch = firstBatch(told === 0 ? errors : errors.slice(told), this.limits);
+      const body: WireValue[] = [job.resumeCount, offset + told, batch as WireValue[]];
+      this.signal(job, pathOf(job), jobInterface, "Errors", "uua(ayussa{sv})", () => body, "errors");
+      told += batch.length;
+    }
   }
 
   removed(job: JobView): void {
@@ -106,7 +119,7 @@ export class Announcer {
   }
 
   private intervalMs(): number {
-    return this.jobs.counts().active > this.pace.crowdedJobs ? this.pace.crowdedProgressIntervalMs : this.pace.progressIntervalMs;
+    return this.jobs.counts().active > this.limits.crowdedJobs ? this.limits.crowdedProgressIntervalMs : this.limits.progressIntervalMs;
   }
 
   private isHeard({ owner, token }: JobView): boolean {
@@ -121,7 +134,7 @@ export class Announcer {
     member: string,
     signature: string,
     body: () => readonly WireValue[],
-    what: "signals" | "lines" = "signals",
+    what: "signals" | keyof Extras = "signals",
   ): void {
     const hearing = this.subscriptions.hearing(job.owner.uid, job.token, what);
     if (hearing.length === 0) return;

@@ -71,6 +71,24 @@ export function entryErrorFrom(value: WireValue): EntryError {
   };
 }
 
+/** Errors as one signal tells them. */
+export interface ErrorBatch {
+  /** Which run of the job they are of: each finds its errors anew. */
+  readonly resumeCount: number;
+  /** How many of the run were told before. */
+  readonly offset: number;
+  readonly errors: readonly EntryError[];
+}
+
+/** The body of the signal Errors. */
+export function errorBatchFrom([resumeCount, offset, errors]: readonly WireValue[]): ErrorBatch {
+  return {
+    resumeCount: Number(resumeCount),
+    offset: Number(offset),
+    errors: (errors as readonly WireValue[]).map(entryErrorFrom),
+  };
+}
+
 /** A path as the service sends it, with a NUL at its end. */
 export function pathFrom(value: WireValue): ByteString {
   if (!Buffer.isBuffer(value)) return "" as ByteString;

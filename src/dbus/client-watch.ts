@@ -3,7 +3,7 @@
 import type { CopyError } from "../errors.ts";
 import { hasEnded, type JobView } from "../jobs/api.ts";
 import type { EntryError } from "../worker/protocol.ts";
-import { viewFromProperties } from "./client-views.ts";
+import { type ErrorBatch, viewFromProperties } from "./client-views.ts";
 import type { JobAddress } from "./object-path.ts";
 import type { Variant, VariantDict } from "./values.ts";
 
@@ -12,8 +12,10 @@ export type JobEvent =
   | { readonly type: "view"; readonly job: JobView }
   /** Lines of -v and --debug, latin1 bytes. */
   | { readonly type: "lines"; readonly lines: readonly string[] }
-  /** Errors and warnings of entries, each once, in their order; only where they were asked for. */
+  /** Errors and warnings of entries, each once, in their order and among the lines; only where they were asked for. */
   | { readonly type: "errors"; readonly errors: readonly EntryError[] }
+  /** So many did not come, and the service no longer has them. */
+  | { readonly type: "errors-lost"; readonly count: number }
   /** The service had gone and is there again; the job goes on. */
   | { readonly type: "back" }
   /** The last event. */
@@ -38,11 +40,14 @@ export class JobWatch implements AsyncIterable<JobEvent> {
   private properties: Map<string, Variant>;
   /** What signals have told since all properties were asked for, for each time that is under way. */
   private readonly toldMeanwhile = new Set<Set<string>>();
-  private lines: string[] = [];
+  /** Lines and errors that the reader has not had yet, in the order in which they came. */
+  private said: Said[] = [];
   private isChanged = true;
   private failure: CopyError | null = null;
   private isClosed = false;
   private errorsSeen = 0;
+  /** Whether what there was before the subscription has been asked for. */
+  private hasBegun = false;
   /** A job that is resumed finds its errors again, which were told already. */
   private readonly errorsTold = new Set<string>();
   private resumeCount = 0;
@@ -101,7 +106,16 @@ export class JobWatch implements AsyncIterable<JobEvent> {
 
   /** For the client: lines of the job. */
   say(lines: readonly string[]): void {
-    for (const line of lines) this.lines.push(line);
+    const last = this.said.at(-1);
+    if (last?.type === "lines") for (const line of lines) last.lines.push(line);
+    else this.said.push({ type: "lines", lines: [...lines] });
+    this.wake();
+  }
+
+  /** For the client: errors of the job. */
+  tell(batch: ErrorBatch): void {
+    if (this.options.errors !== true) return;
+    this.said.push({ type: "errors", batch });
     this.wake();
   }
 
@@ -115,20 +129,23 @@ export class JobWatch implements AsyncIterable<JobEvent> {
     for (;;) {
       if (this.isClosed) return;
       const { job } = this;
-      const { isChanged, lines } = this;
+      const { isChanged, said } = this;
       this.isChanged = false;
-      this.lines = [];
+      this.said = [];
       if (this.hasReturned && !hasEnded(job.state)) yield { type: "back" };
       this.hasReturned = false;
-      if (lines.length > 0) yield { type: "lines", lines };
+      for (const part of said) {
+        if (part.type === "lines") yield part;
+        else yield* this.errorsOf(part.batch);
+      }
       if (isChanged) {
-        yield* this.newErrors(job);
+        yield* this.missedErrors(job);
         const ended = hasEnded(job.state) && job.result !== null;
         yield { type: ended ? "ended" : "view", job };
         if (ended) return;
       }
       if (this.failure !== null) throw this.failure;
-      if (!this.isChanged && this.lines.length === 0 && !this.hasReturned && !this.isClosed) await this.news();
+      if (!this.isChanged && this.said.length === 0 && !this.hasReturned && !this.isClosed) await this.news();
     }
   }
 
@@ -138,21 +155,53 @@ export class JobWatch implements AsyncIterable<JobEvent> {
     return promise;
   }
 
-  private async *newErrors(job: JobView): AsyncGenerator<JobEvent, void, undefined> {
-    if (this.options.errors !== true) return;
-    if (job.resumeCount !== this.resumeCount) this.errorsSeen = 0;
-    this.resumeCount = job.resumeCount;
-    while (this.errorsSeen < job.errorCount + job.warningCount) {
-      const listed = await this.fetchErrors(this.address, this.errorsSeen);
+  /** What a signal told, after what was missed before it, and less what is known already. */
+  private async *errorsOf({ resumeCount, offset, errors }: ErrorBatch): AsyncGenerator<JobEvent, void, undefined> {
+    // Of a run before the one that is known: found again by this one.
+    if (resumeCount < this.resumeCount) return;
+    this.beginRun(resumeCount);
+    yield* this.fetchUpTo(offset);
+    const fresh = errors.slice(this.errorsSeen - offset);
+    this.errorsSeen += fresh.length;
+    yield* this.untold(fresh);
+  }
+
+  /** Signals tell; asked for are those before the first of them and those behind the last, which may have been dropped on the way. */
+  private async *missedErrors(job: JobView): AsyncGenerator<JobEvent, void, undefined> {
+    if (this.options.errors !== true || (this.hasBegun && !hasEnded(job.state))) return;
+    this.hasBegun = true;
+    // The view is newer than the signals that were read: it may be of a later run than theirs.
+    if (job.resumeCount > this.resumeCount) this.beginRun(job.resumeCount);
+    yield* this.fetchUpTo(job.errorCount + job.warningCount);
+  }
+
+  private beginRun(resumeCount: number): void {
+    if (resumeCount !== this.resumeCount) this.errorsSeen = 0;
+    this.resumeCount = resumeCount;
+  }
+
+  private async *fetchUpTo(count: number): AsyncGenerator<JobEvent, void, undefined> {
+    while (this.errorsSeen < count) {
+      const listed = (await this.fetchErrors(this.address, this.errorsSeen)).slice(0, count - this.errorsSeen);
       // The service keeps so many and counts the rest.
-      if (listed.length === 0) return;
+      if (listed.length === 0) {
+        yield { type: "errors-lost", count: count - this.errorsSeen };
+        this.errorsSeen = count;
+        return;
+      }
       this.errorsSeen += listed.length;
-      const errors = this.resumeCount === 0 ? listed : listed.filter((error) => !this.errorsTold.has(keyOf(error)));
-      for (const error of errors) this.errorsTold.add(keyOf(error));
-      if (errors.length > 0) yield { type: "errors", errors };
+      yield* this.untold(listed);
     }
   }
+
+  private *untold(listed: readonly EntryError[]): Generator<JobEvent, void, undefined> {
+    const errors = this.resumeCount === 0 ? listed : listed.filter((error) => !this.errorsTold.has(keyOf(error)));
+    for (const error of errors) this.errorsTold.add(keyOf(error));
+    if (errors.length > 0) yield { type: "errors", errors };
+  }
 }
+
+type Said = { readonly type: "lines"; readonly lines: string[] } | { readonly type: "errors"; readonly batch: ErrorBatch };
 
 function keyOf({ path, message }: EntryError): string {
   return `${path}\0${message}`;

@@ -8,7 +8,7 @@ import { type BusKind, busAddress } from "./address.ts";
 import { type AuditEntry, type AuditFilter, auditEntryFrom, encodeFilter } from "./client-audit.ts";
 import { clientError } from "./client-errors.ts";
 import { encodeListOptions, type ListOptions, type Statistics, type StatisticsOptions, statisticsFrom } from "./client-history.ts";
-import { entryErrorFrom, viewFromProperties } from "./client-views.ts";
+import { entryErrorFrom, errorBatchFrom, viewFromProperties } from "./client-views.ts";
 import { type JobEvent, JobWatch, type WatchOptions } from "./client-watch.ts";
 import { type Message, MessageFlag, MessageType } from "./codec.ts";
 import { type BusConnection, connectBus, driver } from "./connection.ts";
@@ -264,6 +264,7 @@ export class ServiceClient implements Disposable {
   private async subscribe(token: string, options: WatchOptions): Promise<void> {
     const dict = new Map([["token", new Variant("s", token)]]);
     if (options.lines === true) dict.set("lines", new Variant("b", true));
+    if (options.errors === true) dict.set("errors", new Variant("b", true));
     await this.manager("Subscribe", "a{sv}", [dict]);
   }
 
@@ -325,6 +326,7 @@ export class ServiceClient implements Disposable {
     for (const watch of this.watches) {
       if (jobPath(watch.address.uid, watch.address.token) !== path) continue;
       if (member === "PropertiesChanged" && signature === "sa{sv}as") watch.update(asVariantDict(body[1]));
+      if (member === "Errors" && signature === "uua(ayussa{sv})") watch.tell(errorBatchFrom(body));
       if (member === "Lines" && signature === "aay") watch.say((body[0] as readonly Buffer[]).map((line) => line.toString("latin1")));
     }
     // Finished needs nothing more: State and Result came just before it.

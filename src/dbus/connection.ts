@@ -18,6 +18,10 @@ import type { WireValue } from "./values.ts";
 
 export const driver = { name: "org.freedesktop.DBus", path: "/org/freedesktop/DBus" } as const;
 
+/** Whoever has much to say waits while more than this has not been taken: far below what is dropped. */
+const crowdedBytes = 1024 * 1024;
+/** A bus that takes nothing must not stop the copies: then signals are dropped, and whoever misses them asks. */
+const maxTakingMs = 2_000;
 /** Signals are dropped, rather than held, while the bus has not taken this much from us. */
 const maxQueuedSignalBytes = 8 * 1024 * 1024;
 /** A bus that takes nothing while this much waits is broken: the connection ends. */
@@ -69,6 +73,7 @@ export class BusConnection {
   private queuedBytes = 0;
   private serial = 0;
   private ended = false;
+  private readonly waiting = new Set<() => void>();
   private messageListener: (message: Message) => void = () => {};
   private callListener: ((call: RawCall) => void) | null = null;
   private refusedListener: (header: MessageHeader, reason: "malformed" | "too-large") => void = () => {};
@@ -146,6 +151,20 @@ export class BusConnection {
     return this.queuedBytes;
   }
 
+  /** null while the bus takes what is sent; else resolves when it has taken most of it, or in two seconds. */
+  untilTaken(): Promise<void> | null {
+    if (this.ended || this.queuedBytes <= crowdedBytes) return null;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(() => go(), maxTakingMs);
+    const go = (): void => {
+      clearTimeout(timer);
+      this.waiting.delete(go);
+      resolve();
+    };
+    this.waiting.add(go);
+    return promise;
+  }
+
   /** For `connectBus`: a decoded message. */
   receive(message: Message): void {
     if (message.type !== MessageType.return && message.type !== MessageType.error) {
@@ -178,6 +197,7 @@ export class BusConnection {
     for (let first = this.output[0]; first !== undefined; first = this.output[0]) {
       const written = Math.max(0, this.socket.write(first));
       this.queuedBytes -= written;
+      if (this.queuedBytes <= crowdedBytes) this.release();
       if (written < first.length) {
         this.output[0] = first.subarray(written);
         return;
@@ -191,11 +211,16 @@ export class BusConnection {
     if (this.ended) return;
     this.ended = true;
     this.output.length = 0;
+    this.release();
     for (const [serial, pending] of [...this.pending]) {
       const error = new BusError(`${driver.name}.Error.Disconnected`, `the connection to the bus has ended: ${reason}`);
       this.settle(serial, pending, () => pending.reject(error));
     }
     this.resolveClosed(reason);
+  }
+
+  private release(): void {
+    for (const go of [...this.waiting]) go();
   }
 
   private write(bytes: Buffer): void {

@@ -128,6 +128,11 @@ export const contract = {
         ["result", "a{sv}"],
       ],
       Lines: [["lines", "aay"]],
+      Errors: [
+        ["resume_count", "u"],
+        ["offset", "u"],
+        ["errors", "a(ayussa{sv})"],
+      ],
     },
     properties: {
       Operation: { type: "s", emits: "const" },

@@ -6,7 +6,8 @@ import { hasEnded, type Jobs, type JobView, type Scope } from "../jobs/api.ts";
 import { type AnswerChoice, answerChoices } from "../worker/protocol.ts";
 import type { Waits } from "./attachments.ts";
 import { contract, jobInterface } from "./contract.ts";
-import { encodeEntryError, encodeResult, isJobProperty, jobProperty } from "./job-properties.ts";
+import { firstBatch } from "./error-batches.ts";
+import { encodeResult, isJobProperty, jobProperty } from "./job-properties.ts";
 import type { MethodHandler, ObjectInterface } from "./objects.ts";
 import { checkKeys, decodeRunningOptions, type KnownKeys } from "./options.ts";
 import { excerpt } from "./paths.ts";
@@ -78,12 +79,5 @@ function choiceOf(text: string): AnswerChoice {
 /** Fewer than asked for when they would not fit into one message; the caller goes on with a greater offset. */
 function listErrors(job: JobView, offset: number, limit: number, jobs: Jobs, limits: JobObjectDependencies["limits"]): unknown[] {
   const wanted = Math.min(limit === 0 ? limits.maxListedErrors : limit, limits.maxListedErrors);
-  const listed: unknown[] = [];
-  let bytes = 0;
-  for (const error of jobs.errors(job, offset, wanted)) {
-    bytes += error.path.length + 3 * error.message.length + 500;
-    if (bytes > limits.maxReplyBytes && listed.length > 0) break;
-    listed.push(encodeEntryError(error));
-  }
-  return listed;
+  return firstBatch(jobs.errors(job, offset, wanted), limits);
 }

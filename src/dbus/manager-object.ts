@@ -133,13 +133,14 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
       },
       Subscribe: async ([options], { sender, caller }) => {
         const dict = asVariantDict(options);
-        checkKeys(dict, { token: "s", lines: "b", connection: "s" });
+        checkKeys(dict, { token: "s", lines: "b", errors: "b", connection: "s" });
         const named = dictValue(dict, "token", "s");
         const token = named === undefined ? null : tokenOf(named);
         const lines = dictValue(dict, "lines", "b") ?? false;
+        const errors = dictValue(dict, "errors", "b") ?? false;
         const connection = dictValue(dict, "connection", "s") ?? sender;
         if (connection !== sender) await requireOwn(connection, caller.uid);
-        subscriptions.add(connection, caller.uid, { token, lines });
+        subscriptions.add(connection, caller.uid, { token, lines, errors });
         return [];
       },
       Unsubscribe: (_args, { sender }) => {
@@ -175,6 +176,7 @@ function managerProperty(name: ManagerProperty, { jobs, limits, version, authori
         "list-audit",
         "history",
         "statistics",
+        "errors-signal",
         ...(authorizations.isPossible ? administratorFeatures : []),
       ]);
     case "Limits":

@@ -23,7 +23,7 @@ import { jobPath, jobsPath, parseJobPath, userPath } from "./object-path.ts";
 import type { BusObject, ObjectInterface } from "./objects.ts";
 import { defaultServiceLimits, type ServiceLimits } from "./service-limits.ts";
 import { objectManagerDescription, objectManagerInterface } from "./standard-interfaces.ts";
-import { Subscriptions } from "./subscriptions.ts";
+import { type SubscriptionEntry, Subscriptions } from "./subscriptions.ts";
 import { createUserDatabase } from "./user-database.ts";
 import { Variant } from "./values.ts";
 
@@ -44,13 +44,7 @@ export interface ServiceDependencies {
 
 /** What a service that has given up its name still owes, for the next one to keep. */
 export interface Promises {
-  /** A token, or null for all jobs. */
-  readonly subscriptions: readonly {
-    readonly sender: string;
-    readonly uid: number;
-    readonly token: string | null;
-    readonly lines: boolean;
-  }[];
+  readonly subscriptions: readonly SubscriptionEntry[];
   readonly companions: readonly { readonly sender: string; readonly uid: number; readonly token: string }[];
 }
 
@@ -250,6 +244,7 @@ export class Service {
     });
     this.jobs.on("changed", (job, urgent) => this.announcer.changed(job, urgent));
     this.jobs.on("lines", (job, lines) => this.announcer.lines(job, lines));
+    this.jobs.on("errors", (job, errors, offset) => this.announcer.errors(job, errors, offset));
     this.jobs.on("ended", (job) => {
       this.audit.ended(job);
       this.announcer.ended(job);

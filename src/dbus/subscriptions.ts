@@ -3,12 +3,25 @@
 import { CopyError } from "../errors.ts";
 import type { ServiceLimits } from "./service-limits.ts";
 
+/** What is sent only to those who asked for it, beside what every subscriber hears. */
+export interface Extras {
+  readonly lines: boolean;
+  readonly errors: boolean;
+}
+
 interface Subscription {
   readonly sender: string;
   readonly uid: number;
   /** null: all jobs. */
   tokens: Set<string> | null;
-  lines: boolean;
+  extras: Extras;
+}
+
+/** What a connection is subscribed to: one job, or all of its user's for null. */
+export interface SubscriptionEntry extends Extras {
+  readonly sender: string;
+  readonly uid: number;
+  readonly token: string | null;
 }
 
 type Limits = Pick<ServiceLimits, "maxSubscriptions" | "maxTokensPerSubscription">;
@@ -27,16 +40,16 @@ export class Subscriptions {
   }
 
   /** All of them, as `add` takes them, one entry for each job that is named. */
-  list(): readonly { readonly sender: string; readonly uid: number; readonly token: string | null; readonly lines: boolean }[] {
-    return [...this.bySender.values()].flatMap(({ sender, uid, tokens, lines }) =>
-      (tokens === null ? [null] : [...tokens]).map((token) => ({ sender, uid, token, lines })),
+  list(): readonly SubscriptionEntry[] {
+    return [...this.bySender.values()].flatMap(({ sender, uid, tokens, extras }) =>
+      (tokens === null ? [null] : [...tokens]).map((token) => ({ sender, uid, token, ...extras })),
     );
   }
 
   /** Adds to what the sender hears: one job, or, without a token, all of its user's. Throws limits-exceeded. */
-  add(sender: string, uid: number, options: { readonly token: string | null; readonly lines: boolean }): void {
+  add(sender: string, uid: number, options: Extras & { readonly token: string | null }): void {
     const subscription = this.bySender.get(sender) ?? this.create(sender, uid, options.token === null ? null : new Set());
-    subscription.lines = options.lines;
+    subscription.extras = { lines: options.lines, errors: options.errors };
     if (options.token === null) subscription.tokens = null;
     else this.addToken(subscription, options.token);
   }
@@ -50,13 +63,13 @@ export class Subscriptions {
     if (ofUser?.size === 0) this.byUid.delete(subscription.uid);
   }
 
-  /** The connections that hear of a job; with `lines`, those that want its lines. */
-  hearing(uid: number, token: string, what: "signals" | "lines" = "signals"): string[] {
+  /** The connections that hear of a job; with `lines` or `errors`, those that want these. */
+  hearing(uid: number, token: string, what: "signals" | keyof Extras = "signals"): string[] {
     const ofUser = this.byUid.get(uid);
     if (ofUser === undefined) return [];
     const hearing: string[] = [];
-    for (const { sender, tokens, lines } of ofUser) {
-      if ((tokens === null || tokens.has(token)) && (what === "signals" || lines)) hearing.push(sender);
+    for (const { sender, tokens, extras } of ofUser) {
+      if ((tokens === null || tokens.has(token)) && (what === "signals" || extras[what])) hearing.push(sender);
     }
     return hearing;
   }
@@ -66,7 +79,7 @@ export class Subscriptions {
     if (ofUser.size >= this.limits.maxSubscriptions) {
       throw new CopyError("limits-exceeded", `your user has ${ofUser.size} subscribed connections, which is the limit`);
     }
-    const subscription = { sender, uid, tokens, lines: false };
+    const subscription = { sender, uid, tokens, extras: { lines: false, errors: false } };
     this.bySender.set(sender, subscription);
     this.byUid.set(uid, ofUser.add(subscription));
     return subscription;

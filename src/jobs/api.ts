@@ -167,7 +167,8 @@ export interface JobsEvents {
   readonly ended: (job: JobView) => void;
   /** -v and --debug lines as latin1 bytes; embedded mode prints them. */
   readonly lines: (job: JobView, lines: readonly string[]) => void;
-  readonly errors: (job: JobView, errors: readonly EntryError[]) => void;
+  /** All of them, also those beyond what is kept; `offset`: how many this run of the job had before. */
+  readonly errors: (job: JobView, errors: readonly EntryError[], offset: number) => void;
 }
 
 export interface PreviewOptions {

@@ -1,10 +1,11 @@
-// The errors of one job, as many as its limits keep.
+// The errors of one job: counted, and as many kept as its limits let.
 
 import type { EntryError } from "../worker/protocol.ts";
 
 export class ErrorList {
   private readonly kept: EntryError[] = [];
   private keptBytes = 0;
+  private addedCount = 0;
   private readonly maxCount: number;
   private readonly maxBytes: number;
 
@@ -13,9 +14,15 @@ export class ErrorList {
     this.maxBytes = maxBytes;
   }
 
+  /** How many were added, kept or not. */
+  get count(): number {
+    return this.addedCount;
+  }
+
   /** Keeps what fits and returns exactly that. The first that does not fit ends the list: what is kept has no gaps. */
   add(errors: readonly EntryError[]): readonly EntryError[] {
     const before = this.kept.length;
+    this.addedCount += errors.length;
     for (const error of errors) {
       const bytes = error.path.length + error.message.length + 128;
       if (this.kept.length >= this.maxCount || this.keptBytes + bytes > this.maxBytes) {
@@ -30,6 +37,7 @@ export class ErrorList {
 
   clear(): void {
     this.kept.length = 0;
+    this.addedCount = 0;
     this.keptBytes = 0;
   }
 

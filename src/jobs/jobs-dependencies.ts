@@ -38,6 +38,8 @@ export interface JobsDependencies {
   readonly log?: JobsLog;
   /** Microseconds of CLOCK_REALTIME. */
   readonly now?: () => number;
+  /** What the listeners to lines and errors cannot take any more of: workers wait for it to resolve; null: they take more. */
+  readonly pace?: () => Promise<void> | null;
   /** The worker's command instead of this program itself. */
   readonly self?: readonly string[];
   /** What is mounted now; by default what the kernel says. */

@@ -22,6 +22,7 @@ export function runSettings(dependencies: JobsDependencies, limits: JobLimits): 
     recoverTimeoutMs: limits.recoverTimeoutMs,
     bootId: embedded ? "" : bootId(),
     policyFor: dependencies.policyFor ?? (() => []),
+    pace: dependencies.pace ?? (() => null),
     self: dependencies.self ?? null,
     log: dependencies.log ?? noLog,
   };

@@ -33,6 +33,8 @@ export interface RunSettings {
   readonly bootId: string;
   /** The worker's command instead of this program itself. */
   readonly self: readonly string[] | null;
+  /** See WorkerOptions. */
+  readonly pace: () => Promise<void> | null;
   readonly log: JobsLog;
 }
 
@@ -161,6 +163,7 @@ export class JobRun {
       checkpointFd: this.checkpoint?.fd ?? null,
       limits: settings.workerLimits,
       trusted: settings.mode === "embedded",
+      pace: settings.pace,
       ...(settings.self === null ? {} : { self: settings.self }),
       ...listeners,
       onStderr: (line) => settings.log.warning("worker says", { job: job.token, uid: job.owner.uid, line }),
@@ -180,8 +183,9 @@ export class JobRun {
     if (message.type === "snapshot") this.listener.apply({ type: "snapshot", snapshot: message.snapshot });
     else if (message.type === "lines") this.listener.lines(message.lines);
     else if (message.type === "errors") {
-      this.listener.apply({ type: "errors", errors: message.errors });
+      // Told before they are counted: a count never names errors that are still to be told.
       this.listener.errors(message.errors);
+      this.listener.apply({ type: "errors", errors: message.errors });
     } else if (message.type === "question") {
       const { type, question: id, ...facts } = message;
       this.listener.apply({ type, question: { id, ...facts } });

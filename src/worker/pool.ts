@@ -49,6 +49,8 @@ export interface WorkerOptions {
   /** Instead of this program itself; tests use it. */
   readonly self?: readonly string[];
   readonly onMessage: (message: LiveMessage) => void;
+  /** Asked after lines and errors: no more is read of the worker until it resolves, and the worker waits. null: it goes on. */
+  readonly pace?: () => Promise<void> | null;
   /** Called exactly once, after the process is gone (or was given up) and its messages are delivered. */
   readonly onEnd: (end: WorkerEnd) => void;
   /** One line of the worker's stderr, at most 1024 bytes, for the log. */

@@ -65,6 +65,9 @@ export class WorkerConnection implements WorkerHandle {
   private ended = false;
   private killed = false;
   private silentTicks = 0;
+  /** It is we who do not read. */
+  private isPaced = false;
+  private hasSaid = false;
   private unreadBytes = 0;
   private lastStderr = "";
 
@@ -126,6 +129,7 @@ export class WorkerConnection implements WorkerHandle {
         this.receive(decoder, value);
         const waitMs = this.bytes.take(value.length);
         if (waitMs > 0) await Bun.sleep(waitMs);
+        await this.keepPace();
       }
     } catch (cause) {
       this.fail(...faultOf(cause));
@@ -135,6 +139,17 @@ export class WorkerConnection implements WorkerHandle {
     await this.process.exited;
     await drained;
     this.finish("gone");
+  }
+
+  /** Whoever hears of lines and errors may be slower than the worker, and what is not taken would have to be kept or dropped. */
+  private async keepPace(): Promise<void> {
+    const isTaken = this.hasSaid ? (this.options.pace?.() ?? null) : null;
+    this.hasSaid = false;
+    if (isTaken === null) return;
+    this.isPaced = true;
+    await isTaken;
+    this.isPaced = false;
+    this.silentTicks = 0;
   }
 
   private receive(decoder: FrameDecoder<WorkerMessage>, chunk: Uint8Array): void {
@@ -161,6 +176,7 @@ export class WorkerConnection implements WorkerHandle {
     if (message.type === "errors" && !message.errors.every((error) => isFailureCode(error.code))) {
       throw new ProtocolViolation("an unknown failure code");
     }
+    if (message.type === "lines" || message.type === "errors") this.hasSaid = true;
     if (message.type !== "result") {
       this.options.onMessage(message);
       return;
@@ -202,7 +218,7 @@ export class WorkerConnection implements WorkerHandle {
   private watchSilence(): void {
     this.after(this.limits.silenceTimeoutMs / ticksOfSilence, () => {
       if (this.failure !== null || this.result !== null) return;
-      if (++this.silentTicks >= ticksOfSilence) {
+      if (!this.isPaced && ++this.silentTicks >= ticksOfSilence) {
         const seconds = Math.round(this.limits.silenceTimeoutMs / 1000);
         this.fail("worker-silent", `The copying process has not answered for ${seconds} s and was stopped.`);
         return;

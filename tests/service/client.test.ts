@@ -3,11 +3,13 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { ByteString } from "../../src/bytes.ts";
 import { connectService, type JobEvent, type ServiceClient } from "../../src/dbus/client.ts";
+import { JobWatch } from "../../src/dbus/client-watch.ts";
 import { jobPath } from "../../src/dbus/object-path.ts";
 import { Service } from "../../src/dbus/service.ts";
 import { CopyError, type FailureCode } from "../../src/errors.ts";
 import type { JobRequest } from "../../src/request.ts";
 import { requestSchema } from "../../src/request-schema.ts";
+import type { EntryError } from "../../src/worker/protocol.ts";
 import { privateBus, whyNoBus } from "../support/bus.ts";
 import { MemoryJobs } from "../support/memory-jobs.ts";
 import { type ServiceFixture, startServiceFixture } from "../support/service.ts";
@@ -115,6 +117,43 @@ describeUnless(whyNoBus(), "the client", () => {
     expect(watch.isOver).toBe(true);
   });
 
+  test("errors whose signals were lost are fetched in their place, and counted where nobody has them any more", async () => {
+    const errorAt = (index: number): EntryError => ({
+      path: `/a/${index}` as ByteString,
+      side: "source",
+      code: "read-error",
+      errno: 5,
+      syscall: "read",
+      message: `broken ${index}`,
+      severity: "error",
+      engine: "",
+      offset: -1,
+    });
+    const kept = [errorAt(0), errorAt(1), errorAt(2)];
+    const address = { uid: 0, token: "gaps" };
+    const watch = new JobWatch(address, new Map(), { errors: true, lines: true }, (_, offset) => Promise.resolve(kept.slice(offset)));
+    watch.tell({ resumeCount: 0, offset: 1, errors: [errorAt(1)] });
+    watch.say(["between"]);
+    watch.tell({ resumeCount: 0, offset: 1, errors: [errorAt(1), errorAt(2)] });
+    watch.tell({ resumeCount: 0, offset: 5, errors: [errorAt(5)] });
+    // Found again by a run that goes on, with one that is new.
+    watch.tell({ resumeCount: 1, offset: 0, errors: [errorAt(5), errorAt(6)] });
+    watch.tell({ resumeCount: 0, offset: 6, errors: [errorAt(7)] });
+    const events: unknown[] = [];
+    const iterator = watch[Symbol.asyncIterator]();
+    for (let event = await iterator.next(); event.value?.type !== "view"; event = await iterator.next()) events.push(event.value);
+    watch.close();
+    expect(events).toEqual([
+      { type: "errors", errors: [errorAt(0)] },
+      { type: "errors", errors: [errorAt(1)] },
+      { type: "lines", lines: ["between"] },
+      { type: "errors", errors: [errorAt(2)] },
+      { type: "errors-lost", count: 2 },
+      { type: "errors", errors: [errorAt(5)] },
+      { type: "errors", errors: [errorAt(6)] },
+    ]);
+  });
+
   test("a job that has ended before it is followed ends at once", async () => {
     await client.submit(requestOf(["/a"]), { token: "over" });
     fixture.jobs.end(viewOf("over"), "completed");
@@ -147,7 +186,7 @@ describeUnless(whyNoBus(), "the client", () => {
   test("errors of calls come back by their codes", async () => {
     await client.submit(requestOf(["/a"]), { token: "taken" });
     expect(await codeOf(client.submit(requestOf(["/b"]), { token: "taken" }))).toBe("job-exists");
-    expect(await codeOf(client.submit(requestOf(Array(101).fill("/a"))))).toBe("limits-exceeded");
+    expect(await codeOf(client.submit(requestOf(Array(401).fill("/a"))))).toBe("limits-exceeded");
     expect(await codeOf(client.submit(requestOf(["/a"]), { token: "../x" }))).toBe("invalid-arguments");
     expect(await codeOf(client.forget("taken"))).toBe("invalid-state");
     expect(await codeOf(client.cancel("no_such_job"))).toBe("no-such-job");

@@ -148,9 +148,10 @@ export class MemoryJobs implements Jobs {
   }
 
   addErrors(job: JobView, errors: readonly EntryError[]): void {
-    this.errorLists.set(key(job), [...(this.errorLists.get(key(job)) ?? []), ...errors]);
+    const before = this.errorLists.get(key(job)) ?? [];
+    this.errorLists.set(key(job), [...before, ...errors]);
+    for (const listener of this.listeners.errors) listener(job, errors, before.length);
     this.update(job, { errorCount: this.current(job).errorCount + errors.length });
-    for (const listener of this.listeners.errors) listener(job, errors);
   }
 
   sayLines(job: JobView, lines: readonly string[]): void {
