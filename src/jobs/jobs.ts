@@ -347,10 +347,9 @@ class JobsRoom implements AdjustableJobs {
   }
 
   private recordErrors(entry: Entry, errors: readonly EntryError[]): void {
-    const offset = entry.errors.count;
     const kept = entry.errors.add(errors);
     if (kept.length > 0) this.store?.addErrors(entry.job, kept);
-    this.listeners.emit("errors", this.view(entry), errors, offset);
+    this.listeners.emit("errors", this.view(entry), errors, entry.errors.count - errors.length);
   }
 
   /** The only place where a job changes. */
