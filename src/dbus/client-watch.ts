@@ -166,12 +166,15 @@ export class JobWatch implements AsyncIterable<JobEvent> {
     yield* this.untold(fresh);
   }
 
-  /** Signals tell; asked for are those before the first of them and those behind the last, which may have been dropped on the way. */
+  /**
+   * Signals tell; asked for are those before the first of them, at the beginning and after the service was away, and those behind
+   * the last, which may have been dropped on the way.
+   */
   private async *missedErrors(job: JobView): AsyncGenerator<JobEvent, void, undefined> {
-    if (this.options.errors !== true || (this.hasBegun && !hasEnded(job.state))) return;
+    const isNewRun = job.resumeCount > this.resumeCount;
+    if (this.options.errors !== true || (this.hasBegun && !isNewRun && !hasEnded(job.state))) return;
     this.hasBegun = true;
-    // The view is newer than the signals that were read: it may be of a later run than theirs.
-    if (job.resumeCount > this.resumeCount) this.beginRun(job.resumeCount);
+    if (isNewRun) this.beginRun(job.resumeCount);
     yield* this.fetchUpTo(job.errorCount + job.warningCount);
   }
 
