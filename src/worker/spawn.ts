@@ -1,6 +1,6 @@
 // How a worker process is started: as whom, with which capabilities, environment, descriptors and command line. Parent side.
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, openSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Identity } from "./protocol.ts";
 
@@ -40,10 +40,12 @@ export function expectedIdentity(credentials: Credentials, bounding: bigint = ow
 
 /**
  * The whole command line of a worker: through setpriv for an identity, plain for null (the parent's own child, embedded).
- * After exec uid 0 regains what the bounding set holds and nothing else; any other uid has no capability at all.
+ * `binaryFd`: where setpriv finds the binary that `openOwnBinary` opened, when it is that. After exec uid 0 regains what the bounding set holds and nothing else; any other uid has no capability at all.
  */
-export function workerCommand(identity: Identity | null, self: readonly string[] = selfCommand()): string[] {
+export function workerCommand(identity: Identity | null, self: readonly string[], binaryFd = -1): string[] {
   if (identity === null) return [...self];
+  // /proc/self is setpriv's by then, and ours is closed to whom it has become; its own descriptors are not.
+  const own = self[0] === ownBinary ? [`/proc/self/fd/${binaryFd}`, ...self.slice(1)] : self;
   const capabilities = BigInt(`0x${identity.capabilities}`);
   const added = rootCapabilities.filter(([, number]) => (capabilities >> BigInt(number)) & 1n).map(([name]) => `,+${name}`);
   return [
@@ -58,16 +60,27 @@ export function workerCommand(identity: Identity | null, self: readonly string[]
     // A worker must not outlive the one that records what it does: recovery after a crash relies on it.
     "--pdeathsig=KILL",
     "--",
-    ...self,
+    ...own,
   ];
 }
 
 /** argv[0] of a child that is this very program: a copy of the binary named `cp` would else take the role for a file to copy. */
 export const selfName = "copyd";
 
+/** The binary that runs, even when its file has been replaced or removed: an upgrade must not end the jobs of those who run. */
+const ownBinary = "/proc/self/exe";
+let ownBinaryFd: number | null = null;
+
+/** A descriptor of the running binary for workers to begin from, or null when the command names another program. Stays open. */
+export function openOwnBinary(self: readonly string[]): number | null {
+  if (self[0] !== ownBinary) return null;
+  ownBinaryFd ??= openSync(ownBinary, "r");
+  return ownBinaryFd;
+}
+
 /** This very program in the role of a worker: the compiled binary, or Bun with the source it runs. */
 export function selfCommand(): string[] {
-  if (Bun.main.startsWith("/$bunfs/")) return [process.execPath, "worker"];
+  if (Bun.main.startsWith("/$bunfs/")) return [existsSync(ownBinary) ? ownBinary : process.execPath, "worker"];
   return [process.execPath, resolve(import.meta.dir, "../main.ts"), "worker"];
 }
 

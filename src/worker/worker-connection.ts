@@ -24,7 +24,9 @@ import {
   expectedIdentity,
   identityProblem,
   inFlightChildFd,
+  openOwnBinary,
   sameIdentity,
+  selfCommand,
   selfName,
   workerCommand,
   workerEnvironment,
@@ -316,7 +318,10 @@ function recordsOf({ inFlightFd, checkpointFd }: WorkerOptions): number[] {
 }
 
 function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subprocess<"pipe", "pipe", "pipe"> {
-  const command = workerCommand(identity, options.self);
+  const records = recordsOf(options);
+  const self = options.self ?? selfCommand();
+  const binary = identity === null ? null : openOwnBinary(self);
+  const command = workerCommand(identity, self, inFlightChildFd + records.length);
   const isEmbedded = options.trusted === true && options.task.type === "start";
   try {
     return Bun.spawn({
@@ -326,7 +331,7 @@ function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subproces
       env: { ...workerEnvironment },
       // A session of its own: a terminal's Ctrl-C reaches the parent only, which then cancels in good order.
       detached: true,
-      stdio: ["pipe", "pipe", "pipe", ...recordsOf(options)],
+      stdio: ["pipe", "pipe", "pipe", ...records, ...(binary === null ? [] : [binary])],
     });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);

@@ -1,5 +1,6 @@
 // The worker process: checks who it is, confines itself, starts its lanes, and reports about them ten times a second.
 
+import { writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { layout } from "../ffi/layout.ts";
 import { libc } from "../ffi/libc.ts";
@@ -22,6 +23,7 @@ import type { LaneMessage } from "./reporter.ts";
 import { confine, previewPaths, type SandboxPaths, sandboxPaths } from "./sandbox.ts";
 import { Command, Counter, Float, Word } from "./shared.ts";
 import { planSpace, type SpacePlan } from "./space-check.ts";
+import { selfName } from "./spawn.ts";
 
 type StartMessage = Extract<ParentMessage, { type: "start" }>;
 type RecoverMessage = Extract<ParentMessage, { type: "recover" }>;
@@ -43,6 +45,8 @@ const RLIMIT_NOFILE = 7;
 export async function main(argv: readonly string[]): Promise<number> {
   if (argv[0] === "--doctor") return (await import("./doctor.ts")).printDoctorReport(argv.slice(1));
   if (argv[0] === "--verify") return (await import("./verify-manifest.ts")).printVerification();
+  // Its command line is a descriptor of /proc, whose number the kernel would take for a name.
+  writeFileSync("/proc/self/comm", selfName);
   if (argv[0] === embeddedFlag) startLaneAhead();
   const talk = new JobTalk();
   return new Promise(() => {

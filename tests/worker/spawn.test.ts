@@ -137,6 +137,8 @@ test("the command line is setpriv's for an identity and the bare program for non
   expect(command).toContain("--clear-groups");
   expect(command).toContain("--bounding-set=-all");
   expect(command.slice(-3)).toEqual(["--", ...self]);
+  const running = workerCommand({ uid: 7, gid: 8, groups: [], capabilities: "0" }, ["/proc/self/exe", "worker"], 5);
+  expect(running.slice(-3)).toEqual(["--", "/proc/self/fd/5", "worker"]);
   const root = workerCommand({ uid: 0, gid: 0, groups: [0, 5], capabilities: "3" }, self);
   expect(root).toContain("--groups=0,5");
   expect(root).toContain("--bounding-set=-all,+chown,+dac_override");
