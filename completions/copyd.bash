@@ -3,7 +3,7 @@
 _copyd_files() { mapfile -t COMPREPLY < <(compgen "$1" -- "$current"); compopt -o filenames 2>/dev/null; }
 
 _copyd() {
-  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} option='' options='' operands=''
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} option='' options='' operands='' later='' word
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget answer limit priority stats errors audit config verify doctor daemon --help --version' -- "$current")
@@ -92,14 +92,17 @@ _copyd() {
   answer)
     options='--json --session --for-all --help'
     operands=jobs
+    later='overwrite skip rename newer abort retry continue'
     ;;
   limit)
     options='--json --session --help'
     operands=jobs
+    later='0 1M 10M 100M'
     ;;
   priority)
     options='--json --session --help'
     operands=jobs
+    later='low normal high now first last'
     ;;
   stats)
     case $option in
@@ -157,6 +160,9 @@ _copyd() {
     case ${COMPREPLY[0]-} in *=) compopt -o nospace 2>/dev/null ;; esac
     ;;
   *)
+    for word in "${COMP_WORDS[@]:2:COMP_CWORD-2}"; do
+      if [ -n "$later" ] && [ "${word:0:1}" != - ]; then operands=$later; fi
+    done
     case $operands in
     files) _copyd_files -f ;;
     jobs) mapfile -t COMPREPLY < <(compgen -W "$(copyd jobs --all --json 2>/dev/null | sed -n 's/.*"job":"\([^"]*\)".*/\1/p')" -- "$current") ;;

@@ -4,6 +4,10 @@ function __copyd_jobs
     copyd jobs --all --json 2>/dev/null | sed -n 's/.*"job":"\([^"]*\)".*/\1/p'
 end
 
+function __copyd_has_job
+    test (count (string match -v -- '-*' (commandline -opc))) -gt 2
+end
+
 set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget answer limit priority stats errors audit config verify doctor daemon
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l help -d 'Say what there is'
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l version -d 'Say the version'
@@ -148,20 +152,23 @@ complete -c copyd -n '__fish_seen_subcommand_from forget' -l session -d 'The ser
 complete -c copyd -n '__fish_seen_subcommand_from forget' -l help -d 'Say what it takes'
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a answer -d 'Show what a job asks, or answer it'
-complete -c copyd -n '__fish_seen_subcommand_from answer' -f -a '(__copyd_jobs)'
+complete -c copyd -n '__fish_seen_subcommand_from answer; and not __copyd_has_job' -f -a '(__copyd_jobs)'
+complete -c copyd -n '__fish_seen_subcommand_from answer; and __copyd_has_job' -f -a 'overwrite skip rename newer abort retry continue'
 complete -c copyd -n '__fish_seen_subcommand_from answer' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from answer' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from answer' -l for-all -d 'The same for all further questions of this kind (retry holds once)'
 complete -c copyd -n '__fish_seen_subcommand_from answer' -l help -d 'Say what it takes'
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a limit -d 'Limit how many bytes a second a job moves'
-complete -c copyd -n '__fish_seen_subcommand_from limit' -f -a '(__copyd_jobs)'
+complete -c copyd -n '__fish_seen_subcommand_from limit; and not __copyd_has_job' -f -a '(__copyd_jobs)'
+complete -c copyd -n '__fish_seen_subcommand_from limit; and __copyd_has_job' -f -a '0 1M 10M 100M'
 complete -c copyd -n '__fish_seen_subcommand_from limit' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from limit' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from limit' -l help -d 'Say what it takes'
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a priority -d 'Change a job'"'"'s priority, or its place among your waiting jobs'
-complete -c copyd -n '__fish_seen_subcommand_from priority' -f -a '(__copyd_jobs)'
+complete -c copyd -n '__fish_seen_subcommand_from priority; and not __copyd_has_job' -f -a '(__copyd_jobs)'
+complete -c copyd -n '__fish_seen_subcommand_from priority; and __copyd_has_job' -f -a 'low normal high now first last'
 complete -c copyd -n '__fish_seen_subcommand_from priority' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from priority' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from priority' -l help -d 'Say what it takes'

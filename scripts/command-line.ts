@@ -5,8 +5,11 @@ import { copyHelpRows } from "../src/cli/copy-help.ts";
 import * as tables from "../src/cli/copy-tables.ts";
 import type { ArgumentKind } from "../src/cli/getopt.ts";
 import type { NamedCommand } from "../src/cli/named-command.ts";
+import { places } from "../src/cli/steer-commands.ts";
 import { statisticsKeys, statisticsOrders } from "../src/jobs/api.ts";
 import { logLevels } from "../src/log.ts";
+import { priorities } from "../src/request.ts";
+import { answerChoices } from "../src/worker/protocol.ts";
 
 export interface CommandOption {
   /** As typed, without arguments: "-a", "--archive"; at least one. */
@@ -25,6 +28,8 @@ export interface Command {
   readonly options: readonly CommandOption[];
   /** What its operands are. */
   readonly operands: "files" | "jobs" | "nothing" | readonly string[];
+  /** What those after the first can be, where they are something else; none otherwise. */
+  readonly laterOperands: readonly string[];
   /** As in a synopsis. */
   readonly usage: string;
 }
@@ -45,6 +50,13 @@ const words: Readonly<Record<string, readonly string[]>> = {
   "--order": statisticsOrders,
 };
 
+/** What stands for an operand in a synopsis, and what it can be; of rates, some to begin with. */
+const operandWords: Readonly<Record<string, readonly string[]>> = {
+  PRIORITY: [...priorities, ...places],
+  RATE: ["0", "1M", "10M", "100M"],
+  CHOICE: answerChoices,
+};
+
 /** Every command, cp and mv first. */
 export async function commandLine(): Promise<readonly Command[]> {
   return [
@@ -62,6 +74,7 @@ function copyCommand(name: "cp" | "mv", about: string): Command {
     name,
     about,
     operands: "files",
+    laterOperands: [],
     usage: `[OPTION]... SOURCE... DESTINATION`,
     options: [...options, ...own].flatMap(([typed, meaning]) => fromRow(typed, meaning)),
   };
@@ -90,13 +103,14 @@ function option(spellings: readonly string[], argument: ArgumentKind, placeholde
 function fromCitty({ name, description, args }: NamedCommand): Command {
   const options: CommandOption[] = [];
   let operands: Command["operands"] = "nothing";
+  let laterOperands: readonly string[] = [];
   let usage = "[OPTION]...";
   for (const [key, definition] of Object.entries(args)) {
     const about = definition.description ?? "";
     const hint = "valueHint" in definition ? (definition.valueHint ?? "") : "";
     if (definition.type === "positional") {
       usage += definition.required === false ? ` [${hint}]` : ` ${hint}`;
-      // Of several, the first is what people need help with.
+      if (operands !== "nothing") laterOperands = operandWords[hint] ?? [];
       if (operands === "nothing") operands = hint.startsWith("JOB") ? "jobs" : hint.startsWith("PATH") ? "files" : hint.split("|");
       continue;
     }
@@ -105,7 +119,7 @@ function fromCitty({ name, description, args }: NamedCommand): Command {
     options.push(option([...letters, `--${key}`], definition.type === "boolean" ? "none" : "required", hint, about));
   }
   options.push(option(["--help"], "none", "", "Say what it takes"));
-  return { name, about: description, options, operands, usage };
+  return { name, about: description, options, operands, laterOperands, usage };
 }
 
 /** src/config.ts parses these; a test compares. */
@@ -113,6 +127,7 @@ const daemon: Command = {
   name: "daemon",
   about: "The service; systemd or D-Bus start it",
   operands: "nothing",
+  laterOperands: [],
   usage: "[OPTION]...",
   options: [
     option(["--session"], "none", "", "Serve the user's session bus, with the user's own rights"),

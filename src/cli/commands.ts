@@ -37,7 +37,8 @@ export async function runNamedCommand(name: string, rawArgs: readonly string[]):
   if (load === undefined) return usageError("copyd", `unknown command '${name}'`);
   const command = await load();
   const called = `copyd ${name}`;
-  const { options, wantsHelp } = look(rawArgs);
+  const args = command.takesNumbers === true ? withNumbersAsOperands(rawArgs) : rawArgs;
+  const { options, wantsHelp } = look(args);
   if (wantsHelp) {
     writeText("stdout", `${await command.usage()}\n`);
     return 0;
@@ -46,7 +47,7 @@ export async function runNamedCommand(name: string, rawArgs: readonly string[]):
   const unknown = options.find((option) => !command.options.has(option));
   if (unknown !== undefined) return usageError(called, `unrecognized option '${unknown}'`);
   try {
-    return await command.run(rawArgs);
+    return await command.run(args);
   } catch (error) {
     if (error instanceof BrokenPipe) return 141;
     if (error instanceof CopyError) {
@@ -57,6 +58,12 @@ export async function runNamedCommand(name: string, rawArgs: readonly string[]):
     if (error instanceof Error && error.name === "CLIError") return usageError(called, error.message);
     throw error;
   }
+}
+
+/** The words from the first like -1 or -5M on, behind "--": whatever an option begins with, it is no digit. */
+function withNumbersAsOperands(rawArgs: readonly string[]): readonly string[] {
+  const first = rawArgs.findIndex((argument) => argument === "--" || /^-\.?\d/.test(argument));
+  return first === -1 || rawArgs[first] === "--" ? rawArgs : [...rawArgs.slice(0, first), "--", ...rawArgs.slice(first)];
 }
 
 function look(rawArgs: readonly string[]): { readonly options: readonly string[]; readonly wantsHelp: boolean } {

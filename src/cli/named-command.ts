@@ -10,6 +10,8 @@ export interface NamedCommand {
   readonly args: ArgsDef;
   /** As they are typed: "--all", "-a". */
   readonly options: ReadonlySet<string>;
+  /** Whether a word like -1 is an operand: one that it refuses, but knows to refuse with a reason. */
+  readonly takesNumbers?: boolean;
   readonly usage: () => Promise<string>;
   /** Resolves to the exit status. */
   readonly run: (rawArgs: readonly string[]) => Promise<number>;

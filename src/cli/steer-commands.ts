@@ -21,11 +21,15 @@ const limitArgs = {
   ...commonArgs,
 } as const satisfies ArgsDef;
 
-export const limitCommand = named("limit", "Limit how many bytes a second a job moves", limitArgs, (args) =>
-  change(args, "limit", () => ({ bandwidthLimit: rateOf(args.rate) })),
-);
+export const limitCommand: NamedCommand = {
+  ...named("limit", "Limit how many bytes a second a job moves", limitArgs, (args) =>
+    change(args, "limit", () => ({ bandwidthLimit: rateOf(args.rate) })),
+  ),
+  takesNumbers: true,
+};
 
-const places = ["first", "last"] as const;
+/** Where a waiting job can be moved. */
+export const places = ["first", "last"] as const;
 const priorityArgs = {
   job: jobArgs.job,
   priority: {
@@ -70,6 +74,7 @@ function change(
 function rateOf(typed: string): number {
   const bytes = bytesOf(typed);
   if (bytes !== null) return bytes;
+  if (typed.startsWith("-")) throw new CopyError("usage", `RATE must be 0 or more, not '${typed}'; 0 is no limit`);
   throw new CopyError("usage", `RATE is a number of bytes a second like 500K, 20M or 1.5G, or 0 for no limit, not '${typed}'`);
 }
 

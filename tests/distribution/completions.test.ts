@@ -76,11 +76,13 @@ try copyd mv --excha
 try copyd config s
 try copyd cp 'a f'
 try copyd cp -S a
+try copyd priority --session job h
+try copyd limit job 10
 `;
   const { stdout, stderr } = await run(["bash", "--norc", "-c", script], { cwd: directory.path });
   expect([stderr, stdout.trimEnd().split("\n")]).toEqual([
     "",
-    ["cancel", "--archive", "io-uring", "reflink|read-write", "auto|always|never", "--exchange", "show", "a file"],
+    ["cancel", "--archive", "io-uring", "reflink|read-write", "auto|always|never", "--exchange", "show", "a file", "", "high", "10M|100M"],
   ]);
 });
 
@@ -90,7 +92,7 @@ testUnless(unless("zsh"), "zsh takes its file without an error", async () => {
 
 testUnless(unless("fish"), "fish completes commands, options and their words", async () => {
   await using directory = await temporaryDirectory();
-  const script = `source ${fish}; complete -C 'copyd ca'; complete -C 'copyd cp --arch'; complete -C 'copyd cp --engine=io'; complete -C 'copyd config s'`;
+  const script = `source ${fish}; complete -C 'copyd ca'; complete -C 'copyd cp --arch'; complete -C 'copyd cp --engine=io'; complete -C 'copyd config s'; complete -C 'copyd priority --session job h'`;
   const env = { PATH: process.env.PATH ?? "", HOME: directory.path, XDG_CONFIG_HOME: directory.path, XDG_DATA_HOME: directory.path };
   const { stdout } = await run(["fish", "--no-config", "-c", script], { env });
   expect(
@@ -98,5 +100,5 @@ testUnless(unless("fish"), "fish completes commands, options and their words", a
       .trim()
       .split("\n")
       .map((line) => line.split("\t")[0]),
-  ).toEqual(["cancel", "--archive", "--engine=io-uring", "show"]);
+  ).toEqual(["cancel", "--archive", "--engine=io-uring", "show", "high"]);
 });

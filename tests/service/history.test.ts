@@ -161,7 +161,7 @@ describeUnless(firstReason(whyNoBus(), unlessRoot(), whyNoPasswdUsers()), "the h
         `RATE is a number of bytes a second like 500K, 20M or 1.5G, or 0 for no limit, not '${rate}'`,
       );
     }
-    expect((await copyd("limit one -1")).stderr).toContain("unrecognized option '-1'");
+    expect((await copyd("limit one -1")).stderr).toContain("RATE must be 0 or more, not '-1'");
     expect((await copyd("priority one best")).stderr).toContain("PRIORITY is low, normal, high, now, first or last, not 'best'");
     for (const token of ["one", "two", "three"]) await copyd(`cancel ${token}`);
   }, 60_000);
