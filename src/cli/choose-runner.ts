@@ -2,11 +2,12 @@
 
 import { existsSync } from "node:fs";
 import { isatty } from "node:tty";
+import type { ByteString } from "../bytes.ts";
 import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
 import type { Settings } from "./copy-settings.ts";
 import { writeText } from "./output.ts";
-import { isOfThisProcess } from "./paths.ts";
+import { isOfThisProcess, isThroughWorkingDirectory } from "./paths.ts";
 import type { Runner, RunningJob } from "./runner.ts";
 
 /** The service may have to be started first; a user who could have copied a file meanwhile should not wait longer for it. */
@@ -23,7 +24,16 @@ const systemSocket = "/run/dbus/system_bus_socket";
 export async function chooseRunner(settings: Readonly<Settings>, { calledAsCp }: { readonly calledAsCp: boolean }): Promise<Runner> {
   if (settings.service === "session") {
     const { connect, serviceRunner } = await import("./service-runner.ts");
-    return serviceRunner(await connect("session", patientTimeoutMs));
+    const client = await connect("session", patientTimeoutMs);
+    return async (request, listener, options) => {
+      try {
+        requireLastingPaths(request);
+      } catch (error) {
+        client.close();
+        throw error;
+      }
+      return serviceRunner(client)(request, listener, options);
+    };
   }
   if (settings.admin) return asAdministrator;
   // How many lanes a service's worker has is the service's to say.
@@ -33,6 +43,7 @@ export async function chooseRunner(settings: Readonly<Settings>, { calledAsCp }:
 
 /** Nobody else can do it instead: the service, or an error. */
 const asAdministrator: Runner = async (request, listener, options) => {
+  requireLastingPaths(request);
   const { connect, serviceRunner } = await import("./service-runner.ts");
   const { startTextAgent } = await import("./text-agent.ts");
   const attempt = async (role: "fallback" | "only"): Promise<RunningJob | CopyError> => {
@@ -54,7 +65,8 @@ const asAdministrator: Runner = async (request, listener, options) => {
 
 const systemOrEmbedded: Runner = async (request, listener, options) => {
   // Our own open files, as /dev/stdin: nobody else can open them, and the service's worker least of all.
-  if ([...request.sources, request.destination].some(isOfThisProcess)) return (await embedded())(request, listener, options);
+  if ([...request.sources, request.destination, request.options.manifest as ByteString].some(isOfThisProcess))
+    return (await embedded())(request, listener, options);
   const { connect, serviceRunner } = await import("./service-runner.ts");
   try {
     return await serviceRunner(await connect("system", systemTimeoutMs))(request, listener, options);
@@ -68,6 +80,15 @@ const systemOrEmbedded: Runner = async (request, listener, options) => {
     return (await embedded())(request, listener, options);
   }
 };
+
+/** A job of the service may outlive us, and goes on by its paths. Throws CopyError. */
+function requireLastingPaths({ sources, destination, options }: JobRequest): void {
+  if (![...sources, destination, options.manifest as ByteString].some(isThroughWorkingDirectory)) return;
+  throw new CopyError(
+    "not-supported",
+    "the working directory lies too deep for the service, which needs whole paths: --local copies without it",
+  );
+}
 
 /** Who set up a sandbox with a way to the service should learn that it leads nowhere. */
 const sandboxNote = "note: the service sees other files than this sandbox does; copying without it";

@@ -21,7 +21,10 @@ export function absolutePath(typed: ByteString, workingDirectory: ByteString | n
   if (typed.startsWith("/")) return asOurs(typed);
   if (workingDirectory === null) return `${nowhere}/deleted` as ByteString;
   const joined = workingDirectory === "/" ? `/${typed}` : `${workingDirectory}/${typed}`;
-  return (joined.length > maxPathBytes ? nameTooLong : joined) as ByteString;
+  if (joined.length <= maxPathBytes) return joined as ByteString;
+  // What lies so deep has no path, but we have a descriptor of where we are: the kernel's limit is for one path, not for depth.
+  const below = `${ours}/cwd/${typed}`;
+  return (below.length > maxPathBytes ? nameTooLong : below) as ByteString;
 }
 
 /**
@@ -41,6 +44,11 @@ const ours = `/proc/${process.pid}`;
 /** True for what `absolutePath` made of a name that means this process. */
 export function isOfThisProcess(path: ByteString): boolean {
   return path === ours || path.startsWith(`${ours}/`);
+}
+
+/** True for what is reached through our working directory: it lies too deep for a path of its own, or was typed so. */
+export function isThroughWorkingDirectory(path: ByteString): boolean {
+  return path === `${ours}/cwd` || path.startsWith(`${ours}/cwd/`);
 }
 
 /** The working directory as bytes; null when it has been deleted. */

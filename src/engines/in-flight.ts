@@ -60,9 +60,12 @@ export class InFlight {
     this.bytes = new Uint8Array(buffer);
   }
 
-  /** Where the names to come live: the destination directory as an absolute byte string. False when it is too long to record. */
+  /**
+   * Where the names to come live: the destination directory as an absolute byte string. False when it is too long to record, or goes
+   * through a process (a working directory too deep for a path, /dev/fd): nobody could find it once that has gone.
+   */
   enter(directory: string, identity: DirectoryIdentity): boolean {
-    if (!this.available || directory.length > maxDirectoryBytes) return false;
+    if (!this.available || directory.length > maxDirectoryBytes || directory.startsWith("/proc/")) return false;
     this.words[deviceWord] = identity.device;
     this.words[inodeLowWord] = identity.inodeLow;
     this.words[inodeHighWord] = identity.inodeHigh;

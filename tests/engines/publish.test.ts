@@ -224,6 +224,8 @@ test("a record holds a directory beyond PATH_MAX, and refuses one that does not 
   record.creating(Buffer.from("name\xff\0", "latin1"), 0);
   expect(record.read()).toEqual({ directory: long, name: "name\xff", device: 7, inodeLow: 1, inodeHigh: 2, fileLow: 0, fileHigh: 0 });
   expect(record.enter(`/${"d".repeat(recordBytes)}`, { device: 7, inodeLow: 1, inodeHigh: 2 })).toBe(false);
+  // Through a process: nobody could find it once that has gone.
+  expect(record.enter("/proc/77/cwd/deep", { device: 7, inodeLow: 1, inodeHigh: 2 })).toBe(false);
   expect(new InFlight(0, 0).enter("/x", { device: 7, inodeLow: 1, inodeHigh: 2 })).toBe(false);
 });
 
