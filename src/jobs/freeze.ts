@@ -15,13 +15,13 @@ export async function freeze(jobs: AdjustableJobs): Promise<void> {
   while ([...jobs.started].some(({ job }) => moves(job)) && performance.now() < deadlineMs) await Bun.sleep(lookAgainMs);
 }
 
-/** Lets go on who was not paused before. */
+/** Lets go on who was neither paused before nor held for its fan-out. */
 export function thaw(jobs: AdjustableJobs): void {
-  for (const { job, run } of jobs.started) if (!job.pauseRequested) run?.send({ type: "resume" });
+  for (const { job, run } of jobs.started) if (!job.pauseRequested && job.hold !== "held") run?.send({ type: "resume" });
   jobs.release();
 }
 
 /** Until it has said otherwise. What flushes, asks or ends writes nothing that a pause could hold back. */
 function moves(job: Job): boolean {
-  return job.state === "scanning" || job.state === "running";
+  return (job.state === "scanning" || job.state === "running") && !job.progress.snapshot.paused;
 }

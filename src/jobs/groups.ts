@@ -8,6 +8,8 @@ import { Pace, type PaceLimits } from "./pace.ts";
 
 export interface GroupsDependencies<Entry> {
   readonly limits: PaceLimits;
+  /** False while all workers are to stand still: nobody is held or let go then. */
+  readonly isOpen: () => boolean;
   /** Microseconds. */
   readonly now: () => number;
   readonly find: (uid: number, token: string) => Entry | undefined;
@@ -49,6 +51,10 @@ export class Groups<Entry extends { readonly job: Job }> {
       this.paces.delete(key);
       return;
     }
+    if (!this.dependencies.isOpen()) {
+      this.lookLater(key, job);
+      return;
+    }
     const pace = this.paces.get(key) ?? new Pace(this.dependencies.limits, totalmem());
     this.paces.set(key, pace);
     const held = pace.held(jobs, this.dependencies.now());
@@ -58,11 +64,14 @@ export class Groups<Entry extends { readonly job: Job }> {
       if (isHeld) this.letGo(entry);
       else this.hold(entry);
     }
-    if (held.size > 0)
-      this.timers.set(
-        key,
-        setTimeout(() => this.look(job), lookMs),
-      );
+    if (held.size > 0) this.lookLater(key, job);
+  }
+
+  private lookLater(key: string, job: Job): void {
+    this.timers.set(
+      key,
+      setTimeout(() => this.look(job), lookMs),
+    );
   }
 
   private hold(entry: Entry): void {

@@ -113,6 +113,7 @@ class JobsRoom implements AdjustableJobs {
     });
     this.groups = new Groups({
       limits: this.limits,
+      isOpen: () => !this.held && !this.closing,
       now: this.now,
       find: (uid, token) => this.table.get(uid, token),
       apply: (entry, event) => this.apply(entry, event),
