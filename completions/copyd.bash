@@ -15,7 +15,7 @@ _copyd() {
   elif [ "$previous" = = ]; then
     option=${COMP_WORDS[COMP_CWORD - 2]}
   else
-    case $previous in --no-preserve|--sparse|-S|--suffix|-t|--target-directory|--manifest|--durability|--limit-rate|--on-full|--on-lost|--cache|--engine|--lanes|--since|--until|--lines|--by|--order|--user|--job|--code|--event|--config|--method|--log-level|--set) option=$previous ;; esac
+    case $previous in --no-preserve|--sparse|-S|--suffix|-t|--target-directory|--also|--manifest|--durability|--limit-rate|--on-full|--on-lost|--cache|--engine|--lanes|--since|--until|--lines|--by|--order|--user|--job|--code|--event|--config|--method|--log-level|--set) option=$previous ;; esac
   fi
   case $command in
   cp)
@@ -29,13 +29,14 @@ _copyd() {
       --update) mapfile -t COMPREPLY < <(compgen -W 'all none none-fail older' -- "$current"); return ;;
       --progress) mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$current"); return ;;
       --verify) mapfile -t COMPREPLY < <(compgen -W 'none size xxh3 blake3 sha256 md5 crc32' -- "$current"); return ;;
+      --also) _copyd_files -f; return ;;
       --manifest) _copyd_files -f; return ;;
       --durability) mapfile -t COMPREPLY < <(compgen -W 'none file job' -- "$current"); return ;;
       --cache) mapfile -t COMPREPLY < <(compgen -W 'keep drop' -- "$current"); return ;;
       --engine) mapfile -t COMPREPLY < <(compgen -W 'auto reflink copy-file-range io-uring splice read-write' -- "$current"); return ;;
       -S|--suffix|--limit-rate|--on-full|--on-lost|--lanes) return ;;
     esac
-    options='-a --archive --attributes-only --backup= -b --copy-contents -d -f --force -i --interactive -H -l --link -L --dereference -n --no-clobber -P --no-dereference -p --preserve= --no-preserve= --parents -R -r --recursive --reflink= --remove-destination --sparse= -s --symbolic-link --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug --keep-directory-symlink -x --one-file-system -Z --context= --help --version --dry-run --progress= --json --local --session --admin --verify= --manifest= --durability= --limit-rate= --on-full= --on-lost= --cache= --engine= --lanes='
+    options='-a --archive --attributes-only --backup= -b --copy-contents -d -f --force -i --interactive -H -l --link -L --dereference -n --no-clobber -P --no-dereference -p --preserve= --no-preserve= --parents -R -r --recursive --reflink= --remove-destination --sparse= -s --symbolic-link --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug --keep-directory-symlink -x --one-file-system -Z --context= --help --version --dry-run --progress= --json --local --session --admin --verify= --also= --manifest= --durability= --limit-rate= --on-full= --on-lost= --cache= --engine= --lanes='
     operands=files
     ;;
   mv)
@@ -45,13 +46,14 @@ _copyd() {
       --update) mapfile -t COMPREPLY < <(compgen -W 'all none none-fail older' -- "$current"); return ;;
       --progress) mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$current"); return ;;
       --verify) mapfile -t COMPREPLY < <(compgen -W 'none size xxh3 blake3 sha256 md5 crc32' -- "$current"); return ;;
+      --also) _copyd_files -f; return ;;
       --manifest) _copyd_files -f; return ;;
       --durability) mapfile -t COMPREPLY < <(compgen -W 'none file job' -- "$current"); return ;;
       --cache) mapfile -t COMPREPLY < <(compgen -W 'keep drop' -- "$current"); return ;;
       --engine) mapfile -t COMPREPLY < <(compgen -W 'auto reflink copy-file-range io-uring splice read-write' -- "$current"); return ;;
       -S|--suffix|--limit-rate|--on-full|--on-lost|--lanes) return ;;
     esac
-    options='--backup= -b --exchange -f --force -i --interactive -n --no-clobber --no-copy --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug -Z --context --help --version --progress= --json --local --session --admin --verify= --manifest= --durability= --limit-rate= --on-full= --on-lost= --cache= --engine= --lanes='
+    options='--backup= -b --exchange -f --force -i --interactive -n --no-clobber --no-copy --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug -Z --context --help --version --progress= --json --local --session --admin --verify= --also= --manifest= --durability= --limit-rate= --on-full= --on-lost= --cache= --engine= --lanes='
     operands=files
     ;;
   jobs)
@@ -74,15 +76,15 @@ _copyd() {
     operands=jobs
     ;;
   cancel)
-    options='--json --session --help'
+    options='--json --session --group --help'
     operands=jobs
     ;;
   pause)
-    options='--json --session --help'
+    options='--json --session --group --help'
     operands=jobs
     ;;
   resume)
-    options='--json --session --help'
+    options='--json --session --group --help'
     operands=jobs
     ;;
   forget)

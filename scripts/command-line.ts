@@ -96,7 +96,12 @@ function fromRow(typed: string, meaning: string): CommandOption[] {
 function option(spellings: readonly string[], argument: ArgumentKind, placeholder: string, about: string): CommandOption {
   const listed = spellings.map((spelling) => words[spelling]).find((list) => list !== undefined);
   const values =
-    listed ?? (placeholder === "DIR" || placeholder === "DIRECTORY" ? "directory" : placeholder === "FILE" ? "file" : "anything");
+    listed ??
+    (placeholder === "DIR" || placeholder === "DIRECTORY"
+      ? "directory"
+      : placeholder === "FILE" || placeholder === "DEST"
+        ? "file"
+        : "anything");
   return { spellings, argument, placeholder, values, about };
 }
 

@@ -68,6 +68,7 @@ const systemOrEmbedded: Runner = async (request, listener, options) => {
   if ([...request.sources, request.destination, request.options.manifest as ByteString].some(isOfThisProcess))
     return (await embedded())(request, listener, options);
   const { connect, serviceRunner } = await import("./service-runner.ts");
+  if (options.alsoTo.some(({ destination }) => isOfThisProcess(destination))) return (await embedded())(request, listener, options);
   try {
     return await serviceRunner(await connect("system", systemTimeoutMs))(request, listener, options);
   } catch (error) {

@@ -5,17 +5,18 @@ import { isatty } from "node:tty";
 import { type ByteString, toBytes } from "../bytes.ts";
 import { CopyError, failures } from "../errors.ts";
 import type { JobResult } from "../jobs/api.ts";
-import { type MessageCharset, messageCharset } from "../quote.ts";
+import { type MessageCharset, messageCharset, quoteName } from "../quote.ts";
 import { rawArguments } from "./argv.ts";
 import { chooseRunner } from "./choose-runner.ts";
 import { type CopyCommand, parseCopyCommand } from "./copy-options.ts";
-import { requestOf } from "./copy-request.ts";
+import { alsoToOf, requestOf } from "./copy-request.ts";
 import type { ParseContext, Program } from "./copy-settings.ts";
 import { CopyTalk, isCalledAsCp } from "./copy-talk.ts";
 import { UsageError, usageMessage } from "./getopt.ts";
 import { catchInterruptions } from "./interruption.ts";
 import { BrokenPipe, writeBytes, writeText } from "./output.ts";
 import { absolutePath, workingDirectory } from "./paths.ts";
+import { typedDestinations } from "./runner.ts";
 import { escapeControls } from "./terminal-text.ts";
 
 /** As main's: the arguments after "cp" or "mv"; the exit status. */
@@ -49,18 +50,21 @@ const brokenPipeStatus = 141;
 
 async function copy(command: CopyCommand, charset: MessageCharset): Promise<number> {
   const { program, settings } = command;
+  const here = workingDirectory();
+  const alsoTo = alsoToOf(command, { workingDirectory: here });
   const request = requestOf(command, {
-    workingDirectory: workingDirectory(),
+    workingDirectory: here,
     umask: process.umask(),
     charset,
     privileged: process.geteuid?.() === 0,
     stdinIsTerminal: isatty(0),
   });
-  if (settings.dryRun) return await (await import("./dry-run.ts")).runDry(request, { json: settings.json, charset });
+  if (settings.dryRun) return await (await import("./dry-run.ts")).runDry(request, alsoTo, { json: settings.json, charset });
+  if (alsoTo.length > 0) requireDifferent(typedDestinations(request, alsoTo), here, charset);
   const talk = new CopyTalk(program, settings, charset);
   try {
     const start = await chooseRunner(settings, { calledAsCp: isCalledAsCp() });
-    const job = await start(request, talk.listener, { lanes: settings.lanes, totals: talk.wantsTotals });
+    const job = await start(request, talk.listener, { lanes: settings.lanes, totals: talk.wantsTotals, alsoTo });
     talk.attach(job);
     const interruption = catchInterruptions({
       cancel: () => job.cancel(),
@@ -96,8 +100,24 @@ function statusOf(result: JobResult, signalStatus: number | null): number {
 function checkParents({ settings, target, sources, destination }: CopyCommand): void {
   // Several sources need a directory anyway, and are told so first.
   if (!settings.parents || target === "directory" || (target === "auto" && sources.length > 1)) return;
-  const path = absolutePath(destination, workingDirectory());
-  if (target === "exact" || !isDirectory(path)) throw new UsageError("with --parents, the destination must be a directory");
+  const paths = [destination, ...settings.also].map((typed) => absolutePath(typed, workingDirectory()));
+  if (target === "exact" || !paths.every(isDirectory)) throw new UsageError("with --parents, the destination must be a directory");
+}
+
+/** Two names of one directory: each job would take the other's files for somebody else's. */
+function requireDifferent(destinations: readonly ByteString[], here: ByteString | null, charset: MessageCharset): void {
+  const seen = new Map<string, ByteString>();
+  for (const typed of destinations) {
+    const status = statSync(toBytes(absolutePath(typed, here)), { throwIfNoEntry: false, bigint: true });
+    if (status === undefined) continue;
+    const identity = `${status.dev}:${status.ino}`;
+    const other = seen.get(identity);
+    if (other !== undefined) {
+      const [one, two] = [quoteName(other, charset), quoteName(typed, charset)];
+      throw new UsageError(`destinations ${one} and ${two} are the same`, { tryHelp: false });
+    }
+    seen.set(identity, typed);
+  }
 }
 
 function isDirectory(path: ByteString): boolean {

@@ -126,6 +126,10 @@ const ownOptions: Rows = [
   ],
   ["--verify[=METHOD]", "read back what was written and compare: xxh3 (the default of --verify),\nblake3, sha256, md5, crc32, size, none"],
   [
+    "--also=DEST",
+    "cp only: copy to DEST as well, reading the sources once; several times, for up\nto eight destinations. Each has its own result: a full disk stops no other",
+  ],
+  [
     "--manifest=FILE",
     "cp only: write a digest of each copied file to FILE, for sha256sum -c in DEST\n(with --verify=METHOD for md5sum, b3sum or xxhsum), or copyd verify",
   ],
@@ -154,6 +158,7 @@ function notes(program: Program): string {
   operation   action, object, source, destination, bytes, code, message (with --dry-run)
   summary     counts, files, directories, bytes, conflicts, spaceNeeded, spaceFree, ... (with --dry-run; the last one)
   result      state, code, message, bytesDone, filesDone, errorCount, elapsedUs, ...; the last one
+With --also, errors, warnings, summaries and a result for each name their destination; the last result is that of all.
 A name that is not UTF-8 is given a second time, its bytes in base64, under the same key with "Base64" appended.
 
 Exit status: 0 when all was done, 1 when something was not, 128 + n when signal n stopped it (Ctrl-C: 130; what is finished

@@ -1,6 +1,7 @@
 // `cp ARGUMENTS` and `mv ARGUMENTS` -> what they ask: operands, contradictions and the complaints of coreutils about both.
 
 import { type ByteString, byteStringFromText } from "../bytes.ts";
+import { maxDestinations } from "../jobs/api.ts";
 import { quoteName } from "../quote.ts";
 import { matchArgument } from "./argument-match.ts";
 import { applyOption, initialState, type ParseContext, type ParseState, type Program, type Settings } from "./copy-settings.ts";
@@ -73,6 +74,7 @@ function settleContradictions(state: ParseState): void {
   }
   settleBackup(state);
   if (settings.admin) settleAdmin(state);
+  if (settings.also.length > 0) checkAlso(settings);
   settings.dereference ??= settings.recursive && !settings.hardLink ? "never" : "always";
   if (settings.requireContext && !context.selinux) {
     throw new UsageError("cannot preserve security context without an SELinux-enabled kernel", { tryHelp: false });
@@ -97,6 +99,17 @@ function settleAdmin({ settings }: ParseState): void {
   const follows = dereference === "always" || (dereference === null && (!recursive || hardLink));
   if (follows) settings.dereference = "arguments";
   settings.followDanglingDestination = false;
+}
+
+function checkAlso({ also, manifest, cache, admin }: Settings): void {
+  if (also.length >= maxDestinations) throw new UsageError(`at most ${maxDestinations} destinations can be copied to in one reading`);
+  const conflicts: readonly (readonly [isGiven: boolean, option: string])[] = [
+    [manifest !== "", "--manifest: it is of one destination"],
+    [cache === "drop", "--cache=drop: the destinations share one reading through the page cache"],
+    [admin, "--admin"],
+  ];
+  const first = conflicts.find(([isGiven]) => isGiven);
+  if (first !== undefined) throw new UsageError(`cannot combine --also with ${first[1]}`, { tryHelp: false });
 }
 
 function settleBackup({ settings, backupControl, backupSuffix, context }: ParseState): void {

@@ -1,6 +1,7 @@
 // A command line of cp or mv -> the job it asks for, with GNU's defaults where they differ from the service's.
 
 import type { ByteString } from "../bytes.ts";
+import type { AlsoTo } from "../jobs/api.ts";
 import type { MessageCharset } from "../quote.ts";
 import type { ConflictPolicy, JobRequest, PreserveAttribute } from "../request.ts";
 import type { CopyCommand } from "./copy-options.ts";
@@ -83,6 +84,11 @@ export function requestOf(command: CopyCommand, caller: CallerContext): JobReque
       },
     },
   };
+}
+
+/** Its further destinations. */
+export function alsoToOf({ settings }: CopyCommand, { workingDirectory }: Pick<CallerContext, "workingDirectory">): AlsoTo[] {
+  return settings.also.map((typed) => ({ destination: absolutePath(typed, workingDirectory), typed }));
 }
 
 function conflictPolicyOf({ update, interactive }: Settings): ConflictPolicy {

@@ -75,6 +75,8 @@ export interface Settings {
 
   /** With root's rights, if polkit allows it. */
   admin: boolean;
+  /** Further destinations, as typed. */
+  also: readonly ByteString[];
   cache: "keep" | "drop";
   durability: Durability;
   engine: EngineChoice;
@@ -164,6 +166,7 @@ function defaultSettings(program: Program, environment: ParseContext["environmen
     // POSIX requires of cp what is not safe: to create a file through a link that leads nowhere.
     followDanglingDestination: !move && environment.POSIXLY_CORRECT !== undefined,
     admin: false,
+    also: [],
     cache: "keep",
     durability: "none",
     engine: "auto",
@@ -319,6 +322,11 @@ const handlers: Readonly<Record<Exclude<OptionName, "help" | "version">, Handler
   },
   "dry-run": ({ settings }) => {
     settings.dryRun = true;
+  },
+  also: ({ settings, program }, argument) => {
+    if (program === "mv") throw new UsageError("--also is for cp: a source may go only when every copy of it is there");
+    if (argument === null || argument === "") throw new UsageError("--also needs a destination");
+    settings.also = [...settings.also, argument];
   },
   local: ({ settings }) => {
     settings.service = "local";

@@ -1,7 +1,8 @@
 // What cp and mv say while their job runs: messages, -v lines, questions, progress, and --json in place of the last three.
 
+import type { ByteString } from "../bytes.ts";
 import type { JobResult, JobView, Question } from "../jobs/api.ts";
-import type { MessageCharset } from "../quote.ts";
+import { type MessageCharset, quoteName } from "../quote.ts";
 import { type EntryError, questionChoices } from "../worker/protocol.ts";
 import type { Program, Settings } from "./copy-settings.ts";
 import { errorsLostText } from "./job-text.ts";
@@ -22,6 +23,7 @@ export const serviceIsBackText = "the service was restarted; the job goes on";
 export class CopyTalk {
   private readonly program: Program;
   private readonly json: boolean;
+  private readonly charset: MessageCharset;
   readonly display: ProgressDisplay;
   private readonly answers = new AnswerReader();
   private job: RunningJob | null = null;
@@ -41,6 +43,7 @@ export class CopyTalk {
   constructor(program: Program, settings: Readonly<Settings>, charset: MessageCharset) {
     this.program = program;
     this.json = settings.json;
+    this.charset = charset;
     const terminal = standardErrorTerminal((text) => writeText("stderr", text));
     // Who is called as plain cp by a script or a habit shows nothing that cp does not.
     const when = settings.progress === "auto" && (settings.json || isCalledAsCp()) ? "never" : settings.progress;
@@ -52,7 +55,10 @@ export class CopyTalk {
   readonly listener: RunListener = {
     changed: (job) => this.showProgress(job),
     lines: (lines) => this.showLines(lines),
-    errors: (errors) => this.showErrors(errors),
+    errors: (errors, destination) => this.showErrors(errors, destination),
+    memberEnded: (result, destination) => {
+      if (this.json) this.guard(() => writeJson(resultObject(result, destination)));
+    },
     errorsLost: (count) => this.display.interrupt(() => writeText("stderr", `${this.program}: ${errorsLostText(count)}\n`)),
     question: (question) => void this.ask(question),
     serviceIsBack: () => this.display.interrupt(() => writeText("stderr", `${this.program}: ${serviceIsBackText}\n`)),
@@ -97,10 +103,11 @@ export class CopyTalk {
     });
   }
 
-  private showErrors(errors: readonly EntryError[]): void {
+  private showErrors(errors: readonly EntryError[], destination?: ByteString): void {
     this.errorsTold += errors.filter(({ severity }) => severity === "error").length;
-    this.display.interrupt(() => writeBytes("stderr", errors.map(({ message }) => `${this.program}: ${message}\n`).join("")));
-    if (this.json) this.guard(() => errors.forEach((error) => void writeJson(errorObject(error))));
+    const front = destination === undefined ? this.program : `${this.program}: to ${quoteName(destination, this.charset)}`;
+    this.display.interrupt(() => writeBytes("stderr", errors.map(({ message }) => `${front}: ${message}\n`).join("")));
+    if (this.json) this.guard(() => errors.forEach((error) => void writeJson(errorObject(error, destination))));
   }
 
   private async ask(question: Question): Promise<void> {

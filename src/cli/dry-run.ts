@@ -4,6 +4,8 @@
 
 import type { ByteString } from "../bytes.ts";
 import { CopyError } from "../errors.ts";
+import type { AlsoTo } from "../jobs/api.ts";
+import { memberRequests } from "../jobs/group.ts";
 import { createJobs } from "../jobs/jobs.ts";
 import { type MessageCharset, quoteName } from "../quote.ts";
 import type { JobRequest } from "../request.ts";
@@ -12,13 +14,27 @@ import { ownIdentity } from "./embedded-runner.ts";
 import { UsageError } from "./getopt.ts";
 import { operationObject, summaryObject, writeJson } from "./json-lines.ts";
 import { writeBytes, writeText } from "./output.ts";
+import { typedDestinations } from "./runner.ts";
 import { formatBytes, formatCount } from "./units.ts";
 
-/** Exit status as cp's would be: 1 when something would fail. */
-export async function runDry(
-  request: JobRequest,
-  { json, charset }: { readonly json: boolean; readonly charset: MessageCharset },
-): Promise<number> {
+interface DryRunStyle {
+  readonly json: boolean;
+  readonly charset: MessageCharset;
+}
+
+/** Exit status as cp's would be: 1 when something would fail. Several destinations come one after the other. */
+export async function runDry(request: JobRequest, alsoTo: readonly AlsoTo[], style: DryRunStyle): Promise<number> {
+  const typed = typedDestinations(request, alsoTo);
+  let status = 0;
+  for (const [index, one] of memberRequests(request, alsoTo).entries()) {
+    const destination = alsoTo.length === 0 ? undefined : typed[index];
+    if (destination !== undefined && !style.json) writeBytes("stdout", `to ${quoteName(destination, style.charset)}:\n`);
+    status = Math.max(status, await runOne(one, style, destination));
+  }
+  return status;
+}
+
+async function runOne(request: JobRequest, { json, charset }: DryRunStyle, destination: ByteString | undefined): Promise<number> {
   if (request.options.gnu.parents) throw new UsageError("--dry-run cannot be combined with --parents", { tryHelp: false });
   const jobs = createJobs({ mode: "embedded" });
   const interruption = new AbortController();
@@ -32,7 +48,7 @@ export async function runDry(
       signal: interruption.signal,
       onOperations: (operations) => tell(operations, json, charset),
     });
-    if (json) writeJson(summaryObject(summary));
+    if (json) writeJson(summaryObject(summary, destination));
     else writeText("stdout", summaryText(summary));
     return summary.counts.fail > 0 || !summary.isWhole ? 1 : 0;
   } catch (error) {

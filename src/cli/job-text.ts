@@ -47,10 +47,15 @@ function stateText({ state, queuePosition, request }: JobView): string {
 }
 
 /** "copy /a/b, /a/c and 12 more -> /d". */
-function whatOf({ request }: JobView): string {
+function whatOf({ request, token, group }: JobView): string {
   const shown = request.sources.slice(0, 2).map(visibleText).join(", ");
   const more = request.sources.length - 2;
-  return `${request.operation} ${shown}${more > 0 ? ` and ${formatCount(more)} more` : ""} -> ${visibleText(request.destination)}`;
+  return `${request.operation} ${shown}${more > 0 ? ` and ${formatCount(more)} more` : ""} -> ${visibleText(request.destination)}${partText(token, group)}`;
+}
+
+/** Of a copy to several destinations, which it is. */
+function partText(token: string, group: JobView["group"]): string {
+  return group === null ? "" : ` (${group.members.indexOf(token) + 1} of ${group.members.length})`;
 }
 
 export function jobFacts(job: JobView): (readonly [string, string])[] {
@@ -63,6 +68,7 @@ export function jobFacts(job: JobView): (readonly [string, string])[] {
     ["Owner", `uid ${job.owner.uid}`],
     ...request.sources.map((source): [string, string] => ["Source", visibleText(source)]),
     ["Destination", visibleText(request.destination)],
+    ["With", job.group === null ? "" : job.group.members.filter((token) => token !== job.token).join(", ")],
     ["Priority", hasEnded(job.state) ? "" : (request.options.priority ?? "")],
     ["Place in the queue", job.queuePosition > 0 ? String(job.queuePosition) : ""],
     ["Limit", request.options.bandwidthLimit > 0 ? formatRate(request.options.bandwidthLimit) : ""],

@@ -28,6 +28,8 @@ const args = {
 const shown = [
   "State",
   "QueuePosition",
+  "GroupToken",
+  "Group",
   "Priority",
   "Phase",
   "TotalsValid",

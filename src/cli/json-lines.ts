@@ -14,9 +14,11 @@ export function progressObject(job: JobView): Readonly<Record<string, unknown>> 
   return { type: "progress", ...progressFields(job) };
 }
 
-export function errorObject(error: EntryError): Readonly<Record<string, unknown>> {
+/** `destination`: of which of several, as typed. */
+export function errorObject(error: EntryError, destination?: ByteString): Readonly<Record<string, unknown>> {
   return {
     type: error.severity,
+    ...(destination !== undefined && nameFields("destination", destination)),
     ...nameFields("path", error.path),
     side: error.side,
     code: error.code,
@@ -47,8 +49,9 @@ export function questionObject(question: Question): Readonly<Record<string, unkn
   };
 }
 
-export function resultObject(result: JobResult): Readonly<Record<string, unknown>> {
-  return { type: "result", ...result };
+/** `destination`: of which of several, as typed; the last result is that of all. */
+export function resultObject(result: JobResult, destination?: ByteString): Readonly<Record<string, unknown>> {
+  return { type: "result", ...(destination !== undefined && nameFields("destination", destination)), ...result };
 }
 
 /** One operation of a dry run. */
@@ -58,8 +61,13 @@ export function operationObject({ source, destination, message, code, ...facts }
 }
 
 /** A dry run's last object. */
-export function summaryObject({ spaceFree, ...summary }: PreviewSummary): Readonly<Record<string, unknown>> {
-  return { type: "summary", ...summary, ...(spaceFree >= 0 && { spaceFree }) };
+export function summaryObject({ spaceFree, ...summary }: PreviewSummary, destination?: ByteString): Readonly<Record<string, unknown>> {
+  return {
+    type: "summary",
+    ...(destination !== undefined && nameFields("destination", destination)),
+    ...summary,
+    ...(spaceFree >= 0 && { spaceFree }),
+  };
 }
 
 /** All of a job, for `jobs` and `show`. */
@@ -70,6 +78,7 @@ export function jobObject(job: JobView): Readonly<Record<string, unknown>> {
     job: job.token,
     uid: job.owner.uid,
     asAdmin: job.asAdmin,
+    ...(job.group !== null && { group: job.group }),
     operation: request.operation,
     ...namesFields("sources", request.sources),
     ...nameFields("destination", request.destination),

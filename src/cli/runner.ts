@@ -1,6 +1,7 @@
 // What cp and mv need of whoever runs their job: this process itself (embedded) or the service. Both satisfy one interface.
 
-import type { JobResult, JobView, Question } from "../jobs/api.ts";
+import type { ByteString } from "../bytes.ts";
+import type { AlsoTo, JobResult, JobView, Question } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
 import type { AnswerChoice, EntryError } from "../worker/protocol.ts";
 
@@ -9,8 +10,10 @@ export interface RunListener {
   readonly changed: (job: JobView) => void;
   /** Lines of -v and --debug, latin1 bytes without newline. */
   readonly lines: (lines: readonly string[]) => void;
-  /** In the order in which they happened, each once, all of them before the end. */
-  readonly errors: (errors: readonly EntryError[]) => void;
+  /** In the order in which they happened, each once, all of them before the end. With several destinations: of which, as typed. */
+  readonly errors: (errors: readonly EntryError[], destination?: ByteString) => void;
+  /** One of several destinations has come to its end. */
+  readonly memberEnded: (result: JobResult, destination: ByteString) => void;
   /** So many more were not kept by the service for as long as it took to ask for them. */
   readonly errorsLost: (count: number) => void;
   /** The service that runs the job had gone and is there again. */
@@ -40,6 +43,14 @@ export interface RunOptions {
   readonly lanes: number;
   /** Count what there is to copy, for a percentage. Embedded mode only; the service always does. */
   readonly totals: boolean;
+  /** A job for each of these beside the request's own destination, told as one. */
+  readonly alsoTo: readonly AlsoTo[];
+}
+
+/** The destinations as typed, for messages. */
+export function typedDestinations(request: JobRequest, alsoTo: readonly AlsoTo[]): ByteString[] {
+  const first = request.options.gnu.names?.destination ?? request.destination;
+  return [first, ...alsoTo.map(({ destination, typed }) => typed ?? destination)];
 }
 
 /** Starts a job. Throws CopyError when it is not taken. */

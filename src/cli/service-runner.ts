@@ -2,15 +2,15 @@
 
 import { connectService, type JobWatch, type ServiceClient } from "../dbus/client.ts";
 import { CopyError } from "../errors.ts";
-import type { JobResult } from "../jobs/api.ts";
+import type { AlsoTo, JobResult } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
-import { newQuestions, type RunListener, type Runner, type RunningJob } from "./runner.ts";
+import { newQuestions, type RunListener, type Runner, type RunningJob, typedDestinations } from "./runner.ts";
 
 /** A Runner for a service that `connect` reaches. Closing the job closes the connection. */
 export function serviceRunner(client: ServiceClient, rights: { readonly asAdmin?: boolean } = {}): Runner {
-  return async (request, listener) => {
+  return async (request, listener, { alsoTo }) => {
     try {
-      return await start(client, request, listener, rights);
+      return await start(client, request, listener, alsoTo, rights);
     } catch (error) {
       client.close();
       throw error;
@@ -42,10 +42,19 @@ async function start(
   client: ServiceClient,
   request: JobRequest,
   listener: RunListener,
+  alsoTo: readonly AlsoTo[],
   rights: { readonly asAdmin?: boolean },
 ): Promise<RunningJob> {
   const { verbose } = request.options.gnu;
-  const watch = await client.submitAndWatch(request, { ...rights, errors: true, lines: verbose });
+  const watches = await client.submitAndWatchAll(request, alsoTo, { ...rights, errors: true, lines: verbose });
+  if (watches.length === 1) return running(client, watches[0], listener);
+  const { FanOut } = await import("./fan-out.ts");
+  const fanOut = new FanOut(listener, typedDestinations(request, alsoTo));
+  const members = watches.map((watch, index) => running(client, watch, fanOut.member(index)));
+  return fanOut.running(members, () => Promise.resolve(client.close()));
+}
+
+function running(client: ServiceClient, watch: JobWatch, listener: RunListener): RunningJob {
   const { token } = watch.address;
   // The job may have ended meanwhile, or the service may have gone: `ended` tells.
   const attempt = (call: Promise<void>): void => void call.catch(() => undefined);

@@ -3,17 +3,29 @@
 import type { ArgsDef } from "citty";
 import type { ServiceClient } from "../dbus/client.ts";
 import { CopyError } from "../errors.ts";
-import type { JobView, OptionChanges } from "../jobs/api.ts";
+import type { JobView, OptionChanges, Scope } from "../jobs/api.ts";
 import { priorities } from "../request.ts";
 import { bytesOf } from "./byte-count.ts";
 import { writeJson } from "./json-lines.ts";
 import { type NamedCommand, named } from "./named-command.ts";
 import { commonArgs, findJob, jobArgs, withService } from "./service-command.ts";
 
-export const cancelCommand = steer("cancel", "Stop a job; what is finished stays", (client, job) => client.cancel(job));
-export const pauseCommand = steer("pause", "Stop a job for a while", (client, job) => client.pause(job));
-export const resumeCommand = steer("resume", "Let a paused job go on", (client, job) => client.resume(job));
-export const forgetCommand = steer("forget", "Remove an ended job from the list and the history", (client, job) => client.forget(job));
+const groupArgs = {
+  ...jobArgs,
+  group: { type: "boolean", description: "Also the jobs of the same copy to other destinations (--also)" },
+} as const satisfies ArgsDef;
+
+export const cancelCommand = steer("cancel", "Stop a job; what is finished stays", (client, job, scope) => client.cancel(job, scope));
+export const pauseCommand = steer("pause", "Stop a job for a while", (client, job, scope) => client.pause(job, scope));
+export const resumeCommand = steer("resume", "Let a paused job go on", (client, job, scope) => client.resume(job, scope));
+export const forgetCommand = named("forget", "Remove an ended job from the list and the history", jobArgs, (args) =>
+  withService(args, async (client) => {
+    const job = await findJob(client, args.job);
+    await client.forget(job);
+    if (args.json === true) writeJson({ type: "forget", job: job.token });
+    return 0;
+  }),
+);
 
 const limitArgs = {
   job: jobArgs.job,
@@ -45,11 +57,13 @@ export const priorityCommand = named("priority", "Change a job's priority, or it
   change(args, "priority", () => priorityOf(args.priority)),
 );
 
-function steer(name: string, description: string, act: (client: ServiceClient, job: JobView) => Promise<void>): NamedCommand {
-  return named(name, description, jobArgs, (args) =>
+type Act = (client: ServiceClient, job: JobView, scope: Scope) => Promise<void>;
+
+function steer(name: string, description: string, act: Act): NamedCommand {
+  return named(name, description, groupArgs, (args) =>
     withService(args, async (client) => {
       const job = await findJob(client, args.job);
-      await act(client, job);
+      await act(client, job, args.group === true ? "group" : "job");
       if (args.json === true) writeJson({ type: name, job: job.token });
       return 0;
     }),

@@ -1,11 +1,12 @@
 // A client of the service, for the CLI: submits, follows and steers jobs. Every call has a time-out, every failure is a CopyError.
 
 import { CopyError, type FailureCode } from "../errors.ts";
-import type { JobView, OptionChanges, StatisticsQuery } from "../jobs/api.ts";
+import { type AlsoTo, type JobView, memberToken, type OptionChanges, type Scope, type StatisticsQuery } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
 import type { EntryError } from "../worker/protocol.ts";
 import { type BusKind, busAddress } from "./address.ts";
 import { type AuditEntry, type AuditFilter, auditEntryFrom, encodeFilter } from "./client-audit.ts";
+import { callOptions, newToken, scopeOption } from "./client-calls.ts";
 import { clientError } from "./client-errors.ts";
 import { encodeListOptions, type ListOptions, type Statistics, type StatisticsOptions, statisticsFrom } from "./client-history.ts";
 import { entryErrorFrom, errorBatchFrom, viewFromProperties } from "./client-views.ts";
@@ -14,7 +15,7 @@ import { type Message, MessageFlag, MessageType } from "./codec.ts";
 import { type BusConnection, connectBus, driver } from "./connection.ts";
 import { busName, type JobMethod, jobInterface, type ManagerMethod, managerInterface, rootPath } from "./contract.ts";
 import { type JobAddress, jobPath, parseJobPath } from "./object-path.ts";
-import { encodeOptions, pathBytes } from "./option-keys.ts";
+import { pathBytes } from "./option-keys.ts";
 import { asVariantDict, Variant, type VariantDict, type WireValue } from "./values.ts";
 
 export type { AuditEntry, AuditFilter, JobEvent, JobWatch, ListOptions, Statistics, StatisticsOptions, WatchOptions };
@@ -100,19 +101,32 @@ export class ServiceClient implements Disposable {
 
   /** Queues a job and follows it from its first moment: no line and no error is missed. */
   async submitAndWatch(request: JobRequest, options: SubmitOptions & WatchOptions = {}): Promise<JobWatch> {
+    const [watch] = await this.submitAndWatchAll(request, [], options);
+    return watch;
+  }
+
+  /** The same of a job for each of several destinations, in their order. */
+  async submitAndWatchAll(
+    request: JobRequest,
+    alsoTo: readonly AlsoTo[],
+    options: SubmitOptions & WatchOptions = {},
+  ): Promise<[JobWatch, ...JobWatch[]]> {
     const token = options.token ?? newToken();
     await this.attach();
-    await this.patiently(() => this.subscribe(token, options));
-    // Signals may come before the reply, so the watch is there first.
-    const watch = this.addWatch({ uid: this.uid, token }, new Map(), options);
+    const others = alsoTo.map((_, index) => memberToken(token, index + 1));
+    for (const each of [token, ...others]) await this.patiently(() => this.subscribe(each, options));
+    // Signals may come before the reply, so the watches are there first.
+    const add = (each: string): JobWatch => this.addWatch({ uid: this.uid, token: each }, new Map(), options);
+    const watches: [JobWatch, ...JobWatch[]] = [add(token), ...others.map(add)];
     try {
       // A token makes it the same job however often it is asked for; a person is asked once.
-      const queue = (): Promise<JobAddress> => this.queue(request, token, options.asAdmin ?? false);
-      const address = options.asAdmin === true ? await queue() : await this.patiently(queue);
-      await this.patiently(() => watch.refresh(() => this.properties(address)));
-      return watch;
+      const queue = (): Promise<JobAddress> => this.queue(request, token, options.asAdmin ?? false, alsoTo);
+      if (options.asAdmin === true) await queue();
+      else await this.patiently(queue);
+      for (const watch of watches) await this.patiently(() => watch.refresh(() => this.properties(watch.address)));
+      return watches;
     } catch (error) {
-      this.watches.delete(watch);
+      for (const watch of watches) this.watches.delete(watch);
       throw error;
     }
   }
@@ -182,16 +196,16 @@ export class ServiceClient implements Disposable {
     return this.fetchErrors(await this.find(job), offset);
   }
 
-  async cancel(job: JobReference): Promise<void> {
-    await this.job(job, "Cancel");
+  async cancel(job: JobReference, scope: Scope = "job"): Promise<void> {
+    await this.job(job, "Cancel", "a{sv}", [scopeOption(scope)]);
   }
 
-  async pause(job: JobReference): Promise<void> {
-    await this.job(job, "Pause");
+  async pause(job: JobReference, scope: Scope = "job"): Promise<void> {
+    await this.job(job, "Pause", "a{sv}", [scopeOption(scope)]);
   }
 
-  async resume(job: JobReference): Promise<void> {
-    await this.job(job, "Resume");
+  async resume(job: JobReference, scope: Scope = "job"): Promise<void> {
+    await this.job(job, "Resume", "a{sv}", [scopeOption(scope)]);
   }
 
   async forget(job: JobReference): Promise<void> {
@@ -227,8 +241,8 @@ export class ServiceClient implements Disposable {
     this.close();
   }
 
-  private async queue(request: JobRequest, token: string, asAdmin: boolean): Promise<JobAddress> {
-    const options = encodeOptions(request.options).set("token", new Variant("s", token));
+  private async queue(request: JobRequest, token: string, asAdmin: boolean, alsoTo: readonly AlsoTo[] = []): Promise<JobAddress> {
+    const options = callOptions(request, token, alsoTo);
     const isMove = request.operation === "move";
     const member = asAdmin ? (isMove ? "MoveAsAdmin" : "CopyAsAdmin") : isMove ? "Move" : "Copy";
     const body = [request.sources.map(pathBytes), pathBytes(request.destination), options];
@@ -399,8 +413,4 @@ export class ServiceClient implements Disposable {
     this.serviceIsBack();
     for (const watch of this.watches) watch.fail(error);
   }
-}
-
-function newToken(): string {
-  return `c${Buffer.from(crypto.getRandomValues(new Uint8Array(10))).toString("hex")}`;
 }

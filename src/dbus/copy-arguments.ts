@@ -2,7 +2,8 @@
 
 import { type ByteString, byteString, isByteString } from "../bytes.ts";
 import { CopyError } from "../errors.ts";
-import { type AlsoTo, memberRequests } from "../jobs/group.ts";
+import type { AlsoTo } from "../jobs/api.ts";
+import { memberRequests } from "../jobs/group.ts";
 import type { JobRequest } from "../request.ts";
 import { requestSchema } from "../request-schema.ts";
 import { decodeCopyOptions } from "./options.ts";

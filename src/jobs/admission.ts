@@ -3,8 +3,8 @@
 import { CopyError } from "../errors.ts";
 import type { Policy } from "../policy.ts";
 import type { JobRequest } from "../request.ts";
-import type { Caller, SubmitOptions } from "./api.ts";
-import { memberRequests, memberToken, requireGroupToken } from "./group.ts";
+import { type Caller, memberToken, type SubmitOptions } from "./api.ts";
+import { memberRequests, requireGroupToken } from "./group.ts";
 import { type Job, newJob } from "./job.ts";
 import { requireAllowed } from "./job-policy.ts";
 import { freshToken, generateToken, isToken } from "./tokens.ts";

@@ -4,7 +4,6 @@ import type { ByteString } from "../bytes.ts";
 import type { FailureCode } from "../errors.ts";
 import type { EngineChoice, JobRequest } from "../request.ts";
 import type { AnswerChoice, EntryError, Phase, PlannedOperation, PreviewSummary, QuestionKind } from "../worker/protocol.ts";
-import type { AlsoTo } from "./group.ts";
 
 /** Who asks, as the bus (or, embedded, the kernel) says; never as the caller says. */
 export interface Caller {
@@ -57,6 +56,20 @@ export interface JobResult {
   readonly reasons: readonly string[];
   /** Files by engine. */
   readonly engines: Readonly<Partial<Record<EngineChoice, number>>>;
+}
+
+/** Of one reading. Each is a process of its own; whoever needs more copies on from one of the copies. */
+export const maxDestinations = 8;
+
+/** TOKEN for the first, TOKEN_2, TOKEN_3 and so on for the others. */
+export function memberToken(token: string, index: number): string {
+  return index === 0 ? token : `${token}_${index + 1}`;
+}
+
+/** A further destination, and how it was typed where there is a command line. */
+export interface AlsoTo {
+  readonly destination: ByteString;
+  readonly typed?: ByteString;
 }
 
 /** The jobs of one fan-out: each copies the same to a destination of its own. */

@@ -3,12 +3,7 @@
 import type { ByteString } from "../bytes.ts";
 import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
-
-/** A further destination, and how it was typed where there is a command line. */
-export interface AlsoTo {
-  readonly destination: ByteString;
-  readonly typed?: ByteString;
-}
+import { type AlsoTo, maxDestinations, memberToken } from "./api.ts";
 
 export interface JobGroup {
   /** The first job's. */
@@ -17,15 +12,8 @@ export interface JobGroup {
   readonly destinations: readonly ByteString[];
 }
 
-/** Each is a process of its own. Whoever needs more copies on from one of the copies. */
-export const maxDestinations = 8;
 /** A token and what is put behind it are a token. */
 const maxGroupTokenLength = 46;
-
-/** TOKEN for the first, TOKEN_2, TOKEN_3 and so on for the others. */
-export function memberToken(token: string, index: number): string {
-  return index === 0 ? token : `${token}_${index + 1}`;
-}
 
 export function memberTokens({ token, destinations }: JobGroup): string[] {
   return destinations.map((_, index) => memberToken(token, index));

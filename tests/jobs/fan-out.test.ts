@@ -5,8 +5,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { ByteString } from "../../src/bytes.ts";
-import type { Jobs, JobView } from "../../src/jobs/api.ts";
-import type { AlsoTo } from "../../src/jobs/group.ts";
+import type { AlsoTo, Jobs, JobView } from "../../src/jobs/api.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
 import type { AdjustableJobs, JobsDependencies } from "../../src/jobs/jobs-dependencies.ts";
 import { noLog } from "../../src/jobs/log.ts";
@@ -223,7 +222,7 @@ function readFromMedium(image: string): number {
 testUnless(whyNoFilesystem("ext4"), "the source is read from its medium once, not once for each destination", async () => {
   await using medium = await mountFilesystem("ext4");
   await using places = await mountFilesystem("tmpfs");
-  const total = 256 * mebibyte;
+  const total = 128 * mebibyte;
   makeTree(join(medium.path, "tree"), total);
   const destinations = ["a", "b", "c"].map((name) => join(places.path, name));
   for (const path of destinations) mkdirSync(path);

@@ -1,0 +1,27 @@
+// What a client's calls carry: the options of a copy with its token and its destinations, and whom a wish is for.
+
+import type { ByteString } from "../bytes.ts";
+import type { AlsoTo, Scope } from "../jobs/api.ts";
+import type { JobRequest } from "../request.ts";
+import { encodeOptions, pathBytes } from "./option-keys.ts";
+import { Variant } from "./values.ts";
+
+/** The a{sv} of Copy, Move and their variants. */
+export function callOptions({ options }: JobRequest, token: string, alsoTo: readonly AlsoTo[]): Map<string, Variant> {
+  const dict = encodeOptions(options).set("token", new Variant("s", token));
+  // Left out where there are none: an older service does not know them.
+  if (alsoTo.length === 0) return dict;
+  const paths = (list: readonly ByteString[]): Variant => new Variant("aay", list.map(pathBytes));
+  dict.set("also-to", paths(alsoTo.map(({ destination }) => destination)));
+  if (options.gnu.names !== null) dict.set("names-also-to", paths(alsoTo.map(({ destination, typed }) => typed ?? destination)));
+  return dict;
+}
+
+/** The a{sv} of Pause, Resume and Cancel. */
+export function scopeOption(scope: Scope): Map<string, Variant> {
+  return new Map(scope === "group" ? [["group", new Variant("b", true)]] : []);
+}
+
+export function newToken(): string {
+  return `c${Buffer.from(crypto.getRandomValues(new Uint8Array(10))).toString("hex")}`;
+}
