@@ -247,9 +247,9 @@ testUnless(
     const [source, fast, below] = ["tree", "fast", "below"].map((name) => join(place.path, name)) as [string, string, string];
     makeTree(source, 32 * mebibyte);
     for (const path of [fast, below]) mkdirSync(path);
-    await using slow = await mountFaultyFilesystem({ directory: below, delayMs: 20, directIo: true });
+    await using slow = await mountFaultyFilesystem({ directory: below, delayMs: 60, directIo: true });
     const window = 2 * mebibyte;
-    const limits = { fanOutWindow: window, fanOutPatienceMs: 2500 };
+    const limits = { fanOutWindow: window, fanOutPatienceMs: 4000, cancelTimeoutMs: 500 };
     const jobs = createJobs({ mode: "embedded", limits, lanes: 1 });
     const request = copyRequest(source, fast, { reflink: "never", engine: "read-write", bandwidthLimit: 16 * mebibyte });
     const first = jobs.submit(testCaller, null, request, also(slow.path));
@@ -267,7 +267,7 @@ testUnless(
     // Beyond the window it gets as far as it does until it hears of it.
     expect(jobs.get(testCaller.uid, ahead.token)?.result).toBeNull();
     expect([...states]).not.toContain("paused");
-    await slow.setRules([{ operations: ["write"], delayMs: 6000 }]);
+    await slow.setRules([{ operations: ["write"], delayMs: 9000 }]);
     expect((await untilEnded(jobs, ahead)).state).toBe("completed");
     expect(jobs.get(testCaller.uid, behind.token)?.result).toBeNull();
     await expectSameTree(source, join(fast, "tree"));
