@@ -33,13 +33,16 @@ export async function refuseEveryCall(connection: BusConnection, error: CopyErro
     refuse(message);
   });
   connection.onRefused(refuse);
+  const longest = setTimeout(resolve, longestMs);
   // systemd sends SIGTERM as soon as the name has gone: ended by that, the service would count as one that ended well.
   const onSignal = (): void => process.exit(error.failure.exitStatus);
   process.on("SIGTERM", onSignal);
   const doNotQueue = 4;
   await connection.callDriver("RequestName", "su", [busName, doNotQueue]);
-  await Promise.race([isQuiet, connection.closed, Bun.sleep(longestMs)]);
+  await Promise.race([isQuiet, connection.closed]);
+  // Neither must keep the process once the name has gone.
   clearTimeout(timer);
+  clearTimeout(longest);
   // The answer comes after every call that was meant for the name, and those are answered as they come.
   await connection.callDriver("ReleaseName", "s", [busName]).catch(() => undefined);
 }
