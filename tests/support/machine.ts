@@ -16,6 +16,8 @@ export interface Machine extends AsyncDisposable {
   runChecked(command: readonly string[], options?: RunOptions): Promise<RunResult>;
   /** Runs a command inside as somebody else. */
   runAs(identity: Identity, command: readonly string[], options?: RunOptions): Promise<RunResult>;
+  /** Resolves when it has gone down by itself, as after logind's PowerOff. */
+  hasGoneDown(): Promise<void>;
   /** Kills all that runs in it at once, as a power cut does, and boots it again over the same files. */
   reboot(): Promise<void>;
 }
@@ -92,6 +94,7 @@ export async function bootMachine(users: readonly MachineUser[], install: (root:
     run: (words, options) => run(inside(current.leader, words), options),
     runChecked: (words, options) => runChecked(inside(current.leader, words), options),
     runAs: (identity, words, options) => run(inside(current.leader, asUser(identity, words)), options),
+    hasGoneDown: async () => void (await current.nspawn.exited),
     reboot: async () => {
       await halt(current);
       current = await boot();
@@ -111,7 +114,7 @@ interface Boot {
 
 async function halt({ nspawn, leader }: { readonly nspawn: Bun.Subprocess; readonly leader: number | undefined }): Promise<void> {
   // The first process of a process namespace takes all others with it.
-  if (leader !== undefined) process.kill(leader, "SIGKILL");
+  if (leader !== undefined && nspawn.exitCode === null) process.kill(leader, "SIGKILL");
   await Promise.race([nspawn.exited, Bun.sleep(5_000)]);
   nspawn.kill("SIGKILL");
   await nspawn.exited;
