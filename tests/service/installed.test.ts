@@ -63,7 +63,9 @@ describeUnless(firstReason(whyNoMachine(), noTools), "the installed service", ()
 
   test("the README's shell examples work as written", async () => {
     await shell("mkdir -p /root/photos /mnt/disk; head -c 3000000 /dev/urandom > /root/photos/one");
-    const examples = exampleBlocks("sh");
+    const examples = exampleBlocks("sh")
+      .filter((block) => !block.includes("Question"))
+      .join("");
     expect(examples).toContain("CopyUris");
     const { stdout } = await shell(`set -e; export HOME=/root; ${examples}`);
     expect(stdout).toContain('o "/org/copyd/Copyd1/jobs/u0/photos1"');
@@ -73,8 +75,23 @@ describeUnless(firstReason(whyNoMachine(), noTools), "the installed service", ()
     expect((await shell("cmp /root/photos/one /mnt/disk/photos/one")).status).toBe(0);
   });
 
+  test("the README's example of a question answers one", async () => {
+    const [example = "", ...others] = exampleBlocks("sh").filter((block) => block.includes("Question"));
+    expect(others).toEqual([]);
+    const asks = "/org/copyd/Copyd1/jobs/u0/asks";
+    const copy = `busctl call org.copyd.Copyd1 /org/copyd/Copyd1 org.copyd.Copyd1.Manager CopyUris 'assa{sv}' 1 /root/eight /srv/small/ 1 token s asks`;
+    const state = `busctl get-property org.copyd.Copyd1 ${asks} org.copyd.Copyd1.Job State`;
+    await shell("mkdir /srv/small; mount -t tmpfs -o size=4m none /srv/small; head -c 8M /dev/urandom > /root/eight");
+    await shell(`${copy}; until ${state} | grep -q question; do sleep 0.1; done`);
+    // Abort, not retry: a job that finds no room again would ask the next question.
+    const { stdout, stderr } = await shell(`set -e; ${example.replaceAll("/photos1 ", "/asks ").replace(" retry ", " abort ")}`);
+    expect([stderr, stdout]).toEqual(["", expect.stringContaining('"id" u 1 "kind" s "space"')]);
+    await shell(`busctl call --timeout=30 org.copyd.Copyd1 ${asks} org.copyd.Copyd1.Job Wait 'a{sv}' 0`);
+    expect((await shell(state)).stdout).toMatch(/"(failed|cancelled)"/);
+  });
+
   testUnless(noPython, "the README's Python example works as written", async () => {
-    writeFileSync(join(machine.root, "root/example.py"), exampleBlocks("python"));
+    writeFileSync(join(machine.root, "root/example.py"), exampleBlocks("python").join(""));
     const { stdout, stderr } = await shell("timeout 30 /usr/bin/python3 /root/example.py");
     expect(stderr).toBe("");
     expect(stdout).toEndWith("completed 1 file copied.\n");
@@ -86,8 +103,8 @@ function shell(script: string): Promise<RunResult> {
   return machine.run(["sh", "-c", script], { cwd: "/" });
 }
 
-/** The README's code of one language in its section about the API. */
-function exampleBlocks(language: "sh" | "python"): string {
+/** The README's blocks of code of one language in its section about the API. */
+function exampleBlocks(language: "sh" | "python"): string[] {
   const section = readme.slice(readme.indexOf("## The D-Bus API"));
-  return [...section.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\``, "gms"))].map(([, code]) => code).join("");
+  return [...section.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\``, "gms"))].map(([, code = ""]) => code);
 }
