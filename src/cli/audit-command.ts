@@ -1,8 +1,7 @@
 // `copyd audit`: who asked the service for what, what was refused and granted, how jobs ended. For administrators.
 
-import { readFileSync } from "node:fs";
-import type { ArgsDef } from "citty";
-import type { AuditEntry, AuditFilter } from "../dbus/client.ts";
+import type { ArgsDef, ParsedArgs } from "citty";
+import type { AuditEntry, AuditFilter, ServiceClient } from "../dbus/client.ts";
 import { CopyError } from "../errors.ts";
 import { writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
@@ -10,6 +9,7 @@ import { writeText } from "./output.ts";
 import { commonArgs, linesOf, withService } from "./service-command.ts";
 import { type Column, tableLines } from "./table.ts";
 import { timeOf } from "./time-text.ts";
+import { userName, userNames } from "./user-names.ts";
 
 const args = {
   since: {
@@ -39,37 +39,39 @@ const columns: readonly Column[] = [
 ];
 
 export const auditCommand = named("audit", "List who asked for what, and what was refused (administrators)", args, (given) =>
-  withService(given, async (client) => {
-    const nowMs = Date.now();
-    const wanted = linesOf(given.lines);
-    const filter: AuditFilter = {
-      ...(given.since !== undefined && { since: timeOf("--since", given.since, nowMs) * 1000 }),
-      ...(given.until !== undefined && { until: timeOf("--until", given.until, nowMs) * 1000 }),
-      ...(given.user !== undefined && { uid: uidOf(given.user) }),
-      ...(given.job !== undefined && { job: given.job }),
-      ...(given.code !== undefined && { code: given.code }),
-      ...(given.event !== undefined && { event: given.event }),
-    };
-    const entries: AuditEntry[] = [];
-    while (entries.length < wanted) {
-      const last = entries.at(-1);
-      const limit = Math.min(wanted - entries.length, pageRecords);
-      const page = await client.audit({ ...filter, limit, ...(last !== undefined && { before: last.id }) });
-      entries.push(...page);
-      if (page.length < limit) break;
-    }
-    entries.reverse();
-    if (given.json === true) for (const entry of entries) writeJson(jsonOf(entry));
-    else if (entries.length === 0) writeText("stderr", "There are no such records.\n");
-    else writeText("stdout", `${tableLines(columns, entries.map(rowOf), null).join("\n")}\n`);
-    return 0;
-  }),
+  withService(given, (client) => list(client, given), { needsLeave: true }),
 );
+
+async function list(client: ServiceClient, given: ParsedArgs<typeof args>): Promise<number> {
+  const nowMs = Date.now();
+  const wanted = linesOf(given.lines);
+  const filter: AuditFilter = {
+    ...(given.since !== undefined && { since: timeOf("--since", given.since, nowMs) * 1000 }),
+    ...(given.until !== undefined && { until: timeOf("--until", given.until, nowMs) * 1000 }),
+    ...(given.user !== undefined && { uid: uidOf(given.user) }),
+    ...(given.job !== undefined && { job: given.job }),
+    ...(given.code !== undefined && { code: given.code }),
+    ...(given.event !== undefined && { event: given.event }),
+  };
+  const entries: AuditEntry[] = [];
+  while (entries.length < wanted) {
+    const last = entries.at(-1);
+    const limit = Math.min(wanted - entries.length, pageRecords);
+    const page = await client.audit({ ...filter, limit, ...(last !== undefined && { before: last.id }) });
+    entries.push(...page);
+    if (page.length < limit) break;
+  }
+  entries.reverse();
+  if (given.json === true) for (const entry of entries) writeJson(jsonOf(entry));
+  else if (entries.length === 0) writeText("stderr", "There are no such records.\n");
+  else writeText("stdout", `${tableLines(columns, entries.map(rowOf), null).join("\n")}\n`);
+  return 0;
+}
 
 function rowOf({ timeUs, uid, event, method, action, job, code, untold }: AuditEntry): readonly string[] {
   const more = untold === 0 ? "" : ` (and ${untold} before it)`;
   const what = `${action === "" ? method : action}${more}`;
-  return [localTime(timeUs), uid === null ? "?" : (userNames().get(uid) ?? String(uid)), event, what, job, code];
+  return [localTime(timeUs), uid === null ? "?" : userName(uid), event, what, job, code];
 }
 
 function jsonOf({ timeUs, uid, event, method, sender, action, job, code, untold, id }: AuditEntry): Readonly<Record<string, unknown>> {
@@ -92,18 +94,4 @@ function uidOf(typed: string): number {
   const uid = /^[^:]*:[^:]*:(\d+):/.exec(asked.stdout.toString())?.[1];
   if (uid !== undefined) return Number(uid);
   throw new CopyError("usage", `there is no user '${typed}'`);
-}
-
-let names: ReadonlyMap<number, string> | undefined;
-
-/** The users that /etc/passwd names; those of a directory service are shown by number. */
-function userNames(): ReadonlyMap<number, string> {
-  names ??= new Map(
-    readFileSync("/etc/passwd", "utf8")
-      .split("\n")
-      .map((line) => line.split(":"))
-      .filter((fields) => fields.length >= 7)
-      .map((fields): [number, string] => [Number(fields[2]), fields[0] ?? ""]),
-  );
-  return names;
 }

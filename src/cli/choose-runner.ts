@@ -1,14 +1,13 @@
 // Who runs the job of cp and mv: the system service where it is there at once, else this process.
 
 import { existsSync } from "node:fs";
-import { isatty } from "node:tty";
 import type { ByteString } from "../bytes.ts";
 import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
 import type { Settings } from "./copy-settings.ts";
 import { writeText } from "./output.ts";
 import { isOfThisProcess, isThroughWorkingDirectory } from "./paths.ts";
-import type { Runner, RunningJob } from "./runner.ts";
+import type { Runner } from "./runner.ts";
 
 /** The service may have to be started first; a user who could have copied a file meanwhile should not wait longer for it. */
 const systemTimeoutMs = 1500;
@@ -45,22 +44,11 @@ export async function chooseRunner(settings: Readonly<Settings>, { calledAsCp }:
 const asAdministrator: Runner = async (request, listener, options) => {
   requireLastingPaths(request);
   const { connect, serviceRunner } = await import("./service-runner.ts");
-  const { startTextAgent } = await import("./text-agent.ts");
-  const attempt = async (role: "fallback" | "only"): Promise<RunningJob | CopyError> => {
-    const client = await connect("system", patientTimeoutMs);
-    // Only until polkit has its answer: then the terminal is the copy's own again.
-    await using agent = await startTextAgent(role);
-    try {
-      return await serviceRunner(client, { asAdmin: true })(request, listener, options);
-    } catch (error) {
-      if (!(error instanceof CopyError) || error.code !== "authorization-required") throw error;
-      return agent.problem === null ? error : new CopyError(error.code, `${error.message}; ${agent.problem}`, {}, error);
-    }
-  };
-  const first = await attempt("fallback");
-  const outcome = first instanceof CopyError && isatty(0) ? await attempt("only") : first;
-  if (outcome instanceof CopyError) throw outcome;
-  return outcome;
+  const { withTextAgent } = await import("./text-agent.ts");
+  // Only until polkit has its answer: then the terminal is the copy's own again.
+  return await withTextAgent(async () =>
+    serviceRunner(await connect("system", patientTimeoutMs), { asAdmin: true })(request, listener, options),
+  );
 };
 
 const systemOrEmbedded: Runner = async (request, listener, options) => {

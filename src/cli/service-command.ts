@@ -19,11 +19,16 @@ export const jobArgs = {
   ...commonArgs,
 } as const satisfies ArgsDef;
 
-/** Connects, does the work and lets go. Throws CopyError. */
+/** Connects, does the work and lets go. Where it `needsLeave`, polkit may ask for a password on this terminal. Throws CopyError. */
 export async function withService<Result>(
   { session }: { readonly session?: boolean | undefined },
   work: (client: ServiceClient) => Promise<Result>,
+  { needsLeave = false } = {},
 ): Promise<Result> {
+  if (needsLeave && session !== true) {
+    const { withTextAgent } = await import("./text-agent.ts");
+    return await withTextAgent(() => withService({ session }, work));
+  }
   const client = await connect(session === true ? "session" : "system", timeoutMs);
   try {
     return await work(client);

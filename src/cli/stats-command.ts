@@ -1,7 +1,7 @@
 // `copyd stats`: what the ended jobs amount to, by day, user or path.
 
-import type { ArgsDef } from "citty";
-import type { Statistics, StatisticsOptions } from "../dbus/client.ts";
+import type { ArgsDef, ParsedArgs } from "citty";
+import type { ServiceClient, Statistics, StatisticsOptions } from "../dbus/client.ts";
 import { CopyError } from "../errors.ts";
 import { type StatisticsQuery, statisticsKeys, statisticsOrders } from "../jobs/api.ts";
 import { nameFields, writeJson } from "./json-lines.ts";
@@ -24,31 +24,33 @@ const args = {
 } as const satisfies ArgsDef;
 
 export const statsCommand = named("stats", "What your jobs amount to, by day, user or path", args, (given) =>
-  withService(given, async (client) => {
-    const by = wordOf("--by", given.by ?? "day", statisticsKeys);
-    const nowMs = Date.now();
-    const options: StatisticsOptions = {
-      allUsers: given["all-users"] === true,
-      order: wordOf("--order", given.order ?? "latest", statisticsOrders),
-      limit: linesOf(given.lines),
-      ...(given.since !== undefined && { since: timeOf("--since", given.since, nowMs) * 1000 }),
-      ...(given.until !== undefined && { until: timeOf("--until", given.until, nowMs) * 1000 }),
-    };
-    const rows = await client.statistics(by, options);
-    if (given.json === true) for (const row of rows) writeJson(jsonOf(by, row));
-    else if (rows.length === 0) writeText("stderr", "No job has ended in that time.\n");
-    else
-      writeText(
-        "stdout",
-        `${tableLines(
-          columnsBy(by),
-          rows.map((row) => cells(by, row)),
-          widthOf(),
-        ).join("\n")}\n`,
-      );
-    return 0;
-  }),
+  withService(given, (client) => list(client, given), { needsLeave: given["all-users"] === true }),
 );
+
+async function list(client: ServiceClient, given: ParsedArgs<typeof args>): Promise<number> {
+  const by = wordOf("--by", given.by ?? "day", statisticsKeys);
+  const nowMs = Date.now();
+  const options: StatisticsOptions = {
+    allUsers: given["all-users"] === true,
+    order: wordOf("--order", given.order ?? "latest", statisticsOrders),
+    limit: linesOf(given.lines),
+    ...(given.since !== undefined && { since: timeOf("--since", given.since, nowMs) * 1000 }),
+    ...(given.until !== undefined && { until: timeOf("--until", given.until, nowMs) * 1000 }),
+  };
+  const rows = await client.statistics(by, options);
+  if (given.json === true) for (const row of rows) writeJson(jsonOf(by, row));
+  else if (rows.length === 0) writeText("stderr", "No job has ended in that time.\n");
+  else
+    writeText(
+      "stdout",
+      `${tableLines(
+        columnsBy(by),
+        rows.map((row) => cells(by, row)),
+        widthOf(),
+      ).join("\n")}\n`,
+    );
+  return 0;
+}
 
 function columnsBy(by: StatisticsQuery["by"]): readonly Column[] {
   const numbers = ["JOBS", "FAILED", "CANCELLED", "FILES", "BYTES", "TIME", "RATE"].map((title): Column => ({ title, align: "right" }));

@@ -2,6 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { isatty } from "node:tty";
+import { CopyError } from "../errors.ts";
 
 const agentPath = "/usr/bin/pkttyagent";
 const setprivPath = "/usr/bin/setpriv";
@@ -42,6 +43,23 @@ export async function startTextAgent(role: "fallback" | "only"): Promise<TextAge
       await child.exited;
     },
   };
+}
+
+/** Asks the service for what polkit may want a password for, with an agent on this terminal for as long as that takes. */
+export async function withTextAgent<Result>(ask: () => Promise<Result>): Promise<Result> {
+  const attempt = async (role: "fallback" | "only"): Promise<{ readonly result: Result } | CopyError> => {
+    await using agent = await startTextAgent(role);
+    try {
+      return { result: await ask() };
+    } catch (error) {
+      if (!(error instanceof CopyError) || error.code !== "authorization-required") throw error;
+      return agent.problem === null ? error : new CopyError(error.code, `${error.message}; ${agent.problem}`, {}, error);
+    }
+  };
+  const first = await attempt("fallback");
+  const outcome = first instanceof CopyError && isatty(0) ? await attempt("only") : first;
+  if (outcome instanceof CopyError) throw outcome;
+  return outcome.result;
 }
 
 function none(problem: string | null): TextAgent {

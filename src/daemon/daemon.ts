@@ -197,7 +197,9 @@ function leaveWhatIsOwed(service: Service, jobs: Jobs, stateDirectory: string): 
 }
 
 /** Refusals and grants are what an administrator looks for; the rest is there for who asks. The jobs tell of themselves. */
-function tellAudit({ event, ...facts }: AuditRecord): void {
+function tellAudit({ event, method, ...rest }: AuditRecord): void {
+  // What polkit granted has an action instead.
+  const facts = { method: method === "" ? undefined : method, ...rest };
   if (event === "queued" || event === "ended") return;
   if (event === "request") log.info("call served", facts);
   else log.notice(event === "grant" ? "authorization granted" : "call refused", facts);

@@ -74,6 +74,22 @@ describeUnless(firstReason(whyNoMachine(), missing), "as administrator", () => {
     expect(next.status).toBe(0);
   });
 
+  test("the audit trail and everybody's jobs, too, ask on the terminal, and tell who it was", async () => {
+    expect((await shell("copyd cp /etc/hostname /srv/roots-own")).status).toBe(0);
+    const jobs = await copyd(["jobs", "--all-users", "--all"], [["Password:", `${password}\n`]]);
+    expect(jobs.screen).toMatch(/JOB +USER +STATE/);
+    expect(jobs.screen).toMatch(/ root +completed /);
+    const audit = await copyd(["audit"], [["Password:", `${password}\n`]]);
+    expect(audit.screen).toMatch(/copyddora +grant +org\.copyd\.manage-others/);
+    expect([jobs.status, jobs.echoes, audit.status, audit.echoes]).toEqual([0, true, 0, true]);
+    expect((await shell("pgrep -x pkttyagent")).stdout).toBe("");
+    const own = await machine.runAs(dora, ["copyd", "jobs", "--all"]);
+    expect(own.stdout).not.toContain("USER");
+    const granted = (await shell("journalctl --unit=copyd --output=cat --no-pager --grep='authorization granted'")).stdout;
+    expect(granted).toContain("action=org.copyd.manage-others");
+    expect(granted).not.toContain("method=");
+  });
+
   test("where nobody can be asked, it says why", async () => {
     const silent = await machine.runAs(dora, ["copyd", "cp", "--admin", "/srv/only-root/file", "/home/copyddora/x"], { cwd: "/" });
     expect(silent.status).toBe(2);
