@@ -80,6 +80,6 @@ function summaryText({ counts, files, directories, bytes, spaceNeeded, spaceFree
   const actions = Object.entries(counts) as [PlannedAction, number][];
   const told = actions.filter(([, count]) => count > 0).map(([action, count]) => `${formatCount(count)} ${action}`);
   const space = spaceFree < 0 ? "" : `, ${formatBytes(spaceFree)} free${spaceNeeded > spaceFree ? ": NOT ENOUGH" : ""}`;
-  const total = `${formatCount(files)} files, ${formatCount(directories)} directories, ${formatBytes(bytes)}${space}`;
+  const total = `${formatCount(files)} file${files === 1 ? "" : "s"}, ${formatCount(directories)} director${directories === 1 ? "y" : "ies"}, ${formatBytes(bytes)}${space}`;
   return `${told.length === 0 ? "nothing to do" : told.join(", ")}\n${total}\n`;
 }

@@ -83,7 +83,10 @@ export function jobFacts(job: JobView): (readonly [string, string])[] {
     ["Resumed", job.resumeCount === 0 ? "" : job.resumeCount === 1 ? "once" : `${formatCount(job.resumeCount)} times`],
   ];
   if (!hasEnded(job.state)) {
-    facts.push(["Rate", formatRate(job.rate)], ["Expected end", timeText(job.expectedEndTimeUs)], ["File", visibleText(job.currentFile)]);
+    // A job that stands still has neither, whatever it had when it stopped.
+    const isRunning = job.state === "running" || job.state === "finishing";
+    if (isRunning) facts.push(["Rate", formatRate(job.rate)], ["Expected end", timeText(job.expectedEndTimeUs)]);
+    facts.push(["File", visibleText(job.currentFile)]);
   }
   if (job.question !== null) facts.push(["Question", questionText(job.question)]);
   if (result !== null) {

@@ -112,9 +112,7 @@ describeUnless(firstReason(whyNoBus(), unlessRoot(), whyNoOtherWorkers({ uid: 65
     const env = { ...plainEnvironment, DBUS_SYSTEM_BUS_ADDRESS: service.bus.address };
     const text = await runCopyd(["cp", "--dry-run", "src/public", "nope", "open"], { cwd: root, env });
     expect(text.stdout).toContain(`create     '${root}/src/public' -> '${root}/open/public'\n`);
-    expect(text.stdout).toContain(
-      "fail       cannot stat 'nope': No such file or directory\n1 create, 1 fail\n1 files, 0 directories, 5 B",
-    );
+    expect(text.stdout).toContain("fail       cannot stat 'nope': No such file or directory\n1 create, 1 fail\n1 file, 0 directories, 5 B");
     expect({ status: text.status, stderr: text.stderr }).toEqual({ status: 1, stderr: "" });
     const json = await runCopyd(["cp", "-r", "--dry-run", "--json", "src", "open"], { cwd: root, env });
     const objects = json.stdout
