@@ -178,6 +178,7 @@ export const syscallNumbers = {
   setpriority: aarch64 ? 140 : 141,
   ioprio_set: aarch64 ? 30 : 251,
   fchdir: aarch64 ? 50 : 81,
+  sync: aarch64 ? 81 : 162,
   flock: aarch64 ? 32 : 73,
   openat2: 437,
   landlock_create_ruleset: 444,

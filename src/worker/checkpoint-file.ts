@@ -23,7 +23,7 @@ import {
   tailBytes,
   tailsStart,
 } from "./checkpoint-layout.ts";
-import { KnownCopiesBuilder, type KnownTable } from "./known-copies.ts";
+import { KnownCopiesBuilder, type KnownTable, maxKnownCopies } from "./known-copies.ts";
 import type { ParentMessage } from "./protocol.ts";
 import { maxLanes } from "./shared.ts";
 
@@ -41,6 +41,8 @@ export interface CheckpointMemory {
   readonly run: number;
   /** null: this is the job's first worker. */
   readonly known: KnownTable | null;
+  /** All that former workers finished in this boot is in `known`. */
+  readonly isLogWhole: boolean;
   /** A former worker had begun to remove what was moved. */
   readonly wasRemoving: boolean;
 }
@@ -68,6 +70,9 @@ export function openCheckpoint(start: CheckpointStart, waitMs = lockTimeoutMs): 
   const words = new Uint32Array(viewOf(head, logStart));
   const isOurs = words[HeadWord.magic] === checkpointMagic && words[HeadWord.version] === checkpointVersion;
   if (mayResume && !isOurs) words.fill(0);
+  const isLogWhole = mayResume && isOurs && words[HeadWord.incomplete] === 0;
+  // What is missing now, be it only because the machine went off, is missing for good.
+  if (isResumed && !(isLogWhole && isSameBoot)) words[HeadWord.incomplete] = 1;
   const takeover = new Takeover(fd, words, mayResume && isOurs ? length : 0, isSameBoot);
   const pages = takeover.run();
   words[HeadWord.magic] = checkpointMagic;
@@ -80,6 +85,7 @@ export function openCheckpoint(start: CheckpointStart, waitMs = lockTimeoutMs): 
     run: words[HeadWord.runs] ?? 0,
     startedTimeUs,
     isSameBoot,
+    isLogWhole: isLogWhole && words[HeadWord.incomplete] === 0,
     known: isResumed ? takeover.known : null,
     wasRemoving: isResumed && words[HeadWord.removing] === 1,
   };
@@ -135,7 +141,9 @@ class Takeover {
     const mark = this.isSameBoot ? null : this.latestMark();
     const counted = this.isSameBoot ? found : Math.min(found, mark === null ? 0 : (words[mark + MarkWord.pages] ?? 0));
     if (!this.isSameBoot) words[HeadWord.removing] = mark === null ? 0 : (words[mark + MarkWord.removing] ?? 0);
-    const builder = new KnownCopiesBuilder((counted + maxLanes) * recordsPerPage);
+    const expected = (counted + maxLanes) * recordsPerPage;
+    if (expected > maxKnownCopies) words[HeadWord.incomplete] = 1;
+    const builder = new KnownCopiesBuilder(expected);
     this.known = builder.table;
     using page = new NativeMemory(pageBytes);
     for (let index = 0; index < counted; index++) {
@@ -152,10 +160,14 @@ class Takeover {
     const { words, fd, isSameBoot } = this;
     let moved = 0;
     const move = (tail: Uint32Array): void => {
-      if (pages + moved >= maxLogPages) return;
+      if (pages + moved >= maxLogPages) {
+        words[HeadWord.incomplete] = 1;
+        return;
+      }
       using copy = new NativeMemory(pageBytes);
       copy.u32.set(tail);
       if (libc.pwrite(fd, copy.address, pageBytes, logStart + (pages + moved) * pageBytes) === pageBytes) moved++;
+      else words[HeadWord.incomplete] = 1;
     };
     for (let lane = 0; lane < maxLanes; lane++) {
       const start = (tailsStart + lane * tailBytes) / 4;

@@ -21,6 +21,8 @@ export const HeadWord = {
   placement: 3,
   /** 1: everything is copied and flushed, and a move has begun to remove its sources. */
   removing: 4,
+  /** 1: a worker had no room to note something. */
+  incomplete: 5,
 } as const;
 
 export const Placement = { unknown: 0, exact: 1, into: 2 } as const;

@@ -118,7 +118,10 @@ export class CheckpointLog {
     const { tail } = this;
     let used = tail[PageWord.used] ?? 0;
     if (used >= recordsPerPage) {
-      if (!this.flush(tail, this.address)) return;
+      if (!this.flush(tail, this.address)) {
+        this.head[HeadWord.incomplete] = 1;
+        return;
+      }
       used = 0;
     }
     const at = PageWord.records + used * recordWords;

@@ -175,7 +175,7 @@ export class LaneContext {
     const kept = libc.fcntl(fd, dupCloseOnExec, 0);
     if (kept < 0) return;
     this.otherDevices.set(device, kept);
-    if (isMarked) this.noteForMarks(device, kept);
+    if (isMarked || this.copied !== null) this.noteForOthers(device, kept);
   }
 
   /** The device that an argument is copied to, by a descriptor of its directory that may be O_PATH, which nothing flushes through. */
@@ -192,10 +192,11 @@ export class LaneContext {
   }
 
   private get isFlushed(): boolean {
-    return this.options.durability === "job" || this.options.verify !== "none";
+    return this.options.durability === "job" || this.options.verify !== "none" || this.copied !== null;
   }
 
-  private noteForMarks(device: number, fd: number): void {
+  /** For the thread that marks, and for the leader before it removes what was moved. */
+  private noteForOthers(device: number, fd: number): void {
     const { words, floats } = this.shared;
     this.shared.lock(Word.syncDevicesLock);
     const count = words[Word.syncDevices] ?? 0;

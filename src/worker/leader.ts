@@ -1,6 +1,6 @@
 // Lane 0's way through a job: the arguments, the rest of the tree with everybody's help, then the flush and, for a move, the removal.
 
-import { At, libc, Open } from "../ffi/libc.ts";
+import { At, libc, Open, syscallNumbers } from "../ffi/libc.ts";
 import { ArgumentCopier } from "./arguments.ts";
 import { CheckpointMarker } from "./checkpoint-marker.ts";
 import { stripSlashes } from "./destination.ts";
@@ -11,7 +11,7 @@ import { PartialFiles } from "./partial-files.ts";
 import { phases } from "./protocol.ts";
 import { removePartials } from "./recovery.ts";
 import { SourceRemover } from "./remove-sources.ts";
-import { Float, Word } from "./shared.ts";
+import { Float, maxSyncDevices, Word } from "./shared.ts";
 import type { TreeCopier } from "./tree-copier.ts";
 import type { Verifier } from "./verifier.ts";
 
@@ -36,7 +36,9 @@ export class Leader {
     Atomics.store(words, Word.phase, phases.indexOf("copying"));
     const broken = options.manifest === "" ? null : (this.context.policy?.brokenByManifest(options.manifest) ?? null);
     if (broken !== null) this.refuseManifest(broken);
-    const manifest = options.manifest === "" || broken !== null ? null : this.openManifest(options.manifest);
+    // Once sources are being removed the manifest is whole, and on the disk: another one would lack what is gone already.
+    const hasManifest = this.context.resumption?.wasRemoving === true;
+    const manifest = options.manifest === "" || broken !== null || hasManifest ? null : this.openManifest(options.manifest);
     const argumentCopier = new ArgumentCopier(this.context, this.tree);
     // A rename is for good at once, and on the device when the filesystem likes: that it was to be, is there before.
     if (argumentCopier.noteRenames()) this.marker?.mark("log");
@@ -48,7 +50,7 @@ export class Leader {
     else this.dropPartials();
     const removes = argumentCopier.toRemove.length > 0;
     const flushes = options.durability === "job" || removes || options.verify !== "none";
-    const isFlushed = flushes && !control.isCancelled && this.flush(argumentCopier.intoDirectory);
+    const isFlushed = flushes && !control.isCancelled && this.flush(argumentCopier.intoDirectory) && (!removes || this.flushOthers());
     if (this.verifier !== null) this.verify(this.verifier);
     if (manifest !== null) this.endManifest(manifest);
     if (removes && isFlushed) this.removeSources(argumentCopier);
@@ -145,6 +147,24 @@ export class Leader {
     const place = { argument: 0, path: "", destinationRoot: request.destination };
     const what = "cannot flush the filesystem of %d";
     reporter.fail({ place, side: "destination", errno, syscall: "syncfs", what, code: "flush-failed" });
+    return false;
+  }
+
+  // A source goes only when its copy is on the device (rule 5), also where a filesystem is mounted below the destination.
+  private flushOthers(): boolean {
+    const { words, floats } = this.context.shared;
+    const count = Atomics.load(words, Word.syncDevices);
+    let errno = 0;
+    for (let index = 0; index < count && errno === 0; index++) {
+      if (floats[Float.syncDevices + index * 2] === floats[Float.flushedDevice]) continue;
+      errno = -Math.min(0, libc.syncfs(floats[Float.syncDevices + index * 2 + 1] ?? -1));
+    }
+    // More filesystems than are kept: all that the machine has.
+    if (count === maxSyncDevices) libc.syscall(syscallNumbers.sync, 0, 0);
+    if (errno === 0) return true;
+    const place = { argument: 0, path: "", destinationRoot: this.context.request.destination };
+    const what = "cannot flush a filesystem below %d";
+    this.context.reporter.fail({ place, side: "destination", errno, syscall: "syncfs", what, code: "flush-failed" });
     return false;
   }
 

@@ -12,14 +12,16 @@ export class ManifestFile {
   private readonly arena = new Arena(16 * 1024);
   private readonly name: number;
   private readonly temporary: number;
+  private readonly directory: number;
   private isNamed = false;
 
   /** `path` is absolute; `token` makes the temporary name this job's own. The process's own umask may be 0. */
   constructor(path: string, token: string, umask: number) {
     const directory = path.slice(0, path.lastIndexOf("/") + 1);
     this.name = this.arena.cstring(path);
+    this.directory = this.arena.cstring(directory);
     this.temporary = this.arena.cstring(`${directory}.copyd-${token}-manifest`);
-    this.fd = libc.openat(At.AT_FDCWD, this.arena.cstring(directory), newFile | Open.O_TMPFILE, 0o666 & ~umask);
+    this.fd = libc.openat(At.AT_FDCWD, this.directory, newFile | Open.O_TMPFILE, 0o666 & ~umask);
     if (this.fd >= 0) return;
     const make = (): number => libc.openat(At.AT_FDCWD, this.temporary, newFile | Open.O_CREAT | Open.O_EXCL, 0o666 & ~umask);
     this.fd = make();
@@ -28,14 +30,30 @@ export class ManifestFile {
     this.isNamed = this.fd >= 0;
   }
 
-  /** Gives it its name, in the place of an older one. 0 or -errno. */
+  /** Gives it its name, in the place of an older one, when it is on the device: the sources of a move go after it. 0 or -errno. */
   publish(): number {
-    if (this.isNamed) return this.ended(this.rename());
+    const synced = libc.fdatasync(this.fd);
+    if (synced < 0) {
+      if (this.isNamed) libc.unlinkat(At.AT_FDCWD, this.temporary, 0);
+      return this.ended(synced);
+    }
+    const published = this.giveName();
+    const directoryFd = published < 0 ? -1 : libc.openat(At.AT_FDCWD, this.directory, Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
+    // A directory that only root may read cannot be flushed: the name is there all the same.
+    if (directoryFd >= 0) {
+      libc.fsync(directoryFd);
+      libc.close(directoryFd);
+    }
+    return this.ended(published);
+  }
+
+  private giveName(): number {
+    if (this.isNamed) return this.rename();
     const unnamed = this.arena.cstring(`/proc/self/fd/${this.fd}`);
     const linked = libc.linkat(At.AT_FDCWD, unnamed, At.AT_FDCWD, this.name, At.AT_SYMLINK_FOLLOW);
-    if (linked !== -Errno.EEXIST) return this.ended(linked);
+    if (linked !== -Errno.EEXIST) return linked;
     const aside = libc.linkat(At.AT_FDCWD, unnamed, At.AT_FDCWD, this.temporary, At.AT_SYMLINK_FOLLOW);
-    return this.ended(aside < 0 ? aside : this.rename());
+    return aside < 0 ? aside : this.rename();
   }
 
   abandon(): void {

@@ -7,7 +7,7 @@ import { ConflictResolver, entryType, type Resolution } from "./conflict.ts";
 import { baseName, parentOf } from "./destination.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
-import { reportPlanFailure } from "./plan-failures.ts";
+import { reportNewcomer, reportPlanFailure } from "./plan-failures.ts";
 import { Counter } from "./shared.ts";
 
 const maxSerial = 999;
@@ -46,6 +46,10 @@ export class Mover {
     // A rename would take along what the patterns leave out, under the names that it has.
     if (options.include.length > 0 || options.exclude.length > 0 || options.renameMatch !== "") return "copy";
     if (options.gnu.exchange) return this.exchange(entry);
+    if (this.context.resumption?.hasNewcomer(entry) === true) {
+      reportNewcomer(this.context.reporter, entry);
+      return "ended";
+    }
     const result = this.renameTo(entry, entry.name, Rename.NOREPLACE);
     if (result === -Errno.EINVAL) return this.renameWithoutFlags(entry);
     if (result !== -Errno.EEXIST) return this.ended(entry, result);

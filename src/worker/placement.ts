@@ -7,7 +7,7 @@ import type { Entry } from "./entry.ts";
 import { HardLinker } from "./hard-linker.ts";
 import type { LaneContext } from "./lane-context.ts";
 import type { FileOutcome, How, Maker } from "./making.ts";
-import { reportPlanFailure } from "./plan-failures.ts";
+import { reportNewcomer, reportPlanFailure } from "./plan-failures.ts";
 import { joinPath } from "./reporter.ts";
 import { Counter } from "./shared.ts";
 
@@ -38,6 +38,10 @@ export class Placement {
     const isNew = entry.directory.isMade;
     const finding = isNew ? "nothing" : (this.context.resumption?.look(entry, maker) ?? "nothing");
     if (finding === "done") return this.adopt(entry, maker, follow);
+    if (finding === "moved") {
+      reportNewcomer(this.context.reporter, entry);
+      return "failed";
+    }
     let operation: Resolution = isNew ? create : finding === "nothing" ? this.conflicts.resolve(entry, follow) : remakes[finding];
     for (let attempt = 0; attempt < maxAttempts; attempt++) {
       const outcome = this.carryOut(entry, maker, follow, operation);
@@ -159,8 +163,9 @@ export class Placement {
 
   /** What a former worker finished counts as done now. It may have become a copy of its own where it was to be a link. */
   private adopt(entry: Entry, maker: Maker, follow: boolean): FileOutcome {
-    const { sourceStat, published } = this.context;
+    const { sourceStat, published, resumption } = this.context;
     maker.restore?.(entry);
+    if (resumption?.wasProved === true) this.noteProved(entry);
     const linked = this.mayLink(follow) ? this.hardLinker.link(entry, "replace") : "first";
     if (linked === "failed" || linked === "exists") return "failed";
     if (linked === "first" && this.mayLink(follow)) this.hardLinker.finished(this.pathOf(entry));
@@ -169,6 +174,12 @@ export class Placement {
       published?.noteFinished(entry, maker.sourceFd ?? -1);
     }
     return this.ended("done") as FileOutcome;
+  }
+
+  /** For the worker after this one, to which the proof may not be open any more. */
+  private noteProved(entry: Entry): void {
+    const { log, copyStat, sourceStat } = this.context;
+    if (copyStat.ofName(entry.directory.fields.destinationFd, entry.name) === 0) log?.done(sourceStat, copyStat);
   }
 
   private pathOf(entry: Entry): string {

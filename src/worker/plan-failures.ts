@@ -28,3 +28,12 @@ export function reportPlanFailure(reporter: Reporter, entry: Entry, why: PlanFai
   const said = program === "move" ? what.replace(/not copied$/, "not moved") : what;
   reporter.fail({ place: entry.place, side: "destination", errno: 0, syscall: "", what: said, code });
 }
+
+/**
+ * What a resumed move finds under a source's name after the former holder of that name was moved: an undisturbed one leaves it alone,
+ * and what was moved, perhaps the only copy, must not give way to it.
+ */
+export function reportNewcomer(reporter: Reporter, { place }: Entry): void {
+  const what = "%s changed or appeared while it was moved, and was left in place";
+  reporter.fail({ place, side: "source", errno: 0, syscall: "statx", what, code: "source-changed" });
+}

@@ -22,12 +22,17 @@ const clockSlackUs = 100_000;
 const maxTargetBytes = 64 * 1024;
 const readFlags = Open.O_RDONLY | Open.O_NOCTTY | Open.O_NONBLOCK | Open.O_NOFOLLOW | Open.O_CLOEXEC;
 
-/** done: finished. ours: made by this job, and to be made again. begun: an existing file that this job was writing into. */
-export type Finding = "nothing" | "done" | "ours" | "begun";
+/**
+ * done: finished. ours: made by this job, and to be made again. begun: an existing file that this job was writing into. moved: a copy
+ * of what had the source's name before, and perhaps the only one left of it.
+ */
+export type Finding = "nothing" | "done" | "ours" | "begun" | "moved";
 
 export class Resumption {
   /** A former worker had begun to remove what was moved: all directories have their attributes. */
   readonly wasRemoving: boolean;
+  /** What the latest look found "done" is not in the log yet: its content told. */
+  wasProved = false;
   private readonly context: LaneContext;
   private readonly checkpoint: CheckpointMemory;
   /** Read when the first inode with several names is met. */
@@ -52,12 +57,13 @@ export class Resumption {
   look(entry: Entry, maker: Maker): Finding {
     const { stat, context } = this;
     const { destinationFd } = entry.directory.fields;
+    this.wasProved = false;
     if (stat.ofName(destinationFd, entry.name) < 0) return "nothing";
     const found = this.findCopy();
     if (found === "same") return "done";
     if (stat.type === Mode.S_IFDIR) return "nothing";
     if (context.options.gnu.inPlace) return this.lookInPlace(entry, maker);
-    if (found === "other") return this.wasRemoving && this.hasOnlyLostNames() ? "done" : "ours";
+    if (found === "other") return this.wasRemoving ? (this.hasOnlyLostNames() ? "done" : "moved") : "ours";
     if (context.options.gnu.make === "hard-link" && stat.isSameFile(context.sourceStat)) return "done";
     return stat.birthTimeUs >= this.bornSinceUs ? this.prove(entry, maker) : "nothing";
   }
@@ -96,6 +102,12 @@ export class Resumption {
     if (this.stat.ofName(directoryFd, name) < 0) return false;
     const [low, high] = renameKey(argument, this.stat);
     return this.known.find(low, high, 1, 0) === "same";
+  }
+
+  /** True when this name holds what the argument was once, and something else (context.sourceStat) has the argument's name now. */
+  hasNewcomer(entry: Entry): boolean {
+    const { argument, destinationFd } = entry.directory.fields;
+    return this.wasRenamedTo(argument, destinationFd, entry.name) && !this.stat.isSameFile(this.context.sourceStat);
   }
 
   /** True when the argument, which is missing, was copied whole and was being removed. */
@@ -137,8 +149,13 @@ export class Resumption {
     const { sourceStat } = context;
     if (stat.type !== sourceStat.type) return "nothing";
     if (stat.type === Mode.S_IFREG) return this.proveFile(entry, maker.sourceFd ?? -1);
-    if (stat.type === Mode.S_IFLNK) return this.hasSameTarget(entry) ? "done" : "nothing";
-    return stat.rdevMajor === sourceStat.rdevMajor && stat.rdevMinor === sourceStat.rdevMinor ? "done" : "nothing";
+    if (stat.type === Mode.S_IFLNK) return this.proved(this.hasSameTarget(entry));
+    return this.proved(stat.rdevMajor === sourceStat.rdevMajor && stat.rdevMinor === sourceStat.rdevMinor);
+  }
+
+  private proved(isSame: boolean): Finding {
+    this.wasProved = isSame;
+    return isSame ? "done" : "nothing";
   }
 
   private proveFile(entry: Entry, sourceFd: number): Finding {
@@ -146,12 +163,14 @@ export class Resumption {
     const { sourceStat, preserve } = context;
     const hasSize = stat.size === sourceStat.size;
     const hasTimes = preserve.has("times") && stat.hasMtimeOf(sourceStat);
+    // A file is noted before it has its name: where the log is whole, it is somebody else's, however alike it is.
+    if (this.isSameBoot && this.checkpoint.isLogWhole) return "nothing";
     // Without a reboot nothing of ours is under its name before it is whole, with its times.
     if (this.isSameBoot && (!hasSize || (preserve.has("times") && !hasTimes))) return "nothing";
     if (sourceFd < 0 || stat.size > sourceStat.size) return "nothing";
     const likeness = this.compare(entry, sourceFd, stat.size);
     if (likeness === "different") return "nothing";
-    if (likeness === "same" && hasSize && (this.isSameBoot || hasTimes)) return "done";
+    if (likeness === "same" && hasSize && (this.isSameBoot || hasTimes)) return this.proved(true);
     return this.isSameBoot ? "nothing" : "ours";
   }
 

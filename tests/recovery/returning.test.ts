@@ -2,7 +2,7 @@
 // tree and the verdict that an undisturbed run gives, and whoever waits for it hears so.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, linkSync, mkdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { connectService } from "../../src/dbus/client.ts";
 import type { JobView } from "../../src/jobs/api.ts";
@@ -17,6 +17,7 @@ import { Random } from "../support/random.ts";
 import { describeUnless, firstReason, unlessRoot } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 import { contentOf } from "../support/tree.ts";
+import { Tally, WriteMeter } from "./disturbance.ts";
 
 const random = new Random();
 const isTorture = process.env.COPYD_TORTURE !== undefined;
@@ -26,6 +27,15 @@ interface Case {
   readonly tree: "small" | "big";
   readonly operation: "copy" | "move";
   readonly onConflict: (typeof policies)[number];
+  /** verified: read back and compared. listed: with a manifest of what was copied. */
+  readonly checked: "no" | "verified" | "listed";
+}
+
+interface Undisturbed {
+  readonly end: JobView;
+  readonly tookMs: number;
+  /** What it wrote. */
+  readonly bytes: number;
 }
 
 const policies = conflictPolicies.filter((policy) => policy !== "ask");
@@ -38,7 +48,7 @@ describeUnless(
     let other: TemporaryDirectory;
     let bus: PrivateBus;
     let daemon: DaemonProcess;
-    const wanted = new Map<string, { readonly end: JobView; readonly tookMs: number }>();
+    const wanted = new Map<string, Undisturbed>();
     beforeAll(async () => {
       fast = await temporaryDirectory(existsSync("/dev/shm") ? "/dev/shm" : undefined);
       other = await temporaryDirectory();
@@ -52,7 +62,7 @@ describeUnless(
     });
 
     /** A source and a destination of their own, as before any job. A move goes to another filesystem where there is one. */
-    async function prepare(name: string, { tree, operation, onConflict }: Case): Promise<JobRequest> {
+    async function prepare(name: string, { tree, operation, onConflict, checked }: Case): Promise<JobRequest> {
       const source = join(fast.path, name, "source");
       const destination = join(operation === "move" ? other.path : fast.path, name, "destination");
       for (const path of [source, destination]) {
@@ -66,27 +76,35 @@ describeUnless(
       // What was born within a moment before the job, and is whole and equal, counts as made by it.
       await Bun.sleep(300);
       const preserve = ["mode", "times", "owner", "xattr", "hardlinks", "links"];
-      const options = { target: "exact", durability: "none", reflink: "never", recursive: true, symlinks: "copy", onConflict, preserve };
+      const checks = {
+        ...(checked === "verified" && { verify: random.pick(["size", "xxh3", "sha256"]) }),
+        ...(checked === "listed" && { manifest: join(fast.path, name, "sums") }),
+      };
+      const durability = random.pick(["none", "job"]);
+      const common = { target: "exact", reflink: "never", recursive: true, symlinks: "copy" };
+      const options = { ...common, durability, onConflict, preserve, ...checks };
       return requestSchema.parse({ operation, sources: [source], destination, options });
     }
 
     /** What becomes of a case that nobody disturbs, once. */
-    async function undisturbed(what: Case): Promise<{ readonly name: string; readonly end: JobView; readonly tookMs: number }> {
-      const name = `${what.tree}-${what.operation}-${what.onConflict}`;
+    async function undisturbed(what: Case): Promise<{ readonly name: string } & Undisturbed> {
+      const name = `${what.tree}-${what.operation}-${what.onConflict}-${what.checked}`;
       const known = wanted.get(name);
       if (known !== undefined) return { name, ...known };
       using client = await connectService({ address: bus.address });
       const request = await prepare(name, what);
+      using meter = new WriteMeter(() => daemon.pid);
       const startMs = performance.now();
       const end = await client.wait((await client.submit(request)).token);
-      const found = { end, tookMs: performance.now() - startMs };
+      const found = { end, tookMs: performance.now() - startMs, bytes: meter.bytes };
       wanted.set(name, found);
       return { name, ...found };
     }
 
-    async function disturb(): Promise<string> {
+    async function disturb(meter: WriteMeter): Promise<string> {
       const how = random.pick(["worker", "worker", "service", "both", "stop"]);
       const [worker] = childrenOf(daemon.pid);
+      if (worker !== undefined) meter.look(worker);
       if (worker !== undefined && (how === "worker" || how === "both")) process.kill(worker, "SIGKILL");
       if (how === "worker") return how;
       daemon.kill(how === "stop" ? "SIGTERM" : "SIGKILL");
@@ -95,51 +113,71 @@ describeUnless(
       return how;
     }
 
+    /** One job with its kills, and everything in which it differs from the undisturbed one. */
+    async function disturbOnce(round: number, tally: Tally): Promise<void> {
+      const what: Case = {
+        tree: random.chance(70) ? "small" : "big",
+        operation: random.chance(50) ? "copy" : "move",
+        onConflict: random.pick(policies),
+        checked: random.pick(["no", "no", "verified", "listed"]),
+      };
+      const { name, end: good, tookMs, bytes: needed } = await undisturbed(what);
+      const request = await prepare("disturbed", what);
+      using meter = new WriteMeter(() => daemon.pid);
+      using client = await connectService({ address: bus.address });
+      const { token } = await client.submit(request);
+      const ended = client.wait(token);
+      let isOver = false;
+      const over = (): void => {
+        isOver = true;
+      };
+      ended.then(over, over);
+      const log: string[] = [];
+      for (let left = 1 + random.below(3); left > 0; left--) {
+        const afterMs = random.below(Math.ceil(tookMs * 1.2));
+        await Bun.sleep(afterMs);
+        if (isOver) break;
+        const how = await disturb(meter);
+        tally.killed(how);
+        log.push(`${how} after ${afterMs} ms`);
+      }
+      const end = await ended;
+      const where = `round ${round}, ${name}: ${log.join(", ")}`;
+      tally.ended(where, { kills: log.length, resumed: end.resumeCount, bytes: meter.bytes, needed });
+      const [found, expected] = [end, good].map((each) => `${each.state} ${each.result?.code ?? ""} ${each.errorCount}`);
+      if (found !== expected) {
+        const errors = (await client.errors(token)).map(({ message }) => message);
+        tally.failed(where, `${found} and not ${expected}: ${JSON.stringify(end.result)} ${errors.join("; ")}`);
+      }
+      for (const why of await differences(name, what)) tally.failed(where, why);
+    }
+
+    async function differences(name: string, { operation, checked }: Case): Promise<string[]> {
+      const found: string[] = [];
+      for (const side of ["source", "destination"]) {
+        const place = side === "destination" && operation === "move" ? other.path : fast.path;
+        const [wanted, is] = [join(place, name, side), join(place, "disturbed", side)];
+        if (existsSync(is) !== existsSync(wanted)) found.push(`${side} ${existsSync(is) ? "is" : "is not"} there`);
+        if (!existsSync(is) || !existsSync(wanted)) continue;
+        const compared = side === "destination" ? expectSameTree(wanted, is) : expectSameFiles(wanted, is);
+        await compared.catch((cause: unknown) => found.push(String(cause)));
+      }
+      if (checked !== "listed") return found;
+      const [wanted, is] = [name, "disturbed"].map((each) => linesOf(join(fast.path, each, "sums")));
+      if (wanted !== is) found.push(`the manifest is another one:\n${is}\nand not\n${wanted}`);
+      return found;
+    }
+
     test(
       `${rounds} jobs end as if nothing had happened (COPYD_TEST_SEED=${random.seed})`,
       async () => {
-        let resumed = 0;
+        const tally = new Tally();
         for (let round = 0; round < rounds; round++) {
-          const what: Case = {
-            tree: random.chance(70) ? "small" : "big",
-            operation: random.chance(60) ? "copy" : "move",
-            onConflict: random.pick(policies),
-          };
-          const { name, end: good, tookMs } = await undisturbed(what);
-          const request = await prepare("disturbed", what);
-          using client = await connectService({ address: bus.address });
-          const { token } = await client.submit(request);
-          const ended = client.wait(token);
-          let isOver = false;
-          const over = (): void => {
-            isOver = true;
-          };
-          ended.then(over, over);
-          const log: string[] = [];
-          for (let left = 1 + random.below(3); left > 0; left--) {
-            const afterMs = random.below(Math.ceil(tookMs * 1.2));
-            await Bun.sleep(afterMs);
-            if (isOver) break;
-            log.push(`${await disturb()} after ${afterMs} ms`);
-          }
-          const end = await ended;
-          resumed += end.resumeCount;
-          const where = `round ${round}, ${name}: ${log.join(", ")}`;
-          expect([where, end.state, end.result?.code, end.errorCount]).toEqual([where, good.state, good.result?.code, good.errorCount]);
-          for (const side of ["source", "destination"]) {
-            const place = side === "destination" && what.operation === "move" ? other.path : fast.path;
-            const [expected, found] = [join(place, name, side), join(place, "disturbed", side)];
-            expect([where, side, existsSync(found)]).toEqual([where, side, existsSync(expected)]);
-            if (!existsSync(expected)) continue;
-            try {
-              if (side === "destination") await expectSameTree(expected, found);
-              else await expectSameFiles(expected, found);
-            } catch (error) {
-              throw new Error(`${where}: ${String(error)}`);
-            }
-          }
+          await disturbOnce(round, tally);
+          if (isTorture || round === rounds - 1) console.log(`${tally}`);
         }
-        expect(resumed).toBeGreaterThan(0);
+        expect(tally.failures).toEqual([]);
+        expect(tally.resumes).toBeGreaterThan(0);
         expect((await daemon.log()).includes("internal error")).toBe(false);
       },
       60_000 + rounds * 20_000,
@@ -175,6 +213,11 @@ describeUnless(
     }, 120_000);
   },
 );
+
+/** The lines of a manifest; the lanes write them in any order. */
+function linesOf(path: string): string {
+  return existsSync(path) ? readFileSync(path, "utf8").split("\n").sort().join("\n") : "none";
+}
 
 /** What a move leaves: the directories' times are those of the removals. */
 async function expectSameFiles(expected: string, found: string): Promise<void> {

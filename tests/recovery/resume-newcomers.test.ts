@@ -1,0 +1,129 @@
+// Between two runs of a move somebody else puts something new under a source's name, or under a name at the destination: what was moved
+// before is perhaps the only copy, and what was not moved is perhaps the only one of that.
+
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { cpSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
+import { havePrograms } from "../support/process.ts";
+import { ResumableJob } from "../support/resumable-job.ts";
+import { firstReason, testUnless } from "../support/skip.ts";
+import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+
+let directory: TemporaryDirectory;
+let path = "";
+beforeEach(async () => {
+  directory = await temporaryDirectory();
+  path = directory.path;
+});
+afterEach(() => directory[Symbol.asyncDispose]());
+
+const files = 40;
+const policies = ["overwrite", "skip", "fail", "rename", "newer", "differs"] as const;
+const lacking = firstReason(whyNoFilesystem("tmpfs"), havePrograms("strace") ? null : "strace is not installed");
+
+/** Ends the worker at one of a thread's calls. */
+function killedAt(call: string, when: number): { readonly under: readonly string[]; readonly lanes: number } {
+  return { under: ["strace", "-f", "-qq", "-o", "/dev/null", "-e", `inject=${call}:signal=KILL:when=${when}`], lanes: 1 };
+}
+
+function makeSource(source: string): void {
+  mkdirSync(source);
+  for (let index = 0; index < files; index++) writeFileSync(join(source, `f${index}`), `first ${index}`);
+}
+
+/** All contents below a directory. */
+function contentsBelow(at: string): string[] {
+  if (!existsSync(at)) return [];
+  return readdirSync(at)
+    .map((name) => readFileSync(join(at, name), "utf8"))
+    .sort();
+}
+
+for (const onConflict of policies) {
+  testUnless(
+    lacking,
+    `${onConflict}: a name that is used anew after its file was moved does not cost that file`,
+    async () => {
+      await using other: TestFilesystem = await mountFilesystem("tmpfs");
+      const [source, destination] = [join(path, "source"), join(other.path, "destination")];
+      makeSource(source);
+      using job = new ResumableJob(path, { operation: "move", sources: [source], destination, options: { target: "exact", onConflict } });
+      const first = await job.run(killedAt("unlinkat", 12));
+      expect(first.end.kind).toBe("failed");
+      const gone = Array.from({ length: files }, (_, index) => `f${index}`).filter((name) => !existsSync(join(source, name)));
+      expect(gone.length).toBeGreaterThan(2);
+      for (const name of gone.slice(0, 2)) writeFileSync(join(source, name), `second ${name}`);
+      const { errors, end } = await job.run();
+      expect(end).toMatchObject({ kind: "result", result: { outcome: "failed" } });
+      expect(errors.map((error) => error.replace(/.*'(.*)'/, "$1")).toSorted()).toHaveLength(2);
+      for (const error of errors) expect(error).toContain("changed or appeared while it was moved, and was left in place");
+      for (let index = 0; index < files; index++) expect(readFileSync(join(destination, `f${index}`), "utf8")).toBe(`first ${index}`);
+      expect(contentsBelow(source)).toEqual(gone.slice(0, 2).map((name) => `second ${name}`).sort());
+    },
+    60_000,
+  );
+
+  testUnless(
+    lacking,
+    `${onConflict}: a file that somebody else made at the destination, alike or not, is as good as in an undisturbed move`,
+    async () => {
+      await using other: TestFilesystem = await mountFilesystem("tmpfs");
+      const [source, calm] = [join(path, "source"), join(path, "calm")];
+      for (const at of [source, calm]) makeSource(at);
+      linkSync(join(source, "f5"), join(source, "g5"));
+      linkSync(join(calm, "f5"), join(calm, "g5"));
+      const request = (from: string, to: string) => ({
+        operation: "move",
+        sources: [from],
+        destination: join(other.path, to),
+        options: { target: "exact", onConflict },
+      });
+      for (const to of ["calm", "rough"]) mkdirSync(join(other.path, to));
+      using job = new ResumableJob(path, request(source, "rough"));
+      // In the midst of the copy: each file is published by one call.
+      await job.run(killedAt("linkat", 20));
+      const taken = readdirSync(source).filter((name) => !existsSync(join(other.path, "rough", name)));
+      expect(taken.length).toBeGreaterThan(4);
+      for (const to of ["calm", "rough"]) {
+        for (const [index, name] of taken.slice(0, 4).entries()) {
+          const at = join(other.path, to, name);
+          if (index % 2 === 0) cpSync(join(to === "calm" ? calm : source, name), at, { preserveTimestamps: true });
+          else writeFileSync(at, "somebody else's");
+        }
+      }
+      mkdirSync(join(path, "records"));
+      using undisturbed = new ResumableJob(join(path, "records"), request(calm, "calm"));
+      const wanted = await undisturbed.run();
+      const { errors, end } = await job.run();
+      const plain = (list: readonly string[]): string[] => list.map((error) => error.replaceAll(/rough|source/g, "calm")).sort();
+      expect(plain(errors)).toEqual(plain(wanted.errors));
+      expect(end.kind === "result" && end.result.outcome).toBe(wanted.end.kind === "result" && wanted.end.result.outcome);
+      expect(namesBelow(source)).toEqual(namesBelow(calm));
+      expect(contentsBelow(join(other.path, "rough"))).toEqual(contentsBelow(join(other.path, "calm")));
+    },
+    60_000,
+  );
+}
+
+function namesBelow(at: string): string[] {
+  return existsSync(at) ? readdirSync(at).sort() : [];
+}
+
+test("an argument that was renamed does not give way to what has its old name now", async () => {
+  const [from, to] = [join(path, "from"), join(path, "to")];
+  makeSource(from);
+  mkdirSync(to);
+  const names = Array.from({ length: files }, (_, index) => `f${index}`);
+  const sources = names.map((name) => join(from, name));
+  using job = new ResumableJob(path, { operation: "move", sources, destination: to, options: { onConflict: "overwrite" } });
+  const first = await job.run(killedAt("renameat2", 10));
+  expect(first.end.kind).toBe("failed");
+  const [name = ""] = names.filter((each) => !existsSync(join(from, each)));
+  writeFileSync(join(from, name), "second");
+  const { errors } = await job.run();
+  expect(errors).toHaveLength(1);
+  expect(errors[0]).toContain(`/${name}' changed or appeared while it was moved`);
+  expect(readdirSync(from)).toEqual([name]);
+  expect(contentsBelow(to)).toEqual(names.map((_, index) => `first ${index}`).sort());
+}, 60_000);
