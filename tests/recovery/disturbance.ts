@@ -56,9 +56,10 @@ export class Tally {
 
   /** A job's end: what it has written in all its runs, and what one that nobody disturbs writes. */
   ended(where: string, { kills, resumed, bytes, needed }: { kills: number; resumed: number; bytes: number; needed: number }): void {
-    const twice = Math.max(0, bytes - needed);
     this.jobs++;
     this.resumed += resumed;
+    if (kills === 0) return;
+    const twice = Math.max(0, bytes - needed);
     this.twiceBytes += twice;
     this.neededBytes += needed;
     this.mostTwiceBytes = Math.max(this.mostTwiceBytes, twice);

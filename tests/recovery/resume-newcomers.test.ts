@@ -2,7 +2,7 @@
 // before is perhaps the only copy, and what was not moved is perhaps the only one of that.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { cpSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { havePrograms } from "../support/process.ts";
@@ -59,7 +59,12 @@ for (const onConflict of policies) {
       expect(errors.map((error) => error.replace(/.*'(.*)'/, "$1")).toSorted()).toHaveLength(2);
       for (const error of errors) expect(error).toContain("changed or appeared while it was moved, and was left in place");
       for (let index = 0; index < files; index++) expect(readFileSync(join(destination, `f${index}`), "utf8")).toBe(`first ${index}`);
-      expect(contentsBelow(source)).toEqual(gone.slice(0, 2).map((name) => `second ${name}`).sort());
+      expect(contentsBelow(source)).toEqual(
+        gone
+          .slice(0, 2)
+          .map((name) => `second ${name}`)
+          .sort(),
+      );
     },
     60_000,
   );
@@ -88,7 +93,7 @@ for (const onConflict of policies) {
       for (const to of ["calm", "rough"]) {
         for (const [index, name] of taken.slice(0, 4).entries()) {
           const at = join(other.path, to, name);
-          if (index % 2 === 0) cpSync(join(to === "calm" ? calm : source, name), at, { preserveTimestamps: true });
+          if (index % 2 === 0) Bun.spawnSync(["cp", "-a", join(to === "calm" ? calm : source, name), at]);
           else writeFileSync(at, "somebody else's");
         }
       }
