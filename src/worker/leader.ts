@@ -38,6 +38,7 @@ export class Leader {
     if (broken !== null) this.refuseManifest(broken);
     // Once sources are being removed the manifest is whole, and on the disk: another one would lack what is gone already.
     const hasManifest = this.context.resumption?.wasRemoving === true;
+    if (hasManifest && options.manifest !== "" && broken === null) this.lookForManifest(options.manifest);
     const manifest = options.manifest === "" || broken !== null || hasManifest ? null : this.openManifest(options.manifest);
     const argumentCopier = new ArgumentCopier(this.context, this.tree);
     // A rename is for good at once, and on the device when the filesystem likes: that it was to be, is there before.
@@ -53,7 +54,8 @@ export class Leader {
     const isFlushed = flushes && !control.isCancelled && this.flush(argumentCopier.intoDirectory) && (!removes || this.flushOthers());
     if (this.verifier !== null) this.verify(this.verifier);
     if (manifest !== null) this.endManifest(manifest);
-    if (removes && isFlushed) this.removeSources(argumentCopier);
+    // Stopped before the manifest had its name, it may not say that it has begun: the next worker would not write one.
+    if (removes && isFlushed && !control.isCancelled) this.removeSources(argumentCopier);
     this.context.syncOtherDevices();
     this.announceDone();
   }
@@ -108,6 +110,14 @@ export class Leader {
     Atomics.store(words, Word.manifestFailed, 1);
     reportManifest(this.context, file.fd);
     return file;
+  }
+
+  private lookForManifest(path: string): void {
+    const { arena } = this.context;
+    const mark = arena.mark();
+    const found = libc.faccessat(At.AT_FDCWD, arena.cstring(path), 0, 0);
+    arena.reset(mark);
+    if (found < 0) reportManifest(this.context, found);
   }
 
   private refuseManifest(rule: string): void {
