@@ -113,7 +113,9 @@ export class Leader {
   }
 
   private lookForManifest(path: string): void {
-    const { arena } = this.context;
+    const { arena, shared } = this.context;
+    // The lanes are not to write into any.
+    Atomics.store(shared.words, Word.manifestFailed, 1);
     const mark = arena.mark();
     const found = libc.faccessat(At.AT_FDCWD, arena.cstring(path), 0, 0);
     arena.reset(mark);
