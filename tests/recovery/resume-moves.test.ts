@@ -5,9 +5,10 @@ import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, sta
 import { join } from "node:path";
 import { expectSameTree } from "../support/compare.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
+import { havePrograms } from "../support/process.ts";
 import { Random } from "../support/random.ts";
 import { ResumableJob } from "../support/resumable-job.ts";
-import { testUnless } from "../support/skip.ts";
+import { firstReason, testUnless } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
 let directory: TemporaryDirectory;
@@ -81,6 +82,28 @@ testUnless(
     expect(killedInRemoval).toBeGreaterThan(0);
   },
   600_000,
+);
+
+testUnless(
+  firstReason(whyNoFilesystem("tmpfs"), havePrograms("strace") ? null : "strace is not installed"),
+  "the manifest of a move that is killed in its removal keeps the lines of what is gone",
+  async () => {
+    await using other: TestFilesystem = await mountFilesystem("tmpfs");
+    const [source, manifest] = [join(path, "source"), join(path, "sums")];
+    mkdirSync(source);
+    for (let index = 0; index < 40; index++) writeFileSync(join(source, `f${index}`), `content ${index}`);
+    const destination = join(other.path, "destination");
+    using job = new ResumableJob(path, { operation: "move", sources: [source], destination, options: { target: "exact", manifest } });
+    const under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:signal=KILL:when=12"];
+    expect((await job.run({ under, lanes: 1 })).end.kind).toBe("failed");
+    expect(readdirSync(source).length).toBeLessThan(40);
+    const { errors, end } = await job.run();
+    expect(errors).toEqual([]);
+    expect(end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
+    expect(readFileSync(manifest, "utf8").trimEnd().split("\n")).toHaveLength(40);
+    expect(Bun.spawnSync(["sha256sum", "--quiet", "-c", manifest], { cwd: destination }).exitCode).toBe(0);
+  },
+  60_000,
 );
 
 for (const onConflict of ["overwrite", "rename"]) {
