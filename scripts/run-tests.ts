@@ -1,11 +1,16 @@
-// Runs every test, part by part, streams what bun test says, and ends with one line: N passed, N failed, N skipped.
+// Runs every test, part by part and two parts at a time, says what bun test says, and ends with one line: N passed, N failed, N skipped.
 
 import { readdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join, relative } from "node:path";
 
 const root = join(import.meta.dir, "..");
 /** The whole run, milliseconds; what is still running then is ended and counts as failed. */
-const runTimeoutMs = 14 * 60_000;
+const runTimeoutMs = 45 * 60_000;
+/** Most tests wait for something, so two parts together take little more than half the time. */
+const parallelParts = Math.min(2, availableParallelism());
+/** The longest first, so that no part is left to run alone at the end. */
+const longParts = ["tests/conformance", "tests/recovery", "tests/service", "tests/jobs"];
 /** One test, milliseconds, where it does not say otherwise: generous, because machines are busy. */
 const testTimeoutMs = 60_000;
 
@@ -23,8 +28,13 @@ function partsOf(patterns: readonly string[]): string[] {
   const parts = readdirSync(tests, { withFileTypes: true })
     .filter((entry) => (entry.isDirectory() ? hasTests(join(tests, entry.name)) : entry.name.endsWith(".test.ts")))
     .map((entry) => relative(root, join(tests, entry.name)))
-    .sort();
+    .sort((one, other) => rankOf(one) - rankOf(other) || (one < other ? -1 : 1));
   return patterns.length === 0 ? parts : parts.filter((part) => patterns.some((pattern) => part.includes(pattern)));
+}
+
+function rankOf(part: string): number {
+  const index = longParts.indexOf(part);
+  return index < 0 ? longParts.length : index;
 }
 
 function hasTests(directory: string): boolean {
@@ -32,7 +42,7 @@ function hasTests(directory: string): boolean {
 }
 
 async function runPart(part: string, deadlineMs: number): Promise<Count> {
-  console.log(`\n== ${part}`);
+  const startedMs = performance.now();
   const leftMs = deadlineMs - performance.now();
   if (leftMs <= 0) return { ...noTests, failed: failure(part, "not run: the whole run took too long") };
   const child = Bun.spawn([process.execPath, "test", `--timeout=${testTimeoutMs}`, `./${part}`], {
@@ -45,25 +55,31 @@ async function runPart(part: string, deadlineMs: number): Promise<Count> {
     env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: "0" },
   });
   // The summary is on standard error; standard output is whatever the tests print.
-  const summary: Tail = { text: "" };
-  const streams = Promise.all([echo(child.stderr, summary), echo(child.stdout, { text: "" })]);
+  const output: Output = { chunks: [], summary: "" };
+  const streams = Promise.all([collect(child.stderr, output, "summary"), collect(child.stdout, output, "other")]);
   // A process that a test left behind may hold the streams open: it does not hold up the run.
   await child.exited;
   await Promise.race([streams, Bun.sleep(5_000)]);
-  return countOf(part, summary.text, child.exitCode, child.signalCode === null ? null : String(child.signalCode));
+  // Together, when it is over: two parts at a time would be read like one.
+  process.stdout.write(`\n== ${part}\n${output.chunks.join("")}`);
+  const count = countOf(part, output.summary, child.exitCode, child.signalCode === null ? null : String(child.signalCode));
+  console.log(`== ${part}: ${Math.round((performance.now() - startedMs) / 1000)} s`);
+  return count;
 }
 
-interface Tail {
-  text: string;
+interface Output {
+  /** As they came, of both streams. */
+  readonly chunks: string[];
+  /** The end of standard error. */
+  summary: string;
 }
 
-/** Passes a stream on to standard output as it comes, and keeps its end, where the summary is. */
-async function echo(stream: ReadableStream<Uint8Array>, tail: Tail): Promise<void> {
+async function collect(stream: ReadableStream<Uint8Array>, output: Output, kind: "summary" | "other"): Promise<void> {
   const decoder = new TextDecoder();
   for await (const chunk of stream) {
     const text = decoder.decode(chunk, { stream: true });
-    process.stdout.write(text);
-    tail.text = (tail.text + text).slice(-4096);
+    output.chunks.push(text);
+    if (kind === "summary") output.summary = (output.summary + text).slice(-4096);
   }
 }
 
@@ -85,13 +101,20 @@ function failure(part: string, why: string): number {
 const startMs = performance.now();
 const total = { passed: 0, failed: 0, skipped: 0 };
 const failedParts: string[] = [];
-for (const part of partsOf(process.argv.slice(2))) {
-  const count = await runPart(part, startMs + runTimeoutMs);
-  total.passed += count.passed;
-  total.failed += count.failed;
-  total.skipped += count.skipped;
-  if (count.failed > 0) failedParts.push(part);
+const waiting = partsOf(process.argv.slice(2));
+
+async function runParts(): Promise<void> {
+  for (let part = waiting.shift(); part !== undefined; part = waiting.shift()) {
+    console.log(`-- ${part} begins`);
+    const count = await runPart(part, startMs + runTimeoutMs);
+    total.passed += count.passed;
+    total.failed += count.failed;
+    total.skipped += count.skipped;
+    if (count.failed > 0) failedParts.push(part);
+  }
 }
+
+await Promise.all(Array.from({ length: parallelParts }, runParts));
 if (total.passed + total.failed === 0) total.failed += failure("tests", "no test ran");
 if (failedParts.length > 0) console.log(`\nFailed: ${failedParts.join(", ")}`);
 console.log(`\n${Math.round((performance.now() - startMs) / 1000)} s`);
