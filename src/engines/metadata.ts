@@ -13,6 +13,8 @@ export interface Created {
   readonly gid: number;
   /** Permission bits. */
   readonly mode: number;
+  /** Bits for group and other that it was made without, until it has its owner; with no mode to be preserved. */
+  readonly withheld?: number;
   /** Whether its directory gave it an ACL (see inheritsAcl); left out: the copier looks. */
   readonly inheritsAcl?: boolean;
 }
@@ -72,11 +74,14 @@ export class MetadataCopier {
   toDescriptor(sourceFd: number, source: Stat, destinationFd: number, created: Created): void {
     const isListed = this.listXattrs("descriptor", sourceFd, source.device);
     const isOwnerKept = this.setOwner(destinationFd, this.emptyName, source, created);
-    let mode = created.mode;
+    const withheld = created.withheld ?? 0;
+    const own = created.mode | withheld;
+    if (withheld !== 0) this.giveBack(libc.fchmod(destinationFd, own));
+    let mode = own;
     if (isListed && this.keepsXattr && this.xattrs.hasPlain) {
       if (!this.isRoot && (mode & 0o200) === 0 && libc.fchmod(destinationFd, mode | 0o600) >= 0) mode |= 0o600;
       this.xattrs.copyPlain("descriptor", sourceFd, destinationFd);
-      if (!this.keepsMode && mode !== created.mode) libc.fchmod(destinationFd, created.mode);
+      if (!this.keepsMode && mode !== own) libc.fchmod(destinationFd, own);
     }
     if (this.keepsMode) this.setMode(destinationFd, this.wantedMode(source, isOwnerKept), mode, source, created);
     if (this.keepsMode || this.keepsAcl) this.setAcls(sourceFd, source, destinationFd, created, isListed, isOwnerKept);
@@ -101,13 +106,13 @@ export class MetadataCopier {
 
   /**
    * A FIFO, socket or device just made. It is held by an O_PATH descriptor and nothing is done to what is not of the source's
-   * type: somebody may have put something else under its name. Names are addresses of C strings.
+   * type: somebody may have put something else under its name. Names are addresses of C strings. `withheld`: see Created.
    */
-  toSpecial(sourceDirFd: number, sourceName: number, source: Stat, destinationDirFd: number, destinationName: number): void {
+  toSpecial(sourceDirFd: number, sourceName: number, source: Stat, destinationDirFd: number, destinationName: number, withheld = 0): void {
     const fd = libc.openat(destinationDirFd, destinationName, Open.O_PATH | Open.O_NOFOLLOW | Open.O_CLOEXEC, 0);
     const found = fd < 0 ? fd : this.madeStat.ofDescriptor(fd, this.emptyName);
     if (found < 0 || this.madeStat.type !== source.type) this.lost("mode", found < 0 ? -found : Errno.EEXIST, "openat");
-    else this.setSpecial(fd, sourceDirFd, sourceName, source, destinationDirFd, destinationName);
+    else this.setSpecial(fd, sourceDirFd, sourceName, source, destinationDirFd, destinationName, withheld);
     if (fd >= 0) libc.close(fd);
   }
 
@@ -116,18 +121,35 @@ export class MetadataCopier {
     this.arena[Symbol.dispose]();
   }
 
-  private setSpecial(fd: number, fromDirFd: number, fromName: number, source: Stat, toDirFd: number, toName: number): void {
+  private setSpecial(
+    fd: number,
+    fromDirFd: number,
+    fromName: number,
+    source: Stat,
+    toDirFd: number,
+    toName: number,
+    withheld: number,
+  ): void {
     const made = this.madeStat;
     const isOwnerKept = this.setOwner(fd, this.emptyName, source, made);
+    if (withheld !== 0) this.giveBack(this.changeModeOfPath(fd, made.permissions | withheld));
     if (this.keepsXattr || this.keepsAcl || this.keepsMode) this.copyByPath(fromDirFd, fromName, source, toDirFd, toName);
     const mode = this.wantedMode(source, isOwnerKept);
     if (this.keepsMode && (mode !== made.permissions || !isOwnerKept)) {
-      // fchmod refuses O_PATH descriptors; their name in /proc leads to the inode itself.
-      this.procPath(this.destinationPath, fd, 0);
-      const result = libc.fchmodat(At.AT_FDCWD, this.destinationPath, mode);
+      const result = this.changeModeOfPath(fd, mode);
       if (result < 0) this.lost("mode", -result, "fchmodat");
     }
     this.setTimes(fd, this.emptyName, source, At.AT_EMPTY_PATH);
+  }
+
+  /** fchmod refuses O_PATH descriptors; their name in /proc leads to the inode itself. */
+  private changeModeOfPath(fd: number, mode: number): number {
+    this.procPath(this.destinationPath, fd, 0);
+    return libc.fchmodat(At.AT_FDCWD, this.destinationPath, mode);
+  }
+
+  private giveBack(result: number): void {
+    if (result < 0) this.lost("mode", -result, "fchmod");
   }
 
   private listXattrs(access: XattrAccess, file: number, device: number): boolean {

@@ -7,6 +7,7 @@ import { entryType } from "./conflict.ts";
 import { type Directory, DirectoryFlag } from "./directory.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
+import { withholdsUntilOwned } from "./making.ts";
 import { joinPath } from "./reporter.ts";
 import { Counter, Word } from "./shared.ts";
 
@@ -15,10 +16,12 @@ const openFlags = Open.O_RDONLY | Open.O_DIRECTORY | Open.O_NONBLOCK | Open.O_CL
 export class DirectoryCopier {
   private readonly context: LaneContext;
   private readonly keepsMode: boolean;
+  private readonly withholds: boolean;
 
   constructor(context: LaneContext) {
     this.context = context;
     this.keepsMode = context.preserve.has("mode");
+    this.withholds = withholdsUntilOwned(context);
   }
 
   /**
@@ -92,7 +95,7 @@ export class DirectoryCopier {
     const parentFd = entry.directory.fields.destinationFd;
     if (this.context.policy?.mayMakeDirectory(entry) === false) return null;
     // Writable for us and closed to others while it fills (rule 17), unless its owner and mode are right from the start.
-    const mode = this.keepsMode ? 0o700 : this.ownModeOf() | 0o700;
+    const mode = this.keepsMode ? 0o700 : (this.withholds ? this.ownModeOf() & ~0o077 : this.ownModeOf()) | 0o700;
     let made = libc.mkdirat(parentFd, entry.name, mode);
     const standing = made === -Errno.EEXIST ? this.lookAt(entry) : "nothing";
     if (standing === "refused") return null;
@@ -125,7 +128,8 @@ export class DirectoryCopier {
     // Everything was copied once: the sources have lost entries since, and with them the times that were kept.
     if (!isMade && resumption?.wasRemoving === true) return 0;
     const made = isMade ? DirectoryFlag.made : isAdopted ? DirectoryFlag.adopted : 0;
-    return made | (preserve.size > 0 ? DirectoryFlag.finish : 0);
+    const withheld = made !== 0 && this.withholds ? DirectoryFlag.withheld : 0;
+    return made | withheld | (preserve.size > 0 ? DirectoryFlag.finish : 0);
   }
 
   /** A directory that a former worker made may be finished, and no longer writable for its owner. */
@@ -169,7 +173,7 @@ export class DirectoryCopier {
       destinationRoot,
       createdUid: destinationStat.uid,
       createdGid: destinationStat.gid,
-      createdMode: ownMode < 0 ? destinationStat.permissions : ownMode,
+      createdMode: (ownMode < 0 ? destinationStat.permissions : ownMode) | this.withheldFrom(flags),
       rootDevice: root?.device ?? entry.directory.fields.rootDevice,
       rootInodeLow: root?.inodeLow ?? entry.directory.fields.rootInodeLow,
       rootInodeHigh: root?.inodeHigh ?? entry.directory.fields.rootInodeHigh,
@@ -177,6 +181,11 @@ export class DirectoryCopier {
     const directory = directories.register(fields, sourceStat);
     if (this.context.options.symlinks === "follow") directory.parent = entry.directory;
     return directory;
+  }
+
+  /** What a directory gets when it has its owner, beside the mode that it was made with. */
+  private withheldFrom(flags: number): number {
+    return (flags & DirectoryFlag.withheld) === 0 ? 0 : this.ownModeOf() & 0o077 & ~this.context.options.umask;
   }
 
   private ownModeOf(): number {
@@ -225,12 +234,13 @@ export class DirectoryCopier {
     return sourceStat.inodeLow === rootInodeLow && sourceStat.inodeHigh === rootInodeHigh && sourceStat.device === rootDevice;
   }
 
-  // Without preserved modes the umask decided at mkdir; only owner bits that were lent for filling are taken back.
+  // Without preserved modes the umask decided at mkdir; only owner bits that were lent for filling are taken back, and what was
+  // withheld until the owner was set is given.
   private finishMode(directory: Directory): void {
     const { options } = this.context;
     const wanted = options.gnu.defaultMode ? 0o777 : directory.stat.permissions;
-    if ((wanted & 0o700) === 0o700 && (options.umask & 0o700) === 0) return;
-    const { createdMode, destinationFd } = directory.fields;
+    const { createdMode, destinationFd, flags } = directory.fields;
+    if ((flags & DirectoryFlag.withheld) === 0 && (wanted & 0o700) === 0o700 && (options.umask & 0o700) === 0) return;
     libc.fchmod(destinationFd, createdMode & (wanted | ~0o700));
   }
 

@@ -39,6 +39,8 @@ export const DirectoryFlag = {
   defaultAcl: 4,
   /** A former worker of this job made it: it gets its mode at the end, and what is in it is looked at. */
   adopted: 8,
+  /** Made without what its mode gives to group and other, who get that after it has its owner. */
+  withheld: 16,
 } as const;
 
 export interface DirectoryFields {
@@ -69,6 +71,8 @@ export interface Newcomer {
   readonly gid: number;
   readonly device: number;
   mode: number;
+  /** See Created; set with `mode`. */
+  withheld: number;
   /** Left out for an argument's parent: the metadata copier looks for itself. */
   readonly inheritsAcl?: boolean;
 }
@@ -95,12 +99,9 @@ export class Directory {
     this.stat = stat;
   }
 
-  get newUid(): number {
-    return this.learnt?.uid ?? -1;
-  }
-
-  get newGid(): number {
-    return this.learnt?.gid ?? -1;
+  /** True when a new file here is known to have this owner and group from the start. hot: */
+  givesOwnerOf(stat: Stat): boolean {
+    return this.learnt !== null && this.learnt.uid === stat.uid && this.learnt.gid === stat.gid;
   }
 
   /** Owner, group and device of a new file here; asks the kernel for the first file only. hot: */
@@ -113,6 +114,7 @@ export class Directory {
       gid: known ? stat.gid : -1,
       device: known ? stat.device : -1,
       mode: 0,
+      withheld: 0,
       ...(this.fields.sourceFd < 0 ? {} : { inheritsAcl: (this.fields.flags & DirectoryFlag.defaultAcl) !== 0 }),
     };
     if (known) this.learnt = learnt;

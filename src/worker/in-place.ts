@@ -40,10 +40,10 @@ export class InPlaceWriter {
       return this.maker.fail(entry, "destination", 0, "", "%s and %d are the same file", "same-file");
     }
     if (this.context.policy?.mayWriteInto(entry, fd) === false) return "failed";
-    return this.refill(entry, sourceFd, fd);
+    return this.refill(entry, sourceFd, fd, 0);
   }
 
-  private refill(entry: Entry, sourceFd: number, fd: number): "done" | "failed" {
+  private refill(entry: Entry, sourceFd: number, fd: number, withheld: number): "done" | "failed" {
     const { destinationStat, sourceStat, options, copier, log, copyStat, empty } = this.context;
     const isNoted = log !== null && destinationStat.type === Mode.S_IFREG && copyStat.ofDescriptor(fd, empty) === 0;
     if (isNoted) log.inPlace(copyStat, "begun");
@@ -54,7 +54,7 @@ export class InPlaceWriter {
       if (result < 0) return this.maker.failCopy(entry, result);
     }
     const { uid, gid, permissions } = destinationStat;
-    const outcome = this.maker.complete(entry, fd, { uid, gid, mode: permissions });
+    const outcome = this.maker.complete(entry, fd, { uid, gid, mode: permissions, withheld });
     if (outcome === "done" && isNoted) {
       this.maker.noteDone(fd);
       log.inPlace(copyStat, "ended");
@@ -93,7 +93,9 @@ export class InPlaceWriter {
     if (fd < 0) return this.maker.fail(entry, "destination", fd, "openat", "cannot create regular file %d");
     const status = destinationStat.ofDescriptor(fd, empty);
     const outcome =
-      status < 0 ? this.maker.fail(entry, "destination", status, "statx", "cannot fstat %d") : this.refill(entry, sourceFd, fd);
+      status < 0
+        ? this.maker.fail(entry, "destination", status, "statx", "cannot fstat %d")
+        : this.refill(entry, sourceFd, fd, this.maker.withheldFrom(mode));
     return this.closed(entry, fd, outcome);
   }
 }

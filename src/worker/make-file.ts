@@ -1,6 +1,7 @@
 // Makes one regular file: unpublished while it is filled, then under its final name (rules 3 and 4).
 
 import { stopped } from "../engines/engine.ts";
+import type { Created } from "../engines/metadata.ts";
 import { Errno } from "../errno.ts";
 import type { FailureCode, FailureSide } from "../errors.ts";
 import { libc } from "../ffi/libc.ts";
@@ -8,7 +9,7 @@ import { BigFiles } from "./big-files.ts";
 import type { Entry } from "./entry.ts";
 import { InPlaceWriter } from "./in-place.ts";
 import type { LaneContext } from "./lane-context.ts";
-import type { How, Maker } from "./making.ts";
+import { type How, type Maker, withholdsUntilOwned } from "./making.ts";
 import { Counter } from "./shared.ts";
 
 export class FileMaker implements Maker {
@@ -16,6 +17,7 @@ export class FileMaker implements Maker {
   sourceFd = -1;
   private readonly context: LaneContext;
   private readonly keepsMode: boolean;
+  private readonly withholds: boolean;
   /** null: nobody resumes this job. */
   private readonly bigFiles: BigFiles | null;
   private readonly inPlace: InPlaceWriter;
@@ -23,6 +25,7 @@ export class FileMaker implements Maker {
   constructor(context: LaneContext) {
     this.context = context;
     this.keepsMode = context.preserve.has("mode");
+    this.withholds = withholdsUntilOwned(context);
     const { checkpoint } = context.shared;
     this.bigFiles = checkpoint === null ? null : new BigFiles(context, checkpoint);
     this.inPlace = new InPlaceWriter(context, this);
@@ -63,7 +66,7 @@ export class FileMaker implements Maker {
   }
 
   /** Metadata, then proof that the source held still, then the file's own flush where it is asked for. hot: */
-  complete(entry: Entry, fd: number, had: { readonly uid: number; readonly gid: number; readonly mode: number }): "done" | "failed" {
+  complete(entry: Entry, fd: number, had: Created): "done" | "failed" {
     const { sourceStat, metadata, options } = this.context;
     metadata.toDescriptor(this.sourceFd, sourceStat, fd, had);
     const status = this.context.afterStat.ofDescriptor(this.sourceFd, this.context.empty);
@@ -96,12 +99,20 @@ export class FileMaker implements Maker {
 
   /** What a new file is created with; the process's umask is 0 when the mode is preserved, the caller's otherwise. hot: */
   creationMode(entry: Entry): number {
-    const { sourceStat, options } = this.context;
-    if (!this.keepsMode) return options.gnu.defaultMode ? 0o666 : sourceStat.permissions & 0o777;
-    const directory = entry.directory;
-    const isOwned = directory.newUid === sourceStat.uid && directory.newGid === sourceStat.gid;
+    const mode = this.wholeMode();
     // The final bits at once where the owner is right from the start; else nothing for group and other before it is.
-    return isOwned ? sourceStat.permissions & 0o777 : sourceStat.permissions & 0o700;
+    const isOpen = (!this.keepsMode && !this.withholds) || entry.directory.givesOwnerOf(this.context.sourceStat);
+    return isOpen ? mode : mode & 0o700;
+  }
+
+  /** What a new file made with `mode` (see creationMode) gets back when it has its owner; a preserved mode comes by itself. hot: */
+  withheldFrom(mode: number): number {
+    return this.withholds ? this.wholeMode() & ~mode & ~this.context.options.umask : 0;
+  }
+
+  private wholeMode(): number {
+    const { sourceStat, options } = this.context;
+    return options.gnu.defaultMode && !this.keepsMode ? 0o666 : sourceStat.permissions & 0o777;
   }
 
   failCopy(entry: Entry, result: number): "failed" {
@@ -173,7 +184,8 @@ export class FileMaker implements Maker {
       const result = copier.copyFile(this.sourceFd, fd, sourceStat, newcomer.device);
       if (result < 0) return this.failCopy(entry, result);
     }
-    newcomer.mode = mode;
+    newcomer.mode = this.keepsMode ? mode : mode & ~options.umask;
+    newcomer.withheld = this.withheldFrom(mode);
     return this.complete(entry, fd, newcomer);
   }
 

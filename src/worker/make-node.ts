@@ -7,7 +7,7 @@ import { NativeMemory } from "../ffi/memory.ts";
 import type { CheckpointLog } from "./checkpoint-log.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
-import type { How, Maker } from "./making.ts";
+import { type How, type Maker, withholdsUntilOwned } from "./making.ts";
 
 export const maxTargetBytes = 64 * 1024;
 
@@ -20,11 +20,13 @@ export class NodeMaker implements Maker {
   follow = false;
   private readonly context: LaneContext;
   private readonly keepsMode: boolean;
+  private readonly withholds: boolean;
   private readonly target = new NativeMemory(maxTargetBytes);
 
   constructor(context: LaneContext) {
     this.context = context;
     this.keepsMode = context.preserve.has("mode");
+    this.withholds = withholdsUntilOwned(context);
   }
 
   make(entry: Entry, how: How): "done" | "failed" | "exists" {
@@ -108,16 +110,19 @@ export class NodeMaker implements Maker {
     }
     if (this.node !== "special") return libc.symlinkat(this.target.address, destinationFd, name);
     const { sourceStat } = this.context;
-    const mode = sourceStat.type | (this.keepsMode ? sourceStat.permissions & 0o700 : sourceStat.permissions & 0o777);
+    const mode = sourceStat.type | (sourceStat.permissions & (this.keepsMode || this.withholds ? 0o700 : 0o777));
     return libc.mknodat(destinationFd, name, mode, makeDevice(sourceStat.rdevMajor, sourceStat.rdevMinor));
   }
 
   private finish(entry: Entry): void {
-    const { metadata, sourceStat } = this.context;
+    const { metadata, sourceStat, options } = this.context;
     const { sourceFd, destinationFd } = entry.directory.fields;
     if (this.node === "symlink") metadata.toSymlink(sourceFd, entry.sourceName, sourceStat, destinationFd, entry.name);
-    else if (this.node === "special") metadata.toSpecial(sourceFd, entry.sourceName, sourceStat, destinationFd, entry.name);
-    else if (this.node === "symbolic-link") metadata.toLinkInstead(sourceStat, destinationFd, entry.name);
+    else if (this.node === "special") {
+      const withheld = this.withholds ? sourceStat.permissions & 0o077 & ~options.umask : 0;
+      metadata.toSpecial(sourceFd, entry.sourceName, sourceStat, destinationFd, entry.name, withheld);
+    }
+    if (this.node === "symbolic-link") metadata.toLinkInstead(sourceStat, destinationFd, entry.name);
   }
 
   private get words(): string {

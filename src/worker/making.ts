@@ -1,6 +1,7 @@
 // What placing an entry and making it have to agree on.
 
 import type { Entry } from "./entry.ts";
+import type { LaneContext } from "./lane-context.ts";
 
 export type FileOutcome = "done" | "failed" | "skipped" | "is-directory";
 
@@ -21,4 +22,12 @@ export interface Maker {
   reportTaken(entry: Entry): void;
   /** Writes into the existing file (regular files only). */
   overwrite?(entry: Entry, link: "none" | "dangling"): "done" | "failed";
+}
+
+/**
+ * True where a new entry gets another's owner and the mode that any new one has: what that gives to group and other is kept from it
+ * until it has the owner, as cp does (rule 17). A preserved mode comes after the owner anyway.
+ */
+export function withholdsUntilOwned({ preserve }: LaneContext): boolean {
+  return preserve.has("owner") && !preserve.has("mode");
 }

@@ -5,6 +5,7 @@ import { At, libc, Mode, Open } from "../ffi/libc.ts";
 import { Stat } from "../ffi/stat.ts";
 import { parentOf, stripSlashes } from "./destination.ts";
 import type { LaneContext } from "./lane-context.ts";
+import { withholdsUntilOwned } from "./making.ts";
 
 const directoryFlags = Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC;
 
@@ -12,13 +13,14 @@ interface Parent {
   readonly source: string;
   readonly destination: string;
   readonly stat: Stat;
-  /** The mode to give back, where the owner's bits were lent; -1: none was. */
+  /** The mode to give at the end, where the owner's bits were lent or others' withheld; -1: it has its own. */
   readonly ownMode: number;
 }
 
 export class ParentMaker {
   private readonly context: LaneContext;
   private readonly keepsMode: boolean;
+  private readonly withholds: boolean;
   private readonly keepsAny: boolean;
   private made: Parent[] = [];
 
@@ -26,6 +28,7 @@ export class ParentMaker {
     this.context = context;
     const { preserve } = context;
     this.keepsMode = preserve.has("mode");
+    this.withholds = withholdsUntilOwned(context);
     this.keepsAny = this.keepsMode || preserve.has("owner") || preserve.has("times");
   }
 
@@ -69,21 +72,24 @@ export class ParentMaker {
     if (isMissing) {
       const mode = this.keepsMode ? 0o700 : options.gnu.defaultMode ? 0o777 : stat.permissions & 0o1777;
       const name = arena.cstring(destination);
-      const made = libc.mkdirat(At.AT_FDCWD, name, mode);
+      const withheld = this.withholds ? mode & 0o077 : 0;
+      const made = libc.mkdirat(At.AT_FDCWD, name, mode & ~withheld);
       if (made < 0) return this.fail(argument, destination, -made, "mkdirat", "cannot make directory %d");
       this.context.announcer?.madeParent(typed, this.context.reporter.shown(destination));
-      ownMode = this.lend(name);
+      ownMode = this.lend(name, withheld & ~options.umask);
       arena.reset(mark);
     }
     this.made.push({ source, destination, stat, ownMode });
     return true;
   }
 
-  private lend(name: number): number {
+  private lend(name: number, withheld: number): number {
     const { destinationStat } = this.context;
-    if (this.keepsMode || destinationStat.ofName(At.AT_FDCWD, name) < 0 || (destinationStat.permissions & 0o700) === 0o700) return -1;
-    libc.fchmodat(At.AT_FDCWD, name, destinationStat.permissions | 0o700);
-    return destinationStat.permissions;
+    if (this.keepsMode || destinationStat.ofName(At.AT_FDCWD, name) < 0) return -1;
+    const { permissions } = destinationStat;
+    const isLent = (permissions & 0o700) !== 0o700;
+    if (isLent) libc.fchmodat(At.AT_FDCWD, name, permissions | 0o700);
+    return isLent || withheld !== 0 ? permissions | withheld : -1;
   }
 
   private finishOne(argument: number, { source, destination, stat, ownMode }: Parent): void {

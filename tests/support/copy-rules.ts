@@ -128,7 +128,10 @@ export const copyRules: Readonly<Record<number, CopyRule>> = {
   },
   17: {
     words: "Closed while it fills; then owner, attributes, mode, times; directories last.",
-    tests: [["conformance/rules/order.test.ts", "a file and its directory get what is theirs in order"]],
+    tests: [
+      ["conformance/rules/order.test.ts", "a file and its directory get what is theirs in order"],
+      ["conformance/rules/order.test.ts", "what gets an owner but no mode of its source is closed until it has the owner"],
+    ],
   },
   18: {
     words: "Hard links stay hard links, symlinks symlinks.",

@@ -59,3 +59,53 @@ testUnless(whyNoFilesystem("tmpfs"), "setuid and setgid bits go where the owner 
   expect({ stdout, status: result.status }).toEqual({ stdout: "0:0 755\n", status: 1 });
   expect(result.stderr).toContain("failed to preserve ownership for 'copy': Operation not permitted");
 });
+
+/** Of every entry made in `there`, by its name: the mode it was made with, then its changes of owner and mode, in their order. */
+function stepsOf(trace: string): Record<string, string[]> {
+  const steps: Record<string, string[]> = {};
+  const note = (name: string | undefined, step: string): void => {
+    if (name !== undefined) steps[name] = [...(steps[name] ?? []), step];
+  };
+  for (const line of trace.split("\n")) {
+    const made = /(?:mkdirat|mknodat|openat)\(.*"(?:[^"]*\/)?(\w+)", (?:.*(?:O_CREAT[^,]*|S_IF[A-Z]+\|))?,? ?(0[0-7]+)/.exec(line);
+    if (made !== null) note(made[1], `made ${made[2]}`);
+    const changed = /(fchown|fchownat|fchmod)\(\d+<[^>]*\/there\/(?:[^>]*\/)?(\w+)>, (?:"", )?([0-9, ]+)/.exec(line);
+    if (changed !== null) note(changed[2], changed[1] === "fchmod" ? `mode ${changed[3]}` : "owner");
+  }
+  return steps;
+}
+
+testUnless(
+  firstReason(whyNoFilesystem("ext4"), noTools),
+  "what gets an owner but no mode of its source is closed until it has the owner",
+  async () => {
+    await using filesystem = await mountFilesystem("ext4");
+    const { path } = filesystem;
+    await runChecked(
+      [
+        "sh",
+        "-c",
+        "mkdir -p up/in/tree there && echo x > up/in/tree/file && mkfifo up/in/tree/pipe && chown -R 1:2 up && chmod -R a+rwx up",
+      ],
+      {
+        cwd: path,
+      },
+    );
+    const strace = ["strace", "-f", "-qq", "-y", "-o", `${path}/trace`, "-e", `trace=${calls},mknodat,fchmodat`];
+    const command = copydCommand("cp", "--local", "--lanes=1", "--preserve=ownership", "--parents", "-R", "up/in/tree", "there");
+    await runChecked([...strace, ...command], { cwd: path, env: { ...plainEnvironment, XDG_RUNTIME_DIR: path } });
+    const steps = stepsOf(readFileSync(`${path}/trace`, "latin1"));
+    const directory = ["made 0700", "owner", "mode 0755"];
+    expect(steps).toMatchObject({ up: directory, in: directory, tree: directory, file: ["made 0700", "owner", "mode 0755"] });
+    expect(steps["pipe"]?.slice(0, 2)).toEqual(["made 0700", "owner"]);
+    const { stdout } = await runChecked(["sh", "-c", "stat -c '%n %u:%g %a' there/up there/up/in there/up/in/tree there/up/in/tree/*"], {
+      cwd: path,
+    });
+    expect(
+      stdout
+        .trim()
+        .split("\n")
+        .map((line) => line.slice(line.indexOf(" ") + 1)),
+    ).toEqual(Array(5).fill("1:2 755"));
+  },
+);
