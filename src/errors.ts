@@ -41,6 +41,7 @@ export const failures = {
     "The file was being written while it was copied: copy it again when nothing writes to it.",
   ),
   "source-is-directory": row(own("BadPath"), "medium", 1, false, "Use -r (recursive) to copy directories."),
+  "source-mounted": row(own("CopyFailed"), "medium", 1, false, "Something is mounted there: unmount it first, or move what is in it."),
   "source-special": row(own("CopyFailed"), "medium", 1, false, "FIFOs, sockets and devices are recreated only when asked: use -a or -R."),
   "read-error": row(
     own("CopyFailed"),

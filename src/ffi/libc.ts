@@ -220,7 +220,7 @@ export const At = {
 export const Resolve = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8, IN_ROOT: 16 } as const;
 export const Rename = { NOREPLACE: 1, EXCHANGE: 2 } as const;
 export const Seek = { SET: 0, CUR: 1, END: 2, DATA: 3, HOLE: 4 } as const;
-export const Statx = { BASIC_STATS: 0x7ff, BTIME: 0x800 } as const;
+export const Statx = { BASIC_STATS: 0x7ff, BTIME: 0x800, ATTR_MOUNT_ROOT: 0x2000 } as const;
 /** File types of st_mode. */
 export const Mode = {
   S_IFMT: 0o170000,

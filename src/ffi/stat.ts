@@ -132,6 +132,11 @@ export class Stat {
     return this.u32[at.stx_ctime / 4 + 2] ?? 0;
   }
 
+  /** True for what something is mounted on, if only itself (since Linux 5.8). */
+  get isMountRoot(): boolean {
+    return ((this.u32[at.stx_attributes / 4] ?? 0) & Statx.ATTR_MOUNT_ROOT) !== 0;
+  }
+
   /** When the inode was made, microseconds since 1970; where the filesystem does not know, when it was last changed. */
   get birthTimeUs(): number {
     const knows = ((this.u32[at.stx_mask / 4] ?? 0) & Statx.BTIME) !== 0;

@@ -30,6 +30,8 @@ export class ArgumentCopier {
   private readonly parents: ParentMaker | null;
   private readonly mover: Mover | null;
   private isSecondName = false;
+  /** The directory entries of those: they are still there, but have been moved. */
+  private readonly moved = new Set<string>();
   /** Sources seen so far, by the directory entry they are: cp copies each once. */
   private readonly seen = new Set<string>();
 
@@ -124,6 +126,7 @@ export class ArgumentCopier {
       if (this.tree.copyArgument(entry, follow) === "done") this.noteMade(entry);
       return;
     }
+    if (this.mover.isRefused(entry)) return;
     const allowed = this.context.policy?.mayRename(entry) ?? "rename";
     if (allowed === "refused") return;
     if (this.isSecondName) {
@@ -131,7 +134,10 @@ export class ArgumentCopier {
       return;
     }
     if (allowed === "rename" && this.mover.rename(entry) !== "copy") return;
-    if (this.copyToMove(entry)) this.toRemove.push({ argument, destinationRoot });
+    if (this.copyToMove(entry)) {
+      this.toRemove.push({ argument, destinationRoot });
+      this.moved.add(this.entryKey(this.context.request.sources[argument] ?? ""));
+    }
     this.mover.finish(entry);
   }
 
@@ -156,9 +162,16 @@ export class ArgumentCopier {
   }
 
   // A source given twice is copied once, and cp says so. Directories count as the same only where they would go to the same place.
+  // mv comes to the latter only where the first time failed: else there is no such source any more.
   private wasSeen(argument: number, root: string, isDirectory: boolean): boolean {
     const { request, options, sourceStat, reporter } = this.context;
-    if (this.mover !== null || request.sources.length < 2 || (!isDirectory && options.gnu.backup !== "none")) return false;
+    if (request.sources.length < 2) return false;
+    if (this.mover !== null && this.moved.has(this.entryKey(request.sources[argument] ?? ""))) {
+      this.fail(argument, root, "source", Errno.ENOENT, "statx", "cannot stat %s");
+      return true;
+    }
+    if (isDirectory ? this.mover !== null && options.gnu.names === null : this.mover !== null || options.gnu.backup !== "none")
+      return false;
     const key = `${isDirectory ? root : this.entryKey(request.sources[argument] ?? "")} ${sourceStat.identity}`;
     if (!this.seen.has(key)) {
       this.seen.add(key);

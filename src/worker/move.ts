@@ -1,14 +1,16 @@
 // A move of one argument: a rename where the filesystem can, else left to the tree copier and the removal afterwards.
 
 import { Errno } from "../errno.ts";
+import type { FailureCode } from "../errors.ts";
 import { At, libc, Mode, Open, Rename } from "../ffi/libc.ts";
 import { serialName } from "../tree/plan.ts";
 import { ConflictResolver, entryType, type Resolution } from "./conflict.ts";
-import { baseName, parentOf } from "./destination.ts";
+import { baseName, parentOf, stripSlashes } from "./destination.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { reportNewcomer, reportPlanFailure } from "./plan-failures.ts";
 import { Counter } from "./shared.ts";
+import { nameOfSource } from "./source-name.ts";
 
 const maxSerial = 999;
 
@@ -56,11 +58,38 @@ export class Mover {
     return this.settle(entry, this.conflicts.resolve(entry, false));
   }
 
+  /**
+   * True where an argument can be moved nowhere, and that was reported: before anything is copied, because its copy's source could
+   * only be emptied, and not be removed. A rename would find out by itself, but not from one mount to another.
+   */
+  isRefused(entry: Entry): boolean {
+    const { sourceStat } = this.context;
+    const isLink = this.isLinkWithSlash(entry);
+    if (!isLink && !sourceStat.isMountRoot) return false;
+    // What is left alone for what stands there already is left alone.
+    const operation = this.conflicts.resolve(entry, false);
+    if (operation.kind === "skip" || operation.kind === "fail") this.settle(entry, operation);
+    else if (isLink) this.failed(entry, -Errno.ENOTDIR);
+    else this.failed(entry, -Errno.EBUSY, "source-mounted");
+    return true;
+  }
+
   /** After `rename` said "copy" and the copy has ended. */
   finish(entry: Entry): void {
     // Nothing was made: the old directory gets its name back.
     if (this.isAside) this.context.backups.putBack(entry);
     this.isAside = false;
+  }
+
+  /** "link/" is the directory that the link leads to, for which another name is to stand than the one that would go. */
+  private isLinkWithSlash(entry: Entry): boolean {
+    const { arena, afterStat } = this.context;
+    const found = nameOfSource(this.context, entry.directory.fields.argument);
+    if (typeof found === "number" || !found.endsWith("/")) return false;
+    const mark = arena.mark();
+    const status = afterStat.ofName(At.AT_FDCWD, arena.cstring(stripSlashes(found)));
+    arena.reset(mark);
+    return status === 0 && afterStat.type === Mode.S_IFLNK;
   }
 
   // What is put aside stays, so that of the refusals only these two count.
@@ -185,7 +214,7 @@ export class Mover {
     return this.failed(entry, result);
   }
 
-  private failed(entry: Entry, result: number): "ended" {
+  private failed(entry: Entry, result: number, code?: FailureCode): "ended" {
     const { options, reporter } = this.context;
     const side = result === -Errno.ENOENT ? "source" : "destination";
     const what = options.gnu.exchange
@@ -193,7 +222,7 @@ export class Mover {
       : blamesDestination.has(-result)
         ? "cannot overwrite %d"
         : "cannot move %s to %d";
-    reporter.fail({ place: entry.place, side, errno: -result, syscall: "renameat2", what });
+    reporter.fail({ place: entry.place, side, errno: -result, syscall: "renameat2", what, ...(code === undefined ? {} : { code }) });
     return "ended";
   }
 

@@ -1,7 +1,7 @@
 // What a move across filesystems removes: what was copied whole, under the very name that was copied, and nothing else (rule 5).
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { startJob } from "../support/embedded-job.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { describeUnless } from "../support/skip.ts";
@@ -59,6 +59,31 @@ describeUnless(whyNoFilesystem("tmpfs"), "a move across filesystems", () => {
     expect([(await job.ended).state, job.errors.map(({ code }) => code)]).toEqual(["failed", ["destination-exists"]]);
     expect(below(tree)).toEqual(["sub", "sub/empty"]);
     expect(below(target)).toEqual(["sub", "sub/empty", "sub/file"]);
+  });
+
+  test("refuses what something is mounted on before it copies anything", async () => {
+    const { tree, target } = freshTree();
+    await using mounted = await mountFilesystem("tmpfs");
+    writeFileSync(`${mounted.path}/file`, "stays");
+    for (const onConflict of ["overwrite", "skip"] as const) {
+      mkdirSync(`${target}/${onConflict}`);
+      const job = startJob([mounted.path, tree], `${target}/${onConflict}`, { target: "directory", onConflict }, "move");
+      expect([(await job.ended).state, job.errors.map(({ code }) => code)]).toEqual(["failed", ["source-mounted"]]);
+      expect(job.errors[0]?.message).toEndWith(": Device or resource busy");
+      expect([below(mounted.path), below(`${target}/${onConflict}`)]).toEqual([["file"], ["tree"]]);
+      mkdirSync(tree);
+    }
+  });
+
+  test("refuses the directory that a link with a slash leads to, be it one above the link", async () => {
+    const { tree, target } = freshTree();
+    mkdirSync(`${tree}/sub`);
+    writeFileSync(`${tree}/file`, "stays");
+    symlinkSync("..", `${tree}/sub/link`);
+    const job = startJob([`${tree}/sub/link/`], target, { target: "directory" }, "move");
+    expect([(await job.ended).state, job.errors.length]).toEqual(["failed", 1]);
+    expect(job.errors[0]?.message).toEndWith(": Not a directory");
+    expect([readdirSync(tree).sort(), readdirSync(`${tree}/sub`), below(target)]).toEqual([["file", "sub"], ["link"], []]);
   });
 
   test("leaves a directory that appeared meanwhile, and says so", async () => {
