@@ -364,7 +364,7 @@ class JobsRoom implements AdjustableJobs {
     const ended = hasEnded(state);
     const isLeft = before.activity !== "none" && entry.job.activity === "none";
     // Intermediate states go with the next batch: a worker that flips its state must not make the disk busy. Users' wishes do not.
-    this.store?.save(entry.job, ended || isLeft || /(started|-requested)$/.test(event.type) ? "now" : "soon");
+    this.store?.save(entry.job, ended || isLeft || /(started|-requested|answered)$/.test(event.type) ? "now" : "soon");
     const urgent = state !== before.state || question !== before.question;
     if (ended) this.settle(entry);
     else if (isLeft) this.started.delete(entry);

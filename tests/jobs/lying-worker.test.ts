@@ -6,7 +6,7 @@ import type { Jobs, JobView, Preview } from "../../src/jobs/api.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
 import type { JobLimits } from "../../src/jobs/limits.ts";
 import type { PlannedOperation } from "../../src/worker/protocol.ts";
-import { testCaller, testRequest, untilEnded } from "../support/jobs.ts";
+import { testCaller, testRequest, untilEnded, untilView } from "../support/jobs.ts";
 
 const lyingWorker = [process.execPath, join(import.meta.dir, "../support/lying-worker.ts")];
 
@@ -23,6 +23,28 @@ test("questions as fast as they can be asked end the job, and name the reason", 
   const { result } = await ends("asks-fast");
   expect(result).toMatchObject({ state: "failed", code: "worker-protocol" });
   expect(result?.message).toContain("more messages than allowed");
+});
+
+for (const mode of ["asks-nonsense", "asks-inherited", "asks-with-choices", "asks-minus-one", "asks-half", "asks-nowhere"]) {
+  test(`a question that there is none of (${mode}) ends the job, and nobody is asked`, async () => {
+    const jobs = jobsOf();
+    const questions: unknown[] = [];
+    jobs.on("changed", ({ question }) => void (question !== null && questions.push(question)));
+    const { result } = await untilEnded(jobs, jobs.submit(testCaller, null, testRequest(mode)));
+    expect(result).toMatchObject({ state: "failed", code: "worker-protocol" });
+    expect(questions).toEqual([]);
+  });
+}
+
+test("an answer fits the kind that is asked now, whatever the worker asked before under the same number", async () => {
+  const jobs = jobsOf();
+  const job = jobs.submit(testCaller, null, testRequest("asks-twice"));
+  const first = await untilView(jobs, job, ({ question }) => question?.kind === "conflict");
+  expect(() => jobs.answer(job, first.question?.id ?? 0, "retry", true)).toThrow("takes overwrite, skip, rename, newer, abort");
+  const second = await untilView(jobs, job, ({ question }) => question?.kind === "space");
+  expect(() => jobs.answer(job, second.question?.id ?? 0, "overwrite", true)).toThrow("takes retry, skip, abort");
+  jobs.cancel(job);
+  expect((await untilEnded(jobs, job)).result?.state).not.toBe("completed");
 });
 
 test("one that asks on and takes no answer can still be cancelled", async () => {

@@ -86,6 +86,20 @@ const modes: Readonly<Record<string, () => void>> = {
   /** Below the rate that ends it, and never an answer taken. */
   "asks-on": () => forever(() => question(++serial, "x".repeat(16_000)), 20),
   "asks-fast": () => forever(() => question(++serial, "overwrite? ")),
+  /** Questions that there are none of, each in a worker of its own. */
+  "asks-nonsense": () => send({ ...question(1, "overwrite? "), kind: "nonsense" } as unknown as Outgoing),
+  "asks-inherited": () => send({ ...question(1, "overwrite? "), kind: "__proto__" } as unknown as Outgoing),
+  "asks-with-choices": () => send({ ...question(1, "overwrite? "), choices: ["abort"] } as unknown as Outgoing),
+  "asks-minus-one": () => send(question(-1, "overwrite? ")),
+  "asks-half": () => send(question(0.5, "overwrite? ")),
+  "asks-nowhere": () => send({ ...question(1, "overwrite? "), destination: 7 } as unknown as Outgoing),
+  /** A question that takes answers of one kind, and the same number once more for another. */
+  "asks-twice": () => {
+    send(question(1, "overwrite? "));
+    Bun.sleepSync(300);
+    send({ ...question(1, "room? "), kind: "space" } as Outgoing);
+    Bun.sleepSync(20_000);
+  },
   /** Frames as large as they may be. */
   "large-errors": () => forever(() => ({ type: "errors", errors: Array.from({ length: 256 }, () => error) })),
   "large-lines": () => forever(() => ({ type: "lines", lines: Array.from({ length: 60 }, () => "l".repeat(65_000)) })),
