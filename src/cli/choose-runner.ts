@@ -7,7 +7,7 @@ import type { JobRequest } from "../request.ts";
 import type { Settings } from "./copy-settings.ts";
 import { writeText } from "./output.ts";
 import { isOfThisProcess, isThroughWorkingDirectory } from "./paths.ts";
-import type { Runner } from "./runner.ts";
+import type { Runner, RunOptions } from "./runner.ts";
 
 /** The service may have to be started first; a user who could have copied a file meanwhile should not wait longer for it. */
 const systemTimeoutMs = 1500;
@@ -26,7 +26,7 @@ export async function chooseRunner(settings: Readonly<Settings>, { calledAsCp }:
     const client = await connect("session", patientTimeoutMs);
     return async (request, listener, options) => {
       try {
-        requireLastingPaths(request);
+        requireLastingPaths(request, options);
       } catch (error) {
         client.close();
         throw error;
@@ -42,7 +42,7 @@ export async function chooseRunner(settings: Readonly<Settings>, { calledAsCp }:
 
 /** Nobody else can do it instead: the service, or an error. */
 const asAdministrator: Runner = async (request, listener, options) => {
-  requireLastingPaths(request);
+  requireLastingPaths(request, options);
   const { connect, serviceRunner } = await import("./service-runner.ts");
   const { withTextAgent } = await import("./text-agent.ts");
   // Only until polkit has its answer: then the terminal is the copy's own again.
@@ -71,8 +71,9 @@ const systemOrEmbedded: Runner = async (request, listener, options) => {
 };
 
 /** A job of the service may outlive us, and goes on by its paths. Throws CopyError. */
-function requireLastingPaths({ sources, destination, options }: JobRequest): void {
-  if (![...sources, destination, options.manifest as ByteString].some(isThroughWorkingDirectory)) return;
+function requireLastingPaths({ sources, destination, options }: JobRequest, { alsoTo }: RunOptions): void {
+  const others = alsoTo.map((also) => also.destination);
+  if (![...sources, destination, ...others, options.manifest as ByteString].some(isThroughWorkingDirectory)) return;
   throw new CopyError(
     "not-supported",
     "the working directory lies too deep for the service, which needs whole paths: --local copies without it",
