@@ -55,7 +55,7 @@ describeUnless(
       bus = await privateBus({ kind: "system" });
       daemon = await startDaemon(bus);
       for (const tree of ["small", "big"] as const) makeTree(tree, join(fast.path, tree), join(fast.path, `${tree}-before`));
-    });
+    }, 60_000);
     afterAll(async () => {
       await daemon[Symbol.asyncDispose]();
       for (const each of [bus, other, fast]) await each[Symbol.asyncDispose]();
