@@ -10,7 +10,7 @@ const runTimeoutMs = 45 * 60_000;
 /** Most tests wait for something, so two parts together take little more than half the time. */
 const parallelParts = Math.min(2, availableParallelism());
 /** The longest first, so that no part is left to run alone at the end. */
-const longParts = ["tests/conformance", "tests/recovery", "tests/service", "tests/jobs"];
+const longParts = ["tests/recovery", "tests/conformance", "tests/service", "tests/jobs"];
 /** One test, milliseconds, where it does not say otherwise: generous, because machines are busy. */
 const testTimeoutMs = 60_000;
 

@@ -4,6 +4,7 @@ import { layout } from "../ffi/layout.ts";
 import { libc, Mode, Open } from "../ffi/libc.ts";
 import { Stat } from "../ffi/stat.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
+import type { Newcomer } from "./directory.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { bigFileBytes, PartialFiles, type PartialSlot } from "./partial-files.ts";
@@ -15,6 +16,8 @@ const openFlags = Open.O_RDWR | Open.O_NOFOLLOW | Open.O_NONBLOCK | Open.O_CLOEX
 export class BigFiles {
   /** How much of the file is there already. */
   from = 0;
+  /** What a file that is gone on with has by now; null: it is new. */
+  begun: Newcomer | null = null;
   private readonly context: LaneContext;
   private readonly partials: PartialFiles;
   private readonly isSameBoot: boolean;
@@ -36,6 +39,7 @@ export class BigFiles {
   /** A descriptor of its temporary file, which the publisher then has; or -errno. */
   open(entry: Entry, mode: number): number {
     this.from = 0;
+    this.begun = null;
     this.slot = null;
     const continued = this.continue(entry);
     if (continued >= 0) return continued;
@@ -104,6 +108,7 @@ export class BigFiles {
       partials.leave(slot, "forget");
       return -1;
     }
+    this.begun = entry.directory.begun(stat);
     context.publisher.adoptTemporary(destinationFd, entry.name, name, fd);
     slot.written = from;
     slot.durable = Math.min(slot.durable, from);

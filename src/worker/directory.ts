@@ -121,6 +121,12 @@ export class Directory {
     return learnt;
   }
 
+  /** As newcomer, of a file that was begun before, and has come as far as it has; it says nothing of new ones. */
+  begun({ uid, gid, device, permissions }: Stat): Newcomer {
+    const inheritsAcl = (this.fields.flags & DirectoryFlag.defaultAcl) !== 0;
+    return { uid, gid, device, mode: permissions, withheld: 0, ...(this.fields.sourceFd < 0 ? {} : { inheritsAcl }) };
+  }
+
   get isMade(): boolean {
     return (this.fields.flags & DirectoryFlag.made) !== 0;
   }

@@ -176,7 +176,8 @@ export class FileMaker implements Maker {
   // The file is not published yet. hot:
   private fill(entry: Entry, fd: number, mode: number, big: BigFiles | null): "done" | "failed" {
     const { copier, sourceStat, options } = this.context;
-    const newcomer = entry.directory.newcomer(fd, this.context);
+    const begun = big?.begun ?? null;
+    const newcomer = begun ?? entry.directory.newcomer(fd, this.context);
     if (big !== null) {
       const result = this.fillBig(fd, newcomer.device, big);
       if (result < 0) return this.failCopy(entry, result);
@@ -184,7 +185,7 @@ export class FileMaker implements Maker {
       const result = copier.copyFile(this.sourceFd, fd, sourceStat, newcomer.device);
       if (result < 0) return this.failCopy(entry, result);
     }
-    newcomer.mode = this.keepsMode ? mode : mode & ~options.umask;
+    if (begun === null) newcomer.mode = this.keepsMode ? mode : mode & ~options.umask;
     newcomer.withheld = this.withheldFrom(mode);
     return this.complete(entry, fd, newcomer);
   }

@@ -146,7 +146,7 @@ for (const kind of ["ext4", "tmpfs", "xfs", "btrfs"] as const) {
       const free = await freeBytes(filesystem);
       const size = Math.floor(free / 5);
       for (let file = 0; file < 7; file++) writeFileSync(`${big}/file-${file}`, contentOf(file, size + file));
-      const job = startJob([big], `${filesystem.path}/copy`, { target: "exact", durability: "job" });
+      const job = startJob([big], `${filesystem.path}/copy`, { target: "exact", durability: "job", onFull: "fail" });
       const end = await job.ended;
       const whole = inspect({ ...workload, destination: "absent" }, big, `${filesystem.path}/copy`, false);
       expect(whole.problems).toEqual([]);
@@ -167,7 +167,7 @@ for (const kind of ["ext4", "tmpfs", "xfs", "btrfs"] as const) {
       writeFileSync(old, contentOf(1, Math.floor(free * 0.6)));
       const newer = `${directory.path}/newer-${kind}`;
       writeFileSync(newer, contentOf(2, Math.floor(free * 0.7)));
-      const job = startJob([newer], old, { target: "exact", onConflict: "overwrite" });
+      const job = startJob([newer], old, { target: "exact", onConflict: "overwrite", onFull: "fail" });
       const end = await job.ended;
       expect([end.state, job.errors[0]?.code]).toEqual(["failed", "no-space"]);
       expect(await Bun.file(old).bytes()).toEqual(new Uint8Array(contentOf(1, Math.floor(free * 0.6))));
@@ -181,7 +181,7 @@ describeUnless(whyNoFilesystem("ext4"), "a destination", () => {
     await using filesystem = await mountFilesystem("ext4", { sizeBytes: 100 * mebibyte });
     const target = `${filesystem.path}/copy`;
     mkdirSync(target);
-    const job = startJob([source], target, { target: "exact" });
+    const job = startJob([source], target, { target: "exact", onLost: "fail" });
     await job.worker();
     const view = (): JobView => job.jobs.get(job.submitted.owner.uid, job.submitted.token) ?? job.submitted;
     // Refused as long as a file is open for writing: a pause between two files has to be met.
@@ -221,7 +221,7 @@ describeUnless(firstReason(whyNoFilesystem("xfs"), havePrograms("xfs_io") ? null
     await using filesystem = await mountFilesystem("xfs", { sizeBytes: 320 * mebibyte });
     const target = `${filesystem.path}/copy`;
     mkdirSync(target);
-    const job = startJob([source], target, { target: "exact", bandwidthLimit: 6_000_000, durability: "job" });
+    const job = startJob([source], target, { target: "exact", bandwidthLimit: 6_000_000, durability: "job", onLost: "fail" });
     await job.worker();
     while (entriesBelow(target).files.length < 20) await Bun.sleep(5);
     expect((await run(["xfs_io", "-x", "-c", "shutdown", filesystem.path])).status).toBe(0);

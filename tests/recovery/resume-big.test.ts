@@ -98,7 +98,7 @@ for (const engine of engines) {
 
 test("a sparse file goes on, its holes are kept", async () => {
   makeBig("sparse", { hole: "middle" });
-  using copy = job({ engine: "read-write" });
+  using copy = job({ engine: "read-write", bandwidthLimit });
   await copy.run({ killWhen: ({ pid }) => writtenOf(pid) > 70 * mebibyte });
   expect(temporaries()).toHaveLength(1);
   const { end } = await copy.run();
@@ -141,7 +141,8 @@ test("a stop in order keeps the temporary file and says interrupted; a job that 
   // What an orderly stop has flushed is there after a power cut, too.
   const second = await copy.run({ isSameBoot: false, stopWhen: () => bytesThere() > 80 * mebibyte });
   expect(second.end).toMatchObject({ kind: "result", result: { outcome: "interrupted" } });
-  expect(copy.writtenBytes).toBeLessThan(bytesThere() + 4 * mebibyte);
+  // Each of two lanes may have been within a range of 4 MiB, and in a block.
+  expect(copy.writtenBytes).toBeLessThan(bytesThere() + 9 * mebibyte);
   await copy.recover({ keepsPartial: true });
   expect(temporaries()).toHaveLength(1);
   await copy.recover({ keepsPartial: false });

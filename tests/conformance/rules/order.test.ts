@@ -97,7 +97,7 @@ testUnless(
     const steps = stepsOf(readFileSync(`${path}/trace`, "latin1"));
     const directory = ["made 0700", "owner", "mode 0755"];
     expect(steps).toMatchObject({ up: directory, in: directory, tree: directory, file: ["made 0700", "owner", "mode 0755"] });
-    expect(steps["pipe"]?.slice(0, 2)).toEqual(["made 0700", "owner"]);
+    expect(steps.pipe?.slice(0, 2)).toEqual(["made 0700", "owner"]);
     const { stdout } = await runChecked(["sh", "-c", "stat -c '%n %u:%g %a' there/up there/up/in there/up/in/tree there/up/in/tree/*"], {
       cwd: path,
     });
