@@ -1,6 +1,6 @@
 // Where a run takes place: a filesystem made afresh for it, with its source in it and warm or cold as the cell wants.
 
-import { closeSync, existsSync, openSync, readFileSync, statfsSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, statfsSync, writeFileSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type FaultyFilesystem, mountFaultyFilesystem, whyNoFaultyFilesystem } from "../tests/support/faulty-filesystem.ts";
@@ -8,6 +8,7 @@ import { whyNoFilesystem } from "../tests/support/filesystems.ts";
 import { run, runChecked } from "../tests/support/process.ts";
 import { remove, temporaryDirectory } from "../tests/support/temporary.ts";
 import type { Cell, PlaceKind } from "./cells.ts";
+import { availableBytes } from "./held-memory.ts";
 import type { Workload } from "./workloads.ts";
 
 /** One run's surroundings; dispose takes everything away. */
@@ -59,6 +60,11 @@ export function imageBytesFor(cells: readonly Cell[]): number {
   return Math.ceil((needed * 2.3 + 700 * mebibyte) / (256 * mebibyte)) * 256 * mebibyte;
 }
 
+/** What the page cache, or a tmpfs, holds of the largest of these cells, and a good deal for what is cached besides. */
+export function memoryBytesFor(cells: readonly Cell[]): number {
+  return Math.max(0, ...cells.map(({ workload }) => workload.sizeBytes)) * 2.3 + 3072 * mebibyte;
+}
+
 /** Why a cell cannot be measured here, or null. */
 export function whyNotHere({ place, workload }: Cell, ground: Ground): string | null {
   const kind = place === "slow" || place === "disk" ? "ext4" : place;
@@ -73,7 +79,7 @@ export function whyNotHere({ place, workload }: Cell, ground: Ground): string | 
   // The page cache of the image's filesystem holds everything once more: what is evicted in mid-run is not warm.
   const image = place === "tmpfs" || existsSync(join(ground.directory, "image")) ? 0 : ground.imageBytes;
   const needed = image + workload.sizeBytes * 2.3;
-  const available = Number(/^MemAvailable:\s+(\d+)/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1] ?? 0) * 1024;
+  const available = availableBytes();
   if (needed > available) return `needs ${(needed / 1e9).toFixed(1)} GB of free memory; there are ${(available / 1e9).toFixed(1)}`;
   return null;
 }

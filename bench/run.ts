@@ -11,9 +11,10 @@ import { temporaryDirectory } from "../tests/support/temporary.ts";
 import { runCell } from "./cell-run.ts";
 import { type Cell, type Tool, toolsOf } from "./cells.ts";
 import { checkResult, doubtsAbout, quietLoad } from "./check.ts";
+import { holdMemory } from "./held-memory.ts";
 import { loadNow, machineFacts, versionFacts } from "./machine.ts";
 import { type BenchOptions, parseOptions, usage } from "./options.ts";
-import { type Ground, imageBytesFor, openPlace, whyNotHere } from "./places.ts";
+import { type Ground, imageBytesFor, memoryBytesFor, openPlace, whyNotHere } from "./places.ts";
 import { floorLines, markdownReport, textTable } from "./report.ts";
 import { type BenchResult, newestResult, writeResult } from "./result-file.ts";
 import { type BenchService, startBenchService } from "./service.ts";
@@ -79,6 +80,7 @@ async function bench(options: BenchOptions): Promise<number> {
     cells: [],
     skipped: [],
   };
+  using _held = holdMemory(memoryBytesFor(options.cells) + ground.imageBytes);
   // After every cell: hours of measuring are not lost with the last of them.
   const save = (): string => {
     result.load.after = loadNow();
