@@ -1,7 +1,6 @@
 // How far a job has come, how fast and until when: merges the worker's snapshots so that nothing ever runs backwards. Pure.
 
-import type { ByteString } from "../bytes.ts";
-import { type Phase, phases, type Snapshot } from "../worker/protocol.ts";
+import { emptySnapshot, type Phase, phases, type Snapshot } from "../worker/protocol.ts";
 
 /** The rate forgets with this time constant: quick enough to show a slow patch, slow enough to be read. */
 const smoothingUs = 3_000_000;
@@ -24,26 +23,6 @@ export interface Progress {
   /** How much history the smoothed values hold, 0 to 1: they are divided by it. */
   readonly weight: number;
 }
-
-export const emptySnapshot: Snapshot = Object.freeze({
-  phase: "scanning",
-  paused: false,
-  totalsValid: false,
-  bytesTotal: 0,
-  bytesDone: 0,
-  bytesCloned: 0,
-  bytesVerified: 0,
-  bytesToVerify: 0,
-  filesTotal: 0,
-  filesDone: 0,
-  filesSkipped: 0,
-  directoriesDone: 0,
-  errorCount: 0,
-  warningCount: 0,
-  currentFile: "" as ByteString,
-  engine: "auto",
-  lanes: 0,
-});
 
 /** Progress of a job that starts (or is created) now. */
 export function startProgress(nowUs: number): Progress {

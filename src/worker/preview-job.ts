@@ -1,9 +1,8 @@
 // A worker's dry run as its main thread sees it: one thread that looks, its findings passed on, and a sign of life meanwhile.
 
-import { emptySnapshot } from "./empty-snapshot.ts";
 import type { JobTalk } from "./job-talk.ts";
 import { Lanes } from "./lanes.ts";
-import { type ParentMessage, snapshotIntervalMs } from "./protocol.ts";
+import { emptySnapshot, type ParentMessage, snapshotIntervalMs } from "./protocol.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { Command, Word } from "./shared.ts";
 
@@ -28,7 +27,7 @@ export class PreviewJob {
       onCrash: (text) => this.crash(text),
     });
     this.lanes.addPreviewer({ maxOperations, maxBytes });
-    this.timer = setInterval(() => talk.snapshot({ ...emptySnapshot, phase: "scanning" }), snapshotIntervalMs);
+    this.timer = setInterval(() => talk.snapshot(emptySnapshot), snapshotIntervalMs);
   }
 
   receive(message: ParentMessage): void {

@@ -6,6 +6,7 @@
 // nobody, and building one takes longer than copying a small file.
 
 import type { z } from "zod";
+import type { ByteString } from "../bytes.ts";
 import type {
   entryErrorSchema,
   identitySchema,
@@ -53,6 +54,27 @@ export type EntryError = Readonly<z.infer<typeof entryErrorSchema>>;
 export type PlannedOperation = Readonly<z.infer<typeof plannedOperationSchema>>;
 export type PreviewSummary = Readonly<z.infer<typeof previewSummarySchema>>;
 export type WorkerMessage = z.infer<typeof workerMessageSchema>;
+
+/** Of a worker that has done nothing yet, or copies nothing: a recovery's, a dry run's. */
+export const emptySnapshot: Snapshot = Object.freeze({
+  phase: "scanning",
+  paused: false,
+  totalsValid: false,
+  bytesTotal: 0,
+  bytesDone: 0,
+  bytesCloned: 0,
+  bytesVerified: 0,
+  bytesToVerify: 0,
+  filesTotal: 0,
+  filesDone: 0,
+  filesSkipped: 0,
+  directoriesDone: 0,
+  errorCount: 0,
+  warningCount: 0,
+  currentFile: "" as ByteString,
+  engine: "auto",
+  lanes: 0,
+});
 
 /** One message as a frame. */
 export function encodeFrame(message: ParentMessage | WorkerMessage): Uint8Array {

@@ -8,7 +8,6 @@ import { Arena } from "../ffi/memory.ts";
 import { ringStatus } from "../ffi/ring.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
-import { emptySnapshot } from "./empty-snapshot.ts";
 import { type GuardedPaths, guardedPaths, guardedRequest } from "./guarded-paths.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
@@ -17,7 +16,15 @@ import { whyInOrder } from "./lane-order.ts";
 import { Lanes, startLaneAhead } from "./lanes.ts";
 import { PreviewJob } from "./preview-job.ts";
 import { applyPriority } from "./priority.ts";
-import { embeddedFlag, type ParentMessage, phases, type QuestionKind, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
+import {
+  embeddedFlag,
+  emptySnapshot,
+  type ParentMessage,
+  phases,
+  type QuestionKind,
+  type Snapshot,
+  snapshotIntervalMs,
+} from "./protocol.ts";
 import { giveAnswer, standFor } from "./questions.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { confine, previewPaths, type SandboxPaths, sandboxPaths } from "./sandbox.ts";

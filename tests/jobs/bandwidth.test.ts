@@ -3,8 +3,8 @@
 import { expect, test } from "bun:test";
 import { Bandwidth, type BandwidthLimits, bandwidthStepMs, shares } from "../../src/jobs/bandwidth.ts";
 import { advance, type Job, newJob } from "../../src/jobs/job.ts";
-import { emptySnapshot } from "../../src/jobs/progress.ts";
 import { requestSchema } from "../../src/request-schema.ts";
+import { emptySnapshot } from "../../src/worker/protocol.ts";
 import { Random } from "../support/random.ts";
 
 const none = Number.POSITIVE_INFINITY;

@@ -6,8 +6,7 @@ import { CopyError } from "../../src/errors.ts";
 import { hasEnded, jobStates, type Question } from "../../src/jobs/api.ts";
 import { advance, type Job, type JobEvent, newJob } from "../../src/jobs/job.ts";
 import { viewOf } from "../../src/jobs/job-view.ts";
-import { emptySnapshot } from "../../src/jobs/progress.ts";
-import { type EntryError, phases, type Snapshot } from "../../src/worker/protocol.ts";
+import { type EntryError, emptySnapshot, phases, type Snapshot } from "../../src/worker/protocol.ts";
 import { testCaller, testRequest } from "../support/jobs.ts";
 
 const question: Question = {

@@ -1,8 +1,8 @@
 // Rate and expected end: what is shown is near the truth, settles quickly, and never is nonsense.
 
 import { expect, test } from "bun:test";
-import { advanceProgress, emptySnapshot, type Progress, startProgress } from "../../src/jobs/progress.ts";
-import type { Snapshot } from "../../src/worker/protocol.ts";
+import { advanceProgress, type Progress, startProgress } from "../../src/jobs/progress.ts";
+import { emptySnapshot, type Snapshot } from "../../src/worker/protocol.ts";
 
 const total = 100_000_000_000;
 

@@ -8,9 +8,8 @@ import type { ByteString } from "../../src/bytes.ts";
 import { noAttempts } from "../../src/jobs/attempts.ts";
 import { advance, type Job, type JobEvent, newJob } from "../../src/jobs/job.ts";
 import { type JobsLog, noLog } from "../../src/jobs/log.ts";
-import { emptySnapshot } from "../../src/jobs/progress.ts";
 import { type JobStore, openStore } from "../../src/jobs/store.ts";
-import type { EntryError } from "../../src/worker/protocol.ts";
+import { type EntryError, emptySnapshot } from "../../src/worker/protocol.ts";
 import { testCaller, testRequest } from "../support/jobs.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 

@@ -6,8 +6,8 @@ import { type JobMethod, jobInterface, managerInterface, rootPath } from "../../
 import { Variant, type VariantDict, type WireValue } from "../../src/dbus/values.ts";
 import { advance, type Job, type JobEvent, newJob } from "../../src/jobs/job.ts";
 import { noLog } from "../../src/jobs/log.ts";
-import { emptySnapshot } from "../../src/jobs/progress.ts";
 import { type JobStore, openStore } from "../../src/jobs/store.ts";
+import { emptySnapshot } from "../../src/worker/protocol.ts";
 import { whyNoBus } from "../support/bus.ts";
 import { busctlAs, callService, errorOf } from "../support/bus-client.ts";
 import { plainEnvironment, runCopyd } from "../support/cli.ts";

@@ -3,8 +3,14 @@
 // /test/MODE as the first source chooses what it does.
 
 import { readFileSync, writeSync } from "node:fs";
-import { emptySnapshot } from "../../src/worker/empty-snapshot.ts";
-import { encodeFrame, FrameDecoder, maxParentFrameBytes, type ParentMessage, trustingParser } from "../../src/worker/protocol.ts";
+import {
+  emptySnapshot,
+  encodeFrame,
+  FrameDecoder,
+  maxParentFrameBytes,
+  type ParentMessage,
+  trustingParser,
+} from "../../src/worker/protocol.ts";
 
 type Path = typeof emptySnapshot.currentFile;
 type Outgoing = Parameters<typeof encodeFrame>[0];

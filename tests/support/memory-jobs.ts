@@ -1,6 +1,5 @@
 // Jobs that copy nothing: the states of the jobs room in memory, moved on by the test. For tests of what the bus makes of them.
 
-import type { ByteString } from "../../src/bytes.ts";
 import { CopyError } from "../../src/errors.ts";
 import {
   type Caller,
@@ -14,6 +13,8 @@ import {
   type StatisticsRow,
   type SubmitOptions,
 } from "../../src/jobs/api.ts";
+import { newJob } from "../../src/jobs/job.ts";
+import { viewOf } from "../../src/jobs/job-view.ts";
 import type { JobRequest } from "../../src/request.ts";
 import type { EntryError } from "../../src/worker/protocol.ts";
 
@@ -42,7 +43,8 @@ export class MemoryJobs implements Jobs {
     if (options.beyondLimits !== true && this.list(caller.uid).length >= this.maxJobsPerUser) {
       throw new CopyError("limits-exceeded", "your user has too many jobs");
     }
-    const view = newView(chosen, caller, request, options.asAdmin ?? false);
+    const asAdmin = options.asAdmin ?? false;
+    const view = viewOf(newJob({ id: 0, token: chosen, workToken: chosen, owner: caller, asAdmin, request }, Date.now() * 1000));
     this.views.set(key(view), view);
     for (const listener of this.listeners.added) listener(view);
     return view;
@@ -172,41 +174,4 @@ export class MemoryJobs implements Jobs {
 
 function key({ owner, token }: JobView): string {
   return `${owner.uid}/${token}`;
-}
-
-function newView(token: string, owner: Caller, request: JobRequest, asAdmin: boolean): JobView {
-  return {
-    token,
-    owner,
-    asAdmin,
-    group: null,
-    request,
-    state: "queued",
-    waitReason: "",
-    queuePosition: 0,
-    phase: "scanning",
-    createdTimeUs: Date.now() * 1000,
-    startedTimeUs: 0,
-    finishedTimeUs: 0,
-    totalsValid: false,
-    bytesTotal: 0,
-    bytesDone: 0,
-    bytesCloned: 0,
-    bytesVerified: 0,
-    bytesToVerify: 0,
-    filesTotal: 0,
-    filesDone: 0,
-    filesSkipped: 0,
-    errorCount: 0,
-    warningCount: 0,
-    rate: 0,
-    expectedEndTimeUs: 0,
-    currentFile: "" as ByteString,
-    engine: "auto",
-    question: null,
-    resumeCount: 0,
-    result: null,
-    cancelable: true,
-    pausable: true,
-  };
 }
