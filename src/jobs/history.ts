@@ -45,35 +45,18 @@ export class History {
       `SELECT ${keys[by]} AS key, count(*) AS jobs, sum(state = 'completed') AS completed, sum(state = 'failed') AS failed,
          sum(state = 'cancelled') AS cancelled, sum(coalesce(record ->> '$.result.filesDone', 0)) AS files,
          sum(coalesce(record ->> '$.result.bytesDone', 0)) AS bytes, sum(coalesce(record ->> '$.result.errorCount', 0)) AS errors,
-         sum(coalesce(record ->> '$.result.elapsedUs', 0)) AS elapsed
+         sum(coalesce(record ->> '$.result.elapsedUs', 0)) AS elapsedUs
        FROM jobs WHERE finished_us > 0 AND (?1 IS NULL OR uid = ?1) AND finished_us >= ?2 AND finished_us < ?3
        GROUP BY key ORDER BY ${orders[order]}, key LIMIT ?4`,
     );
-    return query.all(uid, sinceUs ?? 0, untilUs ?? Number.MAX_SAFE_INTEGER, limit).map((row) => ({
-      key: String(row.key) as ByteString,
-      jobs: row.jobs,
-      completed: row.completed,
-      failed: row.failed,
-      cancelled: row.cancelled,
-      files: row.files,
-      bytes: row.bytes,
-      errors: row.errors,
-      elapsedUs: row.elapsed,
-    }));
+    return query
+      .all(uid, sinceUs ?? 0, untilUs ?? Number.MAX_SAFE_INTEGER, limit)
+      .map((row) => ({ ...row, key: String(row.key) as ByteString }));
   }
 }
 
-interface Row {
-  readonly key: string | number;
-  readonly jobs: number;
-  readonly completed: number;
-  readonly failed: number;
-  readonly cancelled: number;
-  readonly files: number;
-  readonly bytes: number;
-  readonly errors: number;
-  readonly elapsed: number;
-}
+/** The columns are named as what they become. */
+type Row = Omit<StatisticsRow, "key"> & { readonly key: string | number };
 
 /** What jobs are put together by. Days are those of the machine. */
 const keys: Readonly<Record<StatisticsQuery["by"], string>> = {
@@ -87,7 +70,7 @@ const keys: Readonly<Record<StatisticsQuery["by"], string>> = {
 const orders: Readonly<Record<StatisticsQuery["order"], string>> = {
   latest: "max(finished_us) DESC",
   largest: "bytes DESC",
-  longest: "elapsed DESC",
-  slowest: "bytes = 0 OR elapsed = 0, bytes * 1.0 / max(elapsed, 1)",
+  longest: "elapsedUs DESC",
+  slowest: "bytes = 0 OR elapsedUs = 0, bytes * 1.0 / max(elapsedUs, 1)",
   busiest: "jobs DESC",
 };
