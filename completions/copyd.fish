@@ -104,7 +104,7 @@ complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a j
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -f
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -s a -l all -d 'Also those that have ended, as far back as they are remembered'
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -l all-users -d 'Everybody'"'"'s, which an administrator must allow'
-complete -c copyd -n '__fish_seen_subcommand_from jobs' -l since -x -d 'With --all, those asked for from this time on: 2026-11-22, "2026-11-22 14:30", today, or 90s, 15m, 2h, 7d ago'
+complete -c copyd -n '__fish_seen_subcommand_from jobs' -l since -x -d 'With --all, those asked for from this time on: 2026-11-22, "2026-11-22 14:30", today, yesterday, or 90s, 15m, 2h, 7d ago'
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -l until -x -d 'With --all, those asked for until this time'
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -l lines -x -d 'At most so many, the newest (1000)'
 complete -c copyd -n '__fish_seen_subcommand_from jobs' -l json -d 'One JSON object a line on standard output'
@@ -182,7 +182,7 @@ complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a s
 complete -c copyd -n '__fish_seen_subcommand_from stats' -f
 complete -c copyd -n '__fish_seen_subcommand_from stats' -l by -x -a 'day user source destination' -d 'What to put together: day, user, source, destination (day)'
 complete -c copyd -n '__fish_seen_subcommand_from stats' -l order -x -a 'latest largest longest slowest busiest' -d 'What comes first: latest, largest, longest, slowest, busiest (latest)'
-complete -c copyd -n '__fish_seen_subcommand_from stats' -l since -x -d 'Jobs that ended from this time on; as for copyd jobs'
+complete -c copyd -n '__fish_seen_subcommand_from stats' -l since -x -d 'Jobs that ended from this time on: 2026-11-22, "2026-11-22 14:30", today, yesterday, or 90s, 15m, 2h, 7d ago'
 complete -c copyd -n '__fish_seen_subcommand_from stats' -l until -x -d 'Jobs that ended before this time'
 complete -c copyd -n '__fish_seen_subcommand_from stats' -l all-users -d 'Everybody'"'"'s, which an administrator must allow'
 complete -c copyd -n '__fish_seen_subcommand_from stats' -l lines -x -d 'At most so many (1000)'

@@ -6,48 +6,34 @@ import { CopyError } from "../errors.ts";
 import { writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
 import { writeText } from "./output.ts";
-import { commonArgs, linesOf, withService } from "./service-command.ts";
-import { type Column, tableLines } from "./table.ts";
-import { timeOf } from "./time-text.ts";
+import { commonArgs, linesArgs, linesOf, withService } from "./service-command.ts";
+import { aligned, tableLines } from "./table.ts";
+import { localTime, periodArgs, periodOf } from "./time-text.ts";
 import { userName, userNames } from "./user-names.ts";
 
 const args = {
-  since: {
-    type: "string",
-    valueHint: "TIME",
-    description: 'From this time on: 2026-11-22, "2026-11-22 14:30", today, yesterday, or 90s, 15m, 2h, 7d ago',
-  },
-  until: { type: "string", valueHint: "TIME", description: "Until this time" },
+  ...periodArgs({ since: "From this time on", until: "Until this time" }),
   user: { type: "string", valueHint: "USER", description: "Of this user, by name or number" },
   job: { type: "string", valueHint: "TOKEN", description: "Of the job with this token" },
   code: { type: "string", valueHint: "CODE", description: "With this code of an error, as not-authorized or policy-denied" },
   event: { type: "string", valueHint: "EVENT", description: "Of this kind: request, refusal, grant, queued or ended" },
-  lines: { type: "string", valueHint: "N", description: "At most so many, the newest (1000)" },
+  ...linesArgs,
   ...commonArgs,
 } as const satisfies ArgsDef;
 
 /** ListAudit's own limit. */
 const pageRecords = 1000;
 
-const columns: readonly Column[] = [
-  { title: "TIME", align: "left" },
-  { title: "USER", align: "left" },
-  { title: "EVENT", align: "left" },
-  { title: "WHAT", align: "left" },
-  { title: "JOB", align: "left" },
-  { title: "CODE", align: "left" },
-];
+const columns = aligned("left", "TIME", "USER", "EVENT", "WHAT", "JOB", "CODE");
 
 export const auditCommand = named("audit", "List who asked for what, and what was refused (administrators)", args, (given) =>
   withService(given, (client) => list(client, given), { needsLeave: true }),
 );
 
 async function list(client: ServiceClient, given: ParsedArgs<typeof args>): Promise<number> {
-  const nowMs = Date.now();
   const wanted = linesOf(given.lines);
   const filter: AuditFilter = {
-    ...(given.since !== undefined && { since: timeOf("--since", given.since, nowMs) * 1000 }),
-    ...(given.until !== undefined && { until: timeOf("--until", given.until, nowMs) * 1000 }),
+    ...periodOf(given, Date.now()),
     ...(given.user !== undefined && { uid: uidOf(given.user) }),
     ...(given.job !== undefined && { job: given.job }),
     ...(given.code !== undefined && { code: given.code }),
@@ -77,13 +63,6 @@ function rowOf({ timeUs, uid, event, method, action, job, code, untold }: AuditE
 function jsonOf({ timeUs, uid, event, method, sender, action, job, code, untold, id }: AuditEntry): Readonly<Record<string, unknown>> {
   const time = new Date(timeUs / 1000).toISOString();
   return { type: "audit", id, time, uid, event, method, sender, action, job, code, untold };
-}
-
-function localTime(timeUs: number): string {
-  const time = new Date(timeUs / 1000);
-  const two = (value: number): string => String(value).padStart(2, "0");
-  const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
-  return `${day} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
 }
 
 /** Throws usage for a name that no user has. */

@@ -5,20 +5,15 @@ import { failures } from "../errors.ts";
 import { hasEnded, type JobView, type Question } from "../jobs/api.ts";
 import { questionChoices } from "../worker/protocol.ts";
 import { fractionOf } from "./progress-line.ts";
-import type { Column } from "./table.ts";
+import { aligned, type Column } from "./table.ts";
 import { escapeControls, visibleText } from "./terminal-text.ts";
+import { localTime } from "./time-text.ts";
 import { formatBytes, formatCount, formatDuration, formatRate } from "./units.ts";
 
 export const jobColumns: readonly Column[] = [
-  { title: "JOB", align: "left" },
-  { title: "STATE", align: "left" },
-  { title: "DONE", align: "right" },
-  { title: "BYTES", align: "right" },
-  { title: "FILES", align: "right" },
-  { title: "RATE", align: "right" },
-  { title: "LEFT", align: "right" },
-  { title: "ERRORS", align: "right" },
-  { title: "WHAT", align: "left" },
+  ...aligned("left", "JOB", "STATE"),
+  ...aligned("right", "DONE", "BYTES", "FILES", "RATE", "LEFT", "ERRORS"),
+  ...aligned("left", "WHAT"),
 ];
 
 export function jobRow(job: JobView, nowUs: number): string[] {
@@ -115,13 +110,9 @@ function filesText({ filesDone, filesTotal, filesSkipped, totalsValid, state }: 
   return `${formatCount(filesDone)}${total}${filesSkipped > 0 ? `, ${formatCount(filesSkipped)} skipped` : ""}`;
 }
 
-/** Local time to the second; "" for "not yet". */
+/** "" for "not yet". */
 function timeText(timeUs: number): string {
-  if (timeUs === 0) return "";
-  const time = new Date(timeUs / 1000);
-  const two = (value: number): string => String(value).padStart(2, "0");
-  const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
-  return `${day} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
+  return timeUs === 0 ? "" : localTime(timeUs);
 }
 
 /** Of errors that were not heard when they came, and beyond what the service keeps. */

@@ -51,6 +51,10 @@ export async function findJob(client: ServiceClient, typed: string): Promise<Job
   throw new CopyError("usage", `'${typed}' may mean ${tokens.length} jobs: ${named}${tokens.length > 10 ? ", ..." : ""}`);
 }
 
+export const linesArgs = {
+  lines: { type: "string", valueHint: "N", description: "At most so many, the newest (1000)" },
+} as const satisfies ArgsDef;
+
 /** How many lines --lines allows. Throws usage. */
 export function linesOf(typed: string | undefined): number {
   if (typed === undefined) return 1000;

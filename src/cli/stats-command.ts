@@ -8,16 +8,15 @@ import { nameFields, writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
 import { writeText } from "./output.ts";
 import { commonArgs, linesOf, withService } from "./service-command.ts";
-import { type Column, tableLines } from "./table.ts";
+import { aligned, type Column, tableLines, tableWidth } from "./table.ts";
 import { visibleText } from "./terminal-text.ts";
-import { timeOf } from "./time-text.ts";
+import { periodArgs, periodOf } from "./time-text.ts";
 import { formatBytes, formatCount, formatDuration, formatRate } from "./units.ts";
 
 const args = {
   by: { type: "string", valueHint: "KEY", description: `What to put together: ${statisticsKeys.join(", ")} (day)` },
   order: { type: "string", valueHint: "ORDER", description: `What comes first: ${statisticsOrders.join(", ")} (latest)` },
-  since: { type: "string", valueHint: "TIME", description: "Jobs that ended from this time on; as for copyd jobs" },
-  until: { type: "string", valueHint: "TIME", description: "Jobs that ended before this time" },
+  ...periodArgs({ since: "Jobs that ended from this time on", until: "Jobs that ended before this time" }),
   "all-users": { type: "boolean", description: "Everybody's, which an administrator must allow" },
   lines: { type: "string", valueHint: "N", description: "At most so many (1000)" },
   ...commonArgs,
@@ -29,13 +28,11 @@ export const statsCommand = named("stats", "What your jobs amount to, by day, us
 
 async function list(client: ServiceClient, given: ParsedArgs<typeof args>): Promise<number> {
   const by = wordOf("--by", given.by ?? "day", statisticsKeys);
-  const nowMs = Date.now();
   const options: StatisticsOptions = {
     allUsers: given["all-users"] === true,
     order: wordOf("--order", given.order ?? "latest", statisticsOrders),
     limit: linesOf(given.lines),
-    ...(given.since !== undefined && { since: timeOf("--since", given.since, nowMs) * 1000 }),
-    ...(given.until !== undefined && { until: timeOf("--until", given.until, nowMs) * 1000 }),
+    ...periodOf(given, Date.now()),
   };
   const rows = await client.statistics(by, options);
   if (given.json === true) for (const row of rows) writeJson(jsonOf(by, row));
@@ -46,16 +43,16 @@ async function list(client: ServiceClient, given: ParsedArgs<typeof args>): Prom
       `${tableLines(
         columnsBy(by),
         rows.map((row) => cells(by, row)),
-        widthOf(),
+        tableWidth(),
       ).join("\n")}\n`,
     );
   return 0;
 }
 
 function columnsBy(by: StatisticsQuery["by"]): readonly Column[] {
-  const numbers = ["JOBS", "FAILED", "CANCELLED", "FILES", "BYTES", "TIME", "RATE"].map((title): Column => ({ title, align: "right" }));
+  const numbers = aligned("right", "JOBS", "FAILED", "CANCELLED", "FILES", "BYTES", "TIME", "RATE");
   // Last, because a path may be long, and is cut there.
-  return [...numbers, { title: by.toUpperCase(), align: "left" }];
+  return [...numbers, ...aligned("left", by.toUpperCase())];
 }
 
 function cells(by: StatisticsQuery["by"], row: Statistics): readonly string[] {
@@ -73,10 +70,6 @@ function cells(by: StatisticsQuery["by"], row: Statistics): readonly string[] {
 
 function jsonOf(by: StatisticsQuery["by"], { key, ...numbers }: Statistics): Readonly<Record<string, unknown>> {
   return { type: "statistics", ...(by === "user" ? { user: Number(key) } : nameFields(by, key)), ...numbers };
-}
-
-function widthOf(): number | null {
-  return process.stdout.isTTY === true ? (process.stdout.columns ?? 80) : null;
 }
 
 function wordOf<Word extends string>(option: string, typed: string, words: readonly Word[]): Word {

@@ -9,6 +9,16 @@ export interface Column {
 
 const separator = "  ";
 
+/** Columns of these titles, all aligned alike. */
+export function aligned(align: Column["align"], ...titles: readonly string[]): readonly Column[] {
+  return titles.map((title) => ({ title, align }));
+}
+
+/** What a table may take: the terminal's columns, or null where standard output is none. */
+export function tableWidth(): number | null {
+  return process.stdout.isTTY === true ? (process.stdout.columns ?? 80) : null;
+}
+
 /**
  * Lines without newlines, the titles first. The last column is cut at its start where the line would be wider than `columns`
  * (null: as wide as it takes).

@@ -1,8 +1,40 @@
-// A moment as people type it: a day, a day and a time, or how long ago.
+// Moments as people type them (a day, a day and a time, or how long ago) and as they are shown to people.
 
+import type { ArgsDef } from "citty";
 import { CopyError } from "../errors.ts";
 
 const unitsMs: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 };
+
+const examples = '2026-11-22, "2026-11-22 14:30", today, yesterday, or 90s, 15m, 2h, 7d ago';
+
+/** The options --since and --until, by what they say of what they choose. */
+export function periodArgs({ since, until }: Readonly<Record<"since" | "until", string>>) {
+  return {
+    since: { type: "string", valueHint: "TIME", description: `${since}: ${examples}` },
+    until: { type: "string", valueHint: "TIME", description: until },
+  } as const satisfies ArgsDef;
+}
+
+export interface Period {
+  readonly since?: number;
+  readonly until?: number;
+}
+
+/** What --since and --until say, microseconds of CLOCK_REALTIME; what was not given is left out. Throws usage. */
+export function periodOf({ since, until }: { readonly [Option in keyof Period]?: string | undefined }, nowMs: number): Period {
+  return {
+    ...(since !== undefined && { since: timeOf("--since", since, nowMs) * 1000 }),
+    ...(until !== undefined && { until: timeOf("--until", until, nowMs) * 1000 }),
+  };
+}
+
+/** "2026-11-22 14:30:05", local time. `timeUs` is microseconds of CLOCK_REALTIME. */
+export function localTime(timeUs: number): string {
+  const time = new Date(timeUs / 1000);
+  const two = (value: number): string => String(value).padStart(2, "0");
+  const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
+  return `${day} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
+}
 
 /** Milliseconds since the epoch; days and times without a zone are local. Throws usage, naming the option. */
 export function timeOf(option: string, typed: string, nowMs: number): number {
