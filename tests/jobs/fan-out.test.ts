@@ -16,7 +16,7 @@ import { expectSameTree } from "../support/compare.ts";
 import { childrenOf } from "../support/embedded-job.ts";
 import { mountFaultyFilesystem, whyNoFaultyFilesystem } from "../support/faulty-filesystem.ts";
 import { mountFilesystem, tinySizeBytes, whyNoFilesystem } from "../support/filesystems.ts";
-import { testCaller, testRequest, testWorker, untilEnded, untilView } from "../support/jobs.ts";
+import { codeOf, testCaller, testRequest, testWorker, untilEnded, untilView } from "../support/jobs.ts";
 import { runChecked } from "../support/process.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
@@ -33,16 +33,6 @@ function also(...paths: string[]): { readonly alsoTo: readonly AlsoTo[] } {
 
 function room(changes: Partial<JobsDependencies> = {}): AdjustableJobs {
   return createJobs({ mode: "session", self: testWorker, ...changes });
-}
-
-function codeOf(action: () => unknown): string {
-  try {
-    action();
-  } catch (cause) {
-    if (cause instanceof Error && "code" in cause) return String(cause.code);
-    throw cause;
-  }
-  return "nothing thrown";
 }
 
 /** A copy of a tree to several places, by real workers. */

@@ -2,12 +2,11 @@
 
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { CopyError } from "../../src/errors.ts";
 import type { Caller, JobQuery, Jobs, JobView, StatisticsQuery } from "../../src/jobs/api.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
 import { noLog } from "../../src/jobs/log.ts";
 import { openStore } from "../../src/jobs/store.ts";
-import { testCaller, testRequest, testWorker, untilEnded } from "../support/jobs.ts";
+import { codeOf, testCaller, testRequest, testWorker, untilEnded } from "../support/jobs.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
 const { uid } = testCaller;
@@ -31,16 +30,6 @@ async function room(state: TemporaryDirectory, self: readonly string[] = ["/none
       store.close();
     },
   };
-}
-
-function codeOf(action: () => unknown): string {
-  try {
-    action();
-  } catch (error) {
-    if (error instanceof CopyError) return error.code;
-    throw error;
-  }
-  return "nothing thrown";
 }
 
 async function endedJob(jobs: Jobs, token: string, mode: string, caller = testCaller, destination = "/to"): Promise<JobView> {

@@ -6,21 +6,11 @@ import type { Jobs, JobView } from "../../src/jobs/api.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
 import type { JobsDependencies } from "../../src/jobs/jobs-dependencies.ts";
 import { noLog } from "../../src/jobs/log.ts";
-import { testCaller, testRequest, testWorker, untilEnded, untilView } from "../support/jobs.ts";
+import { codeOf, testCaller, testRequest, testWorker, untilEnded, untilView } from "../support/jobs.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 function room(changes: Partial<JobsDependencies> = {}): Jobs {
   return createJobs({ mode: "session", self: testWorker, ...changes });
-}
-
-function codeOf(action: () => unknown): string {
-  try {
-    action();
-  } catch (cause) {
-    if (cause instanceof Error && "code" in cause) return String(cause.code);
-    throw cause;
-  }
-  return "nothing thrown";
 }
 
 test("a job is queued, runs and is completed, and listeners hear of each step in order", async () => {

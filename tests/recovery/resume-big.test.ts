@@ -1,13 +1,12 @@
 // A big file whose copy is interrupted goes on where it was, and what nobody goes on with is removed.
 
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { beforeEach, expect, test } from "bun:test";
 import {
   closeSync,
   existsSync,
   ftruncateSync,
   openSync,
   readdirSync,
-  readFileSync,
   statSync,
   unlinkSync,
   utimesSync,
@@ -16,26 +15,24 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { expectSameTree } from "../support/compare.ts";
+import { directoryOfEachTest } from "../support/each-test.ts";
 import { Random } from "../support/random.ts";
-import { ResumableJob } from "../support/resumable-job.ts";
-import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+import { ResumableJob, writtenBy } from "../support/resumable-job.ts";
 
 const mebibyte = 1024 * 1024;
 /** Slow enough to be interrupted. */
 const bandwidthLimit = 70 * mebibyte;
 const fileBytes = 160 * mebibyte + 12_345;
 
-let directory: TemporaryDirectory;
+const directory = directoryOfEachTest();
 let source = "";
 let destination = "";
 
-beforeEach(async () => {
-  directory = await temporaryDirectory();
+beforeEach(() => {
   source = join(directory.path, "source");
   destination = join(directory.path, "destination");
   Bun.spawnSync(["mkdir", source, destination]);
 });
-afterEach(() => directory[Symbol.asyncDispose]());
 
 function makeBig(name: string, { hole }: { readonly hole: "none" | "middle" } = { hole: "none" }): void {
   const fd = openSync(join(source, name), "w");
@@ -76,8 +73,7 @@ for (const engine of engines) {
     if ((verify !== "none") !== (engine === "auto") && !isLong) continue;
     test(`${engine}, verification ${verify}: at most a few blocks are copied twice`, async () => {
       for (const name of ["a", "b"]) makeBig(name);
-      const random = new Random();
-      console.log(`seed ${random.seed}`);
+      const random = Random.announced();
       // A forced copy_file_range and no clones exclude each other.
       using copy = job({ engine, verify, reflink: engine === "copy-file-range" ? "auto" : "never" });
       for (let round = 0; round < 4; round++) {
@@ -99,7 +95,7 @@ for (const engine of engines) {
 test("a sparse file goes on, its holes are kept", async () => {
   makeBig("sparse", { hole: "middle" });
   using copy = job({ engine: "read-write", bandwidthLimit });
-  await copy.run({ killWhen: ({ pid }) => writtenOf(pid) > 70 * mebibyte });
+  await copy.run({ killWhen: ({ pid }) => writtenBy(pid) > 70 * mebibyte });
   expect(temporaries()).toHaveLength(1);
   const { end } = await copy.run();
   expect(end).toMatchObject({ kind: "result", result: { outcome: "completed", snapshot: { bytesDone: fileBytes } } });
@@ -148,11 +144,3 @@ test("a stop in order keeps the temporary file and says interrupted; a job that 
   await copy.recover({ keepsPartial: false });
   expect(temporaries()).toEqual([]);
 }, 60_000);
-
-function writtenOf(pid: number): number {
-  try {
-    return Number(/^wchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "latin1"))?.[1] ?? 0);
-  } catch {
-    return 0;
-  }
-}

@@ -1,26 +1,19 @@
 // Killed and resumed under every conflict policy: the tree is the one that an undisturbed run gives, and other people's files are conflicts.
 
-import { afterEach, beforeEach, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { expect, test } from "bun:test";
+import { mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectSameTree } from "../support/compare.ts";
+import { directoryOfEachTest } from "../support/each-test.ts";
 import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { Random } from "../support/random.ts";
-import { ResumableJob } from "../support/resumable-job.ts";
+import { countBelow, killedAfter, ResumableJob } from "../support/resumable-job.ts";
 import { testUnless } from "../support/skip.ts";
-import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
 const files = 400;
 const rounds = process.env.COPYD_TORTURE === "1" ? 20 : 1;
 
-let directory: TemporaryDirectory;
-let path = "";
-
-beforeEach(async () => {
-  directory = await temporaryDirectory();
-  path = directory.path;
-});
-afterEach(() => directory[Symbol.asyncDispose]());
+const directory = directoryOfEachTest();
 
 /** Every third name is taken at the destination: by something older, newer, or alike. */
 function makeTrees(source: string, destination: string): void {
@@ -37,10 +30,6 @@ function makeTrees(source: string, destination: string): void {
   }
 }
 
-function entriesBelow(at: string): number {
-  return existsSync(at) ? readdirSync(at, { recursive: true }).length : 0;
-}
-
 const kinds: readonly (readonly [string, Record<string, unknown>])[] = [
   ...["fail", "skip", "overwrite", "newer", "differs", "rename"].map((onConflict) => [onConflict, { onConflict }] as const),
   ["simple backups", { onConflict: "overwrite", gnu: { backup: "simple" } }],
@@ -53,7 +42,7 @@ const kinds: readonly (readonly [string, Record<string, unknown>])[] = [
 
 for (const [name, options] of kinds) {
   test(`${name}: kills change nothing of the outcome`, async () => {
-    const [source, before, calm, rough] = ["source", "before", "calm", "rough"].map((at) => join(path, at)) as [
+    const [source, before, calm, rough] = ["source", "before", "calm", "rough"].map((at) => join(directory.path, at)) as [
       string,
       string,
       string,
@@ -73,15 +62,10 @@ for (const [name, options] of kinds) {
     });
     using undisturbed = new ResumableJob(`${calm}-records`, request(calm));
     const wanted = await undisturbed.run();
-    const random = new Random();
-    console.log(`seed ${random.seed}`);
+    const random = Random.announced();
     using disturbed = new ResumableJob(`${rough}-records`, request(rough));
     for (let round = 0; round < rounds; round++) {
-      let untilMs = Number.POSITIVE_INFINITY;
-      const begun = (message: { readonly type: string }): void => {
-        if (message.type === "hello") untilMs = performance.now() + 30 + random.below(200);
-      };
-      await disturbed.run({ onMessage: begun, killWhen: () => performance.now() > untilMs, lanes: 1 + random.below(3) });
+      await disturbed.run({ ...killedAfter(30 + random.below(200)), lanes: 1 + random.below(3) });
     }
     const last = await disturbed.run();
     expect(last.errors.toSorted()).toEqual(wanted.errors.map((error) => error.replaceAll(calm, rough)).toSorted());
@@ -104,12 +88,18 @@ function listOf(at: string): string[] {
     .sort();
 }
 
-test("what somebody else put there meanwhile is a conflict", async () => {
-  const [source, destination] = [join(path, "source"), join(path, "destination")];
+/** 300 files in one directory, and where they are to go. */
+function flatSource(): { readonly source: string; readonly destination: string } {
+  const source = join(directory.path, "source");
   mkdirSync(source);
   for (let index = 0; index < 300; index++) writeFileSync(join(source, `f${index}`), `content ${index}`);
-  using job = new ResumableJob(path, { operation: "copy", sources: [source], destination, options: { durability: "none" } });
-  await job.run({ killWhen: () => entriesBelow(destination) > 20, lanes: 1 });
+  return { source, destination: join(directory.path, "destination") };
+}
+
+test("what somebody else put there meanwhile is a conflict", async () => {
+  const { source, destination } = flatSource();
+  using job = new ResumableJob(directory.path, { operation: "copy", sources: [source], destination, options: { durability: "none" } });
+  await job.run({ killWhen: () => countBelow(destination) > 20, lanes: 1 });
   const finished = new Set(readdirSync(destination));
   const foreign = Array.from({ length: 300 }, (_, index) => `f${index}`)
     .filter((name) => !finished.has(name))
@@ -133,13 +123,10 @@ test("what somebody else put there meanwhile is a conflict", async () => {
 }, 60_000);
 
 test("a checkpoint of garbage harms nothing: the job goes on by what it finds", async () => {
-  const [source, destination] = [join(path, "source"), join(path, "destination")];
-  mkdirSync(source);
-  for (let index = 0; index < 300; index++) writeFileSync(join(source, `f${index}`), `content ${index}`);
-  const random = new Random();
-  console.log(`seed ${random.seed}`);
-  using job = new ResumableJob(path, { operation: "copy", sources: [source], destination, options: { durability: "none" } });
-  await job.run({ killWhen: () => entriesBelow(destination) > 100 });
+  const { source, destination } = flatSource();
+  const random = Random.announced();
+  using job = new ResumableJob(directory.path, { operation: "copy", sources: [source], destination, options: { durability: "none" } });
+  await job.run({ killWhen: () => countBelow(destination) > 100 });
   const checkpoint = readFileSync(job.checkpointPath);
   for (let round = 0; round < 3; round++) {
     const damaged = Buffer.from(checkpoint);
@@ -147,7 +134,7 @@ test("a checkpoint of garbage harms nothing: the job goes on by what it finds", 
     // Behind a good head.
     for (let at = 4096; at < damaged.length; at += 64) damaged.writeUInt32LE(random.below(2 ** 32), at + (round === 2 ? 0 : 8));
     writeFileSync(job.checkpointPath, round === 1 ? damaged.subarray(0, random.below(damaged.length)) : damaged);
-    const { end } = await job.run({ killWhen: round < 2 ? () => entriesBelow(destination) > 150 + round * 50 : () => false });
+    const { end } = await job.run({ killWhen: round < 2 ? () => countBelow(destination) > 150 + round * 50 : () => false });
     expect(end.kind === "failed" ? end.code : "result").toMatch(/^(worker-died|worker-start|result)$/);
   }
   await expectSameTree(source, destination);
@@ -158,11 +145,11 @@ testUnless(
   "where the checkpoint has no room, a job goes on by proof",
   async () => {
     await using tiny = await mountFilesystem("tmpfs", { sizeBytes: 256 * 1024 });
-    const [source, destination] = [join(path, "source"), join(path, "destination")];
+    const [source, destination] = [join(directory.path, "source"), join(directory.path, "destination")];
     mkdirSync(source);
     for (let index = 0; index < 300; index++) writeFileSync(join(source, `f${index}`), `content ${index}`);
     using job = new ResumableJob(tiny.path, { operation: "copy", sources: [source], destination, options: { durability: "none" } });
-    const { end } = await job.run({ killWhen: () => entriesBelow(destination) > 20, lanes: 1 });
+    const { end } = await job.run({ killWhen: () => countBelow(destination) > 20, lanes: 1 });
     expect(end.kind).toBe("failed");
     expect((await job.run()).errors).toEqual([]);
     await expectSameTree(source, destination);
@@ -171,14 +158,14 @@ testUnless(
 );
 
 test("a file that was being written in place is written again, though -u would find it new enough", async () => {
-  const [source, destination] = [join(path, "source"), join(path, "destination")];
+  const [source, destination] = [join(directory.path, "source"), join(directory.path, "destination")];
   const content = Buffer.alloc(20_000_000, "content ");
   writeFileSync(source, content);
   writeFileSync(destination, "old");
   utimesSync(destination, 1_000_000_000, 1_000_000_000);
   const { ino } = statSync(destination);
   const options = { onConflict: "overwrite", reflink: "never", bandwidthLimit: 20_000_000, gnu: { inPlace: true, onlyOlder: true } };
-  using job = new ResumableJob(path, { operation: "copy", sources: [source], destination, options });
+  using job = new ResumableJob(directory.path, { operation: "copy", sources: [source], destination, options });
   const { end } = await job.run({ killWhen: () => statSync(destination).size > 3_000_000 });
   expect(end.kind).toBe("failed");
   expect(statSync(destination).size).toBeLessThan(content.length);

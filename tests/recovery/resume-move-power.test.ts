@@ -6,11 +6,12 @@
 import { expect } from "bun:test";
 import { existsSync, linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { WorkerHandle } from "../../src/worker/pool.ts";
 import { expectSameTree } from "../support/compare.ts";
 import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { runChecked } from "../support/process.ts";
 import { Random } from "../support/random.ts";
-import { ResumableJob } from "../support/resumable-job.ts";
+import { countBelow, killedAfter, ResumableJob } from "../support/resumable-job.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
 
 const mebibyte = 1024 * 1024;
@@ -39,8 +40,7 @@ for (const kind of isLong ? (["ext4", "xfs"] as const) : (["ext4"] as const)) {
       reason,
       `${kind}: a move whose machine is switched off in its ${phase} loses nothing`,
       async () => {
-        const random = new Random();
-        console.log(`seed ${random.seed}`);
+        const random = Random.announced();
         await using ground = await mountFilesystem("xfs", { sizeBytes: 2048 * mebibyte });
         makeTree(join(ground.path, "whole"));
         mkdirSync(join(ground.path, "mount"));
@@ -66,18 +66,16 @@ async function cutOnce(kind: Kind, phase: Phase, ground: string, random: Random)
   using job = new ResumableJob(records, { operation: "move", sources: [source], destination, options });
   await runChecked(["sync", "-f", mountPoint]);
   const cutMs = random.below(2500);
-  const left = random.below(entriesBelow(source));
-  let begunMs = Number.POSITIVE_INFINITY;
-  const isTime = (): boolean => (phase === "copy" ? performance.now() - begunMs > cutMs : entriesBelow(source) <= left);
+  const left = random.below(countBelow(source));
+  const cut = killedAfter(cutMs);
+  const isTime = (worker: WorkerHandle): boolean => (phase === "copy" ? cut.killWhen(worker) : countBelow(source) <= left);
   const { end } = await job.run({
-    onMessage: ({ type }) => {
-      if (type === "hello") begunMs = performance.now();
-    },
-    killWhen: ({ pid }) => {
-      if (!isTime()) return false;
+    onMessage: cut.onMessage,
+    killWhen: (worker) => {
+      if (!isTime(worker)) return false;
       try {
         // Nothing more is removed while the picture is taken.
-        process.kill(pid, "SIGSTOP");
+        process.kill(worker.pid, "SIGSTOP");
       } catch {
         // It has ended: the picture is of what its result stands for.
       }
@@ -86,14 +84,14 @@ async function cutOnce(kind: Kind, phase: Phase, ground: string, random: Random)
     beforeKill: async () => void (await runChecked(["cp", "--reflink=always", image, snapshot])),
   });
   if (!existsSync(snapshot)) await runChecked(["cp", "--reflink=always", image, snapshot]);
-  const remaining = entriesBelow(source);
+  const remaining = countBelow(source);
   job.close();
   let isOpen = false;
   await runChecked(["umount", mountPoint]);
   await runChecked(["mount", "-o", "loop", snapshot, mountPoint]);
   try {
     expect([kind, phase, onConflict, lostOf(at("whole"), source, destination)]).toEqual([kind, phase, onConflict, []]);
-    console.log(`${kind}, ${onConflict}, cut in the ${phase}: ${remaining} entries left at the source, ${entriesBelow(destination)} there`);
+    console.log(`${kind}, ${onConflict}, cut in the ${phase}: ${remaining} entries left at the source, ${countBelow(destination)} there`);
     if (end.kind !== "failed") return;
     job.reopen();
     isOpen = true;
@@ -105,15 +103,6 @@ async function cutOnce(kind: Kind, phase: Phase, ground: string, random: Random)
   } finally {
     if (isOpen) job.close();
     await runChecked(["umount", mountPoint]);
-  }
-}
-
-function entriesBelow(at: string): number {
-  try {
-    return readdirSync(at, { recursive: true }).length;
-  } catch {
-    // Removed while it was read.
-    return 0;
   }
 }
 

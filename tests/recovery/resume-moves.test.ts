@@ -1,24 +1,17 @@
 // Moves and hard links, killed and resumed: nothing is lost, nothing is moved twice, and links stay links.
 
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectSameTree } from "../support/compare.ts";
+import { directoryOfEachTest } from "../support/each-test.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { havePrograms } from "../support/process.ts";
 import { Random } from "../support/random.ts";
-import { ResumableJob } from "../support/resumable-job.ts";
+import { countBelow, killedAfter, killedAt, ResumableJob } from "../support/resumable-job.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
-import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
-let directory: TemporaryDirectory;
-let path = "";
-
-beforeEach(async () => {
-  directory = await temporaryDirectory();
-  path = directory.path;
-});
-afterEach(() => directory[Symbol.asyncDispose]());
+const directory = directoryOfEachTest();
 
 function makeTree(source: string, files: number): void {
   for (let index = 0; index < files; index++) {
@@ -30,47 +23,29 @@ function makeTree(source: string, files: number): void {
   }
 }
 
-function entriesBelow(at: string): number {
-  return existsSync(at) ? readdirSync(at, { recursive: true }).length : 0;
-}
-
-/** Kills it so long after it has begun to work, milliseconds. */
-function killAfter(delayMs: number): { onMessage: (message: { readonly type: string }) => void; killWhen: () => boolean } {
-  let untilMs = Number.POSITIVE_INFINITY;
-  return {
-    onMessage: ({ type }) => {
-      if (type === "hello") untilMs = performance.now() + delayMs;
-    },
-    killWhen: () => performance.now() > untilMs,
-  };
-}
-
 testUnless(
   whyNoFilesystem("tmpfs"),
   "a move across filesystems, killed while it copies and while it removes, loses nothing",
   async () => {
     await using other: TestFilesystem = await mountFilesystem("tmpfs");
-    const random = new Random();
-    console.log(`seed ${random.seed}`);
+    const random = Random.announced();
     let killedInRemoval = 0;
     for (let attempt = 0; attempt < (process.env.COPYD_TORTURE === "1" ? 30 : 2); attempt++) {
-      const [source, whole, records] = [`source${attempt}`, `whole${attempt}`, `records${attempt}`].map((name) => join(path, name)) as [
-        string,
-        string,
-        string,
-      ];
+      const [source, whole, records] = [`source${attempt}`, `whole${attempt}`, `records${attempt}`].map((name) =>
+        join(directory.path, name),
+      ) as [string, string, string];
       const destination = join(other.path, `destination${attempt}`);
       makeTree(source, 800);
       for (let index = 0; index < 5; index++) mkdirSync(join(source, `d${index}`, "empty"), { recursive: true });
       Bun.spawnSync(["cp", "-a", source, whole]);
       mkdirSync(records);
       using job = new ResumableJob(records, { operation: "move", sources: [source], destination, options: { target: "exact" } });
-      await job.run(killAfter(random.below(100)));
+      await job.run(killedAfter(random.below(100)));
       // Somewhere on the way through the removal.
-      const entries = entriesBelow(source);
+      const entries = countBelow(source);
       const left = random.below(entries);
-      const second = await job.run({ killWhen: () => entriesBelow(source) < Math.max(left, 1) });
-      if (second.end.kind === "failed" && entriesBelow(source) < entries) killedInRemoval++;
+      const second = await job.run({ killWhen: () => countBelow(source) < Math.max(left, 1) });
+      if (second.end.kind === "failed" && countBelow(source) < entries) killedInRemoval++;
       let last = await job.run();
       if (last.end.kind === "failed") last = await job.run();
       expect(last.errors).toEqual([]);
@@ -89,13 +64,17 @@ testUnless(
   "the manifest of a move that is killed in its removal keeps the lines of what is gone",
   async () => {
     await using other: TestFilesystem = await mountFilesystem("tmpfs");
-    const [source, manifest] = [join(path, "source"), join(path, "sums")];
+    const [source, manifest] = [join(directory.path, "source"), join(directory.path, "sums")];
     mkdirSync(source);
     for (let index = 0; index < 40; index++) writeFileSync(join(source, `f${index}`), `content ${index}`);
     const destination = join(other.path, "destination");
-    using job = new ResumableJob(path, { operation: "move", sources: [source], destination, options: { target: "exact", manifest } });
-    const under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:signal=KILL:when=12"];
-    expect((await job.run({ under, lanes: 1 })).end.kind).toBe("failed");
+    using job = new ResumableJob(directory.path, {
+      operation: "move",
+      sources: [source],
+      destination,
+      options: { target: "exact", manifest },
+    });
+    expect((await job.run(killedAt("unlinkat", 12))).end.kind).toBe("failed");
     expect(readdirSync(source).length).toBeLessThan(40);
     const { errors, end } = await job.run();
     expect(errors).toEqual([]);
@@ -108,16 +87,20 @@ testUnless(
 
 for (const onConflict of ["overwrite", "rename"]) {
   test(`renames that were done are done, with ${onConflict}`, async () => {
-    const random = new Random();
-    console.log(`seed ${random.seed}`);
-    const [from, to] = [join(path, "from"), join(path, "to")];
+    const random = Random.announced();
+    const [from, to] = [join(directory.path, "from"), join(directory.path, "to")];
     mkdirSync(from);
     mkdirSync(to);
     const names = Array.from({ length: 600 }, (_, index) => `f${index}.txt`);
     for (const name of names) writeFileSync(join(from, name), `content of ${name}`);
     for (const name of names.slice(0, 100)) writeFileSync(join(to, name), "somebody else's");
     const sources = names.map((name) => join(from, name));
-    using job = new ResumableJob(path, { operation: "move", sources, destination: to, options: { onConflict, durability: "none" } });
+    using job = new ResumableJob(directory.path, {
+      operation: "move",
+      sources,
+      destination: to,
+      options: { onConflict, durability: "none" },
+    });
     let killed = 0;
     for (let round = 0; round < 4; round++) {
       const left = random.below(Math.max(1, readdirSync(from).length));
@@ -138,35 +121,34 @@ for (const onConflict of ["overwrite", "rename"]) {
 }
 
 test("a source that never was is still missing in a resumed move", async () => {
-  const [from, to] = [join(path, "from"), join(path, "to")];
+  const [from, to] = [join(directory.path, "from"), join(directory.path, "to")];
   mkdirSync(from);
   mkdirSync(to);
   writeFileSync(join(from, "there"), "x");
   writeFileSync(join(to, "gone"), "somebody else's");
   const sources = [join(from, "gone"), join(from, "there")];
-  using job = new ResumableJob(path, { operation: "move", sources, destination: to });
-  await job.run(killAfter(0));
+  using job = new ResumableJob(directory.path, { operation: "move", sources, destination: to });
+  await job.run(killedAfter(0));
   const { errors } = await job.run();
   expect(errors.length).toBe(1);
   expect(errors[0]).toContain("from/gone");
 });
 
 test("an inode with many names is copied once, whichever of them is met first", async () => {
-  const [source, destination] = [join(path, "source"), join(path, "destination")];
+  const [source, destination] = [join(directory.path, "source"), join(directory.path, "destination")];
   makeTree(source, 400);
   writeFileSync(join(source, "d0", "big"), Buffer.alloc(30_000_000, "big"));
   for (let index = 0; index < 40; index++) linkSync(join(source, "d0", "big"), join(source, `d${index % 5}`, `big${index}`));
-  const random = new Random();
-  console.log(`seed ${random.seed}`);
-  using job = new ResumableJob(path, {
+  const random = Random.announced();
+  using job = new ResumableJob(directory.path, {
     operation: "copy",
     sources: [source],
     destination,
     options: { durability: "none", engine: "read-write" },
   });
   for (let round = 0; round < 4; round++) {
-    const until = entriesBelow(destination) + 20 + random.below(80);
-    await job.run({ killWhen: () => entriesBelow(destination) > until, lanes: 1 + random.below(3) });
+    const until = countBelow(destination) + 20 + random.below(80);
+    await job.run({ killWhen: () => countBelow(destination) > until, lanes: 1 + random.below(3) });
   }
   const { errors, end } = await job.run();
   expect(errors).toEqual([]);

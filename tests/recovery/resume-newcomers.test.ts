@@ -1,31 +1,20 @@
 // Between two runs of a move somebody else puts something new under a source's name, or under a name at the destination: what was moved
 // before is perhaps the only copy, and what was not moved is perhaps the only one of that.
 
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { directoryOfEachTest } from "../support/each-test.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { havePrograms } from "../support/process.ts";
-import { ResumableJob } from "../support/resumable-job.ts";
+import { killedAt, ResumableJob } from "../support/resumable-job.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
-import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
-let directory: TemporaryDirectory;
-let path = "";
-beforeEach(async () => {
-  directory = await temporaryDirectory();
-  path = directory.path;
-});
-afterEach(() => directory[Symbol.asyncDispose]());
+const directory = directoryOfEachTest();
 
 const files = 40;
 const policies = ["overwrite", "skip", "fail", "rename", "newer", "differs"] as const;
 const lacking = firstReason(whyNoFilesystem("tmpfs"), havePrograms("strace") ? null : "strace is not installed");
-
-/** Ends the worker at one of a thread's calls. */
-function killedAt(call: string, when: number): { readonly under: readonly string[]; readonly lanes: number } {
-  return { under: ["strace", "-f", "-qq", "-o", "/dev/null", "-e", `inject=${call}:signal=KILL:when=${when}`], lanes: 1 };
-}
 
 function makeSource(source: string): void {
   mkdirSync(source);
@@ -46,9 +35,14 @@ for (const onConflict of policies) {
     `${onConflict}: a name that is used anew after its file was moved does not cost that file`,
     async () => {
       await using other: TestFilesystem = await mountFilesystem("tmpfs");
-      const [source, destination] = [join(path, "source"), join(other.path, "destination")];
+      const [source, destination] = [join(directory.path, "source"), join(other.path, "destination")];
       makeSource(source);
-      using job = new ResumableJob(path, { operation: "move", sources: [source], destination, options: { target: "exact", onConflict } });
+      using job = new ResumableJob(directory.path, {
+        operation: "move",
+        sources: [source],
+        destination,
+        options: { target: "exact", onConflict },
+      });
       const first = await job.run(killedAt("unlinkat", 12));
       expect(first.end.kind).toBe("failed");
       const gone = Array.from({ length: files }, (_, index) => `f${index}`).filter((name) => !existsSync(join(source, name)));
@@ -74,7 +68,7 @@ for (const onConflict of policies) {
     `${onConflict}: a file that somebody else made at the destination, alike or not, is as good as in an undisturbed move`,
     async () => {
       await using other: TestFilesystem = await mountFilesystem("tmpfs");
-      const [source, calm] = [join(path, "source"), join(path, "calm")];
+      const [source, calm] = [join(directory.path, "source"), join(directory.path, "calm")];
       for (const at of [source, calm]) makeSource(at);
       linkSync(join(source, "f5"), join(source, "g5"));
       linkSync(join(calm, "f5"), join(calm, "g5"));
@@ -85,7 +79,7 @@ for (const onConflict of policies) {
         options: { target: "exact", onConflict },
       });
       for (const to of ["calm", "rough"]) mkdirSync(join(other.path, to));
-      using job = new ResumableJob(path, request(source, "rough"));
+      using job = new ResumableJob(directory.path, request(source, "rough"));
       // In the midst of the copy: each file is published by one call.
       await job.run(killedAt("linkat", 20));
       const taken = readdirSync(source).filter((name) => !existsSync(join(other.path, "rough", name)));
@@ -97,8 +91,8 @@ for (const onConflict of policies) {
           else writeFileSync(at, "somebody else's");
         }
       }
-      mkdirSync(join(path, "records"));
-      using undisturbed = new ResumableJob(join(path, "records"), request(calm, "calm"));
+      mkdirSync(join(directory.path, "records"));
+      using undisturbed = new ResumableJob(join(directory.path, "records"), request(calm, "calm"));
       const wanted = await undisturbed.run();
       const { errors, end } = await job.run();
       const plain = (list: readonly string[]): string[] => list.map((error) => error.replaceAll(/rough|source/g, "calm")).sort();
@@ -116,12 +110,12 @@ function namesBelow(at: string): string[] {
 }
 
 test("an argument that was renamed does not give way to what has its old name now", async () => {
-  const [from, to] = [join(path, "from"), join(path, "to")];
+  const [from, to] = [join(directory.path, "from"), join(directory.path, "to")];
   makeSource(from);
   mkdirSync(to);
   const names = Array.from({ length: files }, (_, index) => `f${index}`);
   const sources = names.map((name) => join(from, name));
-  using job = new ResumableJob(path, { operation: "move", sources, destination: to, options: { onConflict: "overwrite" } });
+  using job = new ResumableJob(directory.path, { operation: "move", sources, destination: to, options: { onConflict: "overwrite" } });
   const first = await job.run(killedAt("renameat2", 10));
   expect(first.end.kind).toBe("failed");
   const [name = ""] = names.filter((each) => !existsSync(join(from, each)));

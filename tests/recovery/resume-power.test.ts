@@ -10,7 +10,7 @@ import { expectSameTree } from "../support/compare.ts";
 import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { run, runChecked } from "../support/process.ts";
 import { Random } from "../support/random.ts";
-import { ResumableJob } from "../support/resumable-job.ts";
+import { killedAfter, ResumableJob } from "../support/resumable-job.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
 
 const mebibyte = 1024 * 1024;
@@ -43,8 +43,7 @@ for (const kind of isLong ? (["ext4", "xfs", "btrfs"] as const) : (["ext4"] as c
     reason,
     `${kind}: a job whose machine was switched off ends in the same tree`,
     async () => {
-      const random = new Random();
-      console.log(`seed ${random.seed}`);
+      const random = Random.announced();
       await using ground = await mountFilesystem("xfs", { sizeBytes: 4096 * mebibyte });
       const source = join(ground.path, "source");
       makeSource(source);
@@ -78,12 +77,8 @@ async function cutOnce({ kind, ground, source, mountPoint, random }: Ground): Pr
   using job = new ResumableJob(records, { operation: "copy", sources: [source], destination, options });
   await runChecked(["sync", "-f", mountPoint]);
   const cutMs = 200 + random.below(4000);
-  let begunMs = Number.POSITIVE_INFINITY;
   await job.run({
-    onMessage: ({ type }) => {
-      if (type === "hello") begunMs = performance.now();
-    },
-    killWhen: () => performance.now() - begunMs > cutMs,
+    ...killedAfter(cutMs),
     // A clone waits for the writes that are under way, and for no others.
     beforeKill: async () => void (await runChecked(["cp", "--reflink=always", image, snapshot])),
   });

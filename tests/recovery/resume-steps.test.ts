@@ -4,27 +4,23 @@ import { afterEach, beforeEach, expect } from "bun:test";
 import { existsSync, linkSync, mkdirSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectSameTree } from "../support/compare.ts";
+import { directoryOfEachTest } from "../support/each-test.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { havePrograms } from "../support/process.ts";
 import { Random } from "../support/random.ts";
-import { ResumableJob } from "../support/resumable-job.ts";
+import { killedAt, ResumableJob, type RunOptions } from "../support/resumable-job.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
-import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
 /** Whatever changes a file, a directory or the checkpoint. */
 const steps = ["openat", "mkdirat", "linkat", "symlinkat", "renameat", "renameat2", "unlinkat", "utimensat", "pwrite64", "close", "fchmod"];
 const kills = process.env.COPYD_TORTURE === "1" ? 60 : 5;
 
-let directory: TemporaryDirectory;
+const directory = directoryOfEachTest();
 let elsewhere: TestFilesystem;
 beforeEach(async () => {
-  directory = await temporaryDirectory();
   elsewhere = await mountFilesystem("tmpfs");
 });
-afterEach(async () => {
-  await elsewhere[Symbol.asyncDispose]();
-  await directory[Symbol.asyncDispose]();
-});
+afterEach(() => elsewhere[Symbol.asyncDispose]());
 
 function makeSource(source: string): void {
   for (let index = 0; index < 12; index++) {
@@ -62,17 +58,16 @@ for (const { name, operation, standing, options } of scenarios) {
     lacking,
     `${name}: each kill is gone on from`,
     async () => {
-      const random = new Random();
-      console.log(`seed ${random.seed}`);
+      const random = Random.announced();
       const at = (what: string): string => join(elsewhere.path, what);
-      const run = async (destination: string, inject: readonly string[] | null): Promise<boolean> => {
+      const run = async (destination: string, kill: RunOptions): Promise<boolean> => {
         const [source, records] = [join(directory.path, `source-${destination}`), join(directory.path, `records-${destination}`)];
         Bun.spawnSync(["cp", "-a", join(directory.path, "model"), source]);
         mkdirSync(records);
         if (standing) Bun.spawnSync(["cp", "-a", join(directory.path, "standing"), at(destination)]);
         const request = { operation, sources: [source], destination: at(destination), options: { target: "exact", ...options } };
         using job = new ResumableJob(records, request);
-        let last = await job.run(inject === null ? {} : { under: ["strace", "-f", "-qq", "-o", "/dev/null", ...inject], lanes: 1 });
+        let last = await job.run(kill);
         const isKilled = last.end.kind === "failed";
         if (isKilled) last = await job.run();
         expect(last.errors).toEqual([]);
@@ -82,13 +77,13 @@ for (const { name, operation, standing, options } of scenarios) {
       };
       makeSource(join(directory.path, "model"));
       makeStanding(join(directory.path, "standing"));
-      await run("calm", null);
+      await run("calm", {});
       let killed = 0;
       // Not every call comes so often.
       for (let round = 0; killed < kills && round < 5 * kills; round++) {
         const step = random.pick(steps);
         const when = 1 + random.below(step === "openat" || step === "close" ? 250 : 25);
-        if (await run(`rough${round}`, ["-e", `inject=${step}:signal=KILL:when=${when}`])) killed++;
+        if (await run(`rough${round}`, killedAt(step, when))) killed++;
         const differences = await expectSameTree(at("calm"), at(`rough${round}`), { timeoutMs: 30_000 }).catch(
           (cause: Error) => cause.message,
         );

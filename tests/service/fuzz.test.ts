@@ -31,8 +31,7 @@ function residentKilobytes(pid: number): number {
 
 describeUnless(firstReason(whyNoBus(), unlessRoot()), "hostile calls", () => {
   test("ten thousand of them: named errors, answers as before, flat memory", async () => {
-    const random = new Random();
-    console.log(`seed ${random.seed}`);
+    const random = Random.announced();
     await using bus = await privateBus({ kind: "system" });
     await using daemon = await startDaemon(bus, ["--log-level", "debug"]);
     const connection = await bus.connect();

@@ -2,6 +2,7 @@
 
 import { chmodSync, copyFileSync, linkSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { CopyError } from "../../src/errors.ts";
 import type { Caller, Jobs, JobView } from "../../src/jobs/api.ts";
 import type { JobRequest } from "../../src/request.ts";
 import { requestSchema } from "../../src/request-schema.ts";
@@ -41,6 +42,17 @@ export function untilView(jobs: Jobs, job: JobView, condition: (view: JobView) =
   jobs.on("changed", look);
   look(jobs.get(job.owner.uid, job.token));
   return promise.finally(() => clearTimeout(timer));
+}
+
+/** The code of the failure that an action throws; "nothing thrown". What is no failure is thrown on. */
+export function codeOf(action: () => unknown): string {
+  try {
+    action();
+  } catch (cause) {
+    if (cause instanceof CopyError) return cause.code;
+    throw cause;
+  }
+  return "nothing thrown";
 }
 
 /** Bun and the test worker where every user may read and run them; the repository may lie where others may not look. */

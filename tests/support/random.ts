@@ -9,6 +9,13 @@ export class Random {
     this.state = seed >>> 0;
   }
 
+  /** One whose seed is printed at once, for tests that may fail by running out of time. */
+  static announced(): Random {
+    const random = new Random();
+    console.log(`seed ${random.seed}`);
+    return random;
+  }
+
   /** A whole number from 0 to below - 1 (mulberry32). */
   below(below: number): number {
     this.state = (this.state + 0x6d2b79f5) >>> 0;

@@ -1,6 +1,6 @@
 // A job's workers, driven directly as the service drives them: started, killed, swept up after, and started again with its checkpoint.
 
-import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { requestSchema } from "../../src/request-schema.ts";
 import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle } from "../../src/worker/pool.ts";
 import { inFlightBytes } from "../../src/worker/protocol.ts";
@@ -151,19 +151,44 @@ export class ResumableJob implements Disposable {
   }
 }
 
+/** Ends the worker so long after it has begun to work, milliseconds. */
+export function killedAfter(delayMs: number): Required<Pick<RunOptions, "onMessage" | "killWhen">> {
+  let untilMs = Number.POSITIVE_INFINITY;
+  return {
+    onMessage: ({ type }) => {
+      if (type === "hello") untilMs = performance.now() + delayMs;
+    },
+    killWhen: () => performance.now() > untilMs,
+  };
+}
+
+/** Ends the worker at the `when`th of its only lane's calls of this name; needs strace. */
+export function killedAt(call: string, when: number): Required<Pick<RunOptions, "under" | "lanes">> {
+  return { under: ["strace", "-f", "-qq", "-o", "/dev/null", "-e", `inject=${call}:signal=KILL:when=${when}`], lanes: 1 };
+}
+
+/** Entries below a directory; 0 where there is none, or it goes while it is read. */
+export function countBelow(path: string): number {
+  try {
+    return readdirSync(path, { recursive: true }).length;
+  } catch {
+    return 0;
+  }
+}
+
+/** Bytes that a process has written by write(2) and its like; 0 where it is gone. */
+export function writtenBy(pid: number): number {
+  try {
+    return Number(/^wchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "latin1"))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}
+
 function signal(pid: number, name: "SIGSTOP" | "SIGKILL"): void {
   try {
     process.kill(pid, name);
   } catch {
     // Gone already: it was faster.
-  }
-}
-
-function writtenBy(pid: number): number {
-  try {
-    return Number(/^wchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "latin1"))?.[1] ?? 0);
-  } catch {
-    // Gone.
-    return 0;
   }
 }

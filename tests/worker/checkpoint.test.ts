@@ -1,21 +1,14 @@
 // A worker that is killed and started again with its checkpoint: what was finished is not made again, and the tree is the same.
 
-import { afterEach, beforeEach, expect, test } from "bun:test";
-import { chmodSync, existsSync, linkSync, lstatSync, mkdirSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { expect, test } from "bun:test";
+import { chmodSync, linkSync, lstatSync, mkdirSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectSameTree } from "../support/compare.ts";
+import { directoryOfEachTest } from "../support/each-test.ts";
 import { Random } from "../support/random.ts";
-import { ResumableJob } from "../support/resumable-job.ts";
-import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+import { countBelow, ResumableJob } from "../support/resumable-job.ts";
 
-let directory: TemporaryDirectory;
-let path = "";
-
-beforeEach(async () => {
-  directory = await temporaryDirectory();
-  path = directory.path;
-});
-afterEach(() => directory[Symbol.asyncDispose]());
+const directory = directoryOfEachTest();
 
 /** Directories of small files, hard links, symlinks, a FIFO, and directories that their owner may not write to. */
 function makeTree(source: string, files: number): void {
@@ -30,10 +23,6 @@ function makeTree(source: string, files: number): void {
   Bun.spawnSync(["mkfifo", join(source, "fifo")]);
   utimesSync(join(source, "d0"), 1_000_000_000, 1_000_000_000);
   chmodSync(join(source, "d1", "e1"), 0o555);
-}
-
-function entriesBelow(at: string): number {
-  return existsSync(at) ? readdirSync(at, { recursive: true }).length : 0;
 }
 
 /** Each inode once. */
@@ -51,19 +40,18 @@ function copyOf(source: string, destination: string, options: Record<string, unk
 }
 
 test("after kills a job goes on where it was: the same tree, and little copied twice", async () => {
-  const source = join(path, "source");
+  const source = join(directory.path, "source");
   makeTree(source, 2000);
-  const destination = join(path, "destination");
-  const random = new Random();
-  console.log(`seed ${random.seed}`);
-  using job = new ResumableJob(path, copyOf(source, destination));
+  const destination = join(directory.path, "destination");
+  const random = Random.announced();
+  using job = new ResumableJob(directory.path, copyOf(source, destination));
   for (let round = 0; round < 5; round++) {
-    const until = entriesBelow(destination) + 1 + random.below(600);
-    await job.run({ killWhen: () => entriesBelow(destination) >= until, lanes: 1 + random.below(4) });
+    const until = countBelow(destination) + 1 + random.below(600);
+    await job.run({ killWhen: () => countBelow(destination) >= until, lanes: 1 + random.below(4) });
   }
   const { end, errors } = await job.run();
   expect(errors).toEqual([]);
-  expect(end).toMatchObject({ kind: "result", result: { outcome: "completed", snapshot: { filesDone: entriesBelow(source) - 7 * 4 } } });
+  expect(end).toMatchObject({ kind: "result", result: { outcome: "completed", snapshot: { filesDone: countBelow(source) - 7 * 4 } } });
   await expectSameTree(source, destination);
   // What talk and log take is little: a megabyte is less than a tenth of the tree.
   expect(job.writtenBytes - bytesBelow(source)).toBeLessThan(1_000_000);
