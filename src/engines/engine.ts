@@ -36,6 +36,13 @@ export interface DataCopy {
 /** The copy() return value for "the job was cancelled"; not an errno. */
 export const stopped = -4096;
 
+/** Says of a failure whose fault it was, and which call; returns the result. */
+export function failed(copy: DataCopy, result: number, side: DataCopy["failedSide"], syscall: string): number {
+  copy.failedSide = side;
+  copy.failedSyscall = syscall;
+  return result;
+}
+
 export interface Engine {
   readonly name: EngineName;
   /**

@@ -7,7 +7,7 @@ import type { EngineName } from "../request.ts";
 import { Chooser, type EngineOptions, type Pair } from "./chooser.ts";
 import { CopyFileRange } from "./copy-file-range.ts";
 import { DropBehind } from "./drop-behind.ts";
-import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.ts";
+import { type CopyControl, type DataCopy, type Engine, failed, stopped } from "./engine.ts";
 import { EngineSet } from "./engine-set.ts";
 import type { FileHasher } from "./file-hasher.ts";
 import { IoUring } from "./io-uring.ts";
@@ -15,6 +15,7 @@ import { Preallocation } from "./preallocation.ts";
 import type { RangeBoard } from "./range-board.ts";
 import { blockBytes, ReadWrite } from "./read-write.ts";
 import { Rereader } from "./reread.ts";
+import { SegmentCopy } from "./segment-copy.ts";
 import { canShare, SharedCopy, sharedFromBytes } from "./shared-copy.ts";
 import { type DirtyBounds, WriteBehind } from "./write-behind.ts";
 
@@ -63,6 +64,7 @@ export class FileCopier {
   /** Stands between the engines and the lane: counts, and drops what lies behind from the page cache. */
   private readonly counting: CopyControl;
   private readonly rereader: Rereader;
+  private readonly segments: SegmentCopy;
   /** Large files are copied with the help of other threads, and others' with ours; null where they are not. */
   private readonly shared: SharedCopy | null;
   private latestPair: Pair | null = null;
@@ -80,6 +82,11 @@ export class FileCopier {
     this.data = { sourceFd: -1, destinationFd: -1, offset: 0, end: 0, sourceEnded: false, failedSide: "source", failedSyscall: "" };
     this.counting = { advanced: (bytes, how) => this.advanced(bytes, how), stepBytes: (most) => control.stepBytes?.(most) ?? most };
     this.rereader = new Rereader(control);
+    this.segments = new SegmentCopy(
+      this.data,
+      (pair) => this.runPart(pair),
+      (pair) => this.readOn(pair),
+    );
     this.shared = board !== null && hasher === null && canShare(options) ? this.sharedOn(board) : null;
   }
 
@@ -106,7 +113,7 @@ export class FileCopier {
     // Of the source, not of what is there: so that the proof covers that as well.
     if (this.hasher !== null && from > 0) {
       const read = this.hasher.takeFrom(sourceFd, from);
-      if (read < 0) return this.described(this.failed("source", "read", read));
+      if (read < 0) return this.described(failed(this.data, read, "source", "read"));
     }
     const pair = this.chooser.pairOf(source.device, destinationDevice, sourceFd, destinationFd);
     const isSparse = this.options.sparse !== "never" && source.type === Mode.S_IFREG && source.blocks * 512 < size;
@@ -173,7 +180,7 @@ export class FileCopier {
     const from = data.offset;
     data.end = size;
     const order = pair.orderFor(size);
-    if (order.length === 0) return this.failed("destination", this.options.engine, -Errno.EOPNOTSUPP);
+    if (order.length === 0) return failed(this.data, -Errno.EOPNOTSUPP, "destination", this.options.engine);
     if (order[0] === "copy-file-range" && !pair.knowsClones && from === 0) this.learnClones(pair);
     // A clone keeps the holes by itself, so it comes before any look at them.
     if (order[0] === "reflink" && (size > 0 || pair.isForced)) {
@@ -184,7 +191,7 @@ export class FileCopier {
       if (result === 0 || result === stopped || pair.isForced || !isUnsupported(this.engines.of("reflink"), result)) return result;
     }
     // Steps of a huge clone may have succeeded before one was refused: then the rest is simply data.
-    if (isSparse && data.offset === from) return this.copySegments(pair, size, from);
+    if (isSparse && data.offset === from) return this.segments.copy(pair, size, from);
     if (pair.shouldPreallocate(size) && this.options.sparse !== "always") this.preallocation.begin(data.destinationFd, size);
     if (size >= sharedFromBytes && pair.mayReadAndWrite && this.shared?.open(size)) {
       const result = this.runShared(this.shared, pair);
@@ -235,6 +242,11 @@ export class FileCopier {
     return result;
   }
 
+  /** A part of a sparse file. */
+  private runPart(pair: Pair): number {
+    return this.runInOrder(pair, pair.orderForPart(this.data.end - this.data.offset));
+  }
+
   private run(pair: Pair, name: EngineName): number {
     const engine = this.engines.of(name);
     if (engine instanceof CopyFileRange) engine.clones = pair.clones;
@@ -278,48 +290,6 @@ export class FileCopier {
     }
   }
 
-  /** Copies what SEEK_DATA and SEEK_HOLE call data into a file that has its full size, and so its holes, from the start. */
-  private copySegments(pair: Pair, size: number, from: number): number {
-    const data = this.data;
-    // Before the data: afterwards it would cost xfs a flush.
-    const sized = libc.ftruncate(data.destinationFd, size);
-    if (sized === -Errno.EINVAL) return this.readOn(pair);
-    if (sized < 0) return this.failed("destination", "ftruncate", sized);
-    let dataEnd = from;
-    let at = from;
-    while (at < size) {
-      const start = libc.lseek(data.sourceFd, at, Seek.DATA);
-      // Only ENXIO says that the rest is a hole; for any other refusal, and for no progress, the rest is taken for data.
-      if (start === -Errno.ENXIO || start >= size) break;
-      data.offset = Math.max(start, at);
-      const hole = start < at ? size : libc.lseek(data.sourceFd, data.offset, Seek.HOLE);
-      data.end = hole <= data.offset || hole > size ? size : hole;
-      const before = data.offset;
-      const result = this.runInOrder(pair, pair.orderForPart(data.end - data.offset));
-      if (result !== 0) return result;
-      if (data.offset > before) dataEnd = data.offset;
-      if (data.sourceEnded) break;
-      at = data.end;
-    }
-    return this.endSegments(pair, size, dataEnd);
-  }
-
-  /** Finds the true end of a sparse source, which may have shrunk or grown meanwhile, and gives the destination the same. */
-  private endSegments(pair: Pair, size: number, dataEnd: number): number {
-    const data = this.data;
-    const end = libc.lseek(data.sourceFd, 0, Seek.END);
-    if (end < 0) return this.failed("source", "lseek", end);
-    // Where a read found the end, that is the end: files of /sys say 4096 and hold less.
-    data.offset = Math.max(dataEnd, Math.min(end, data.sourceEnded ? data.offset : size));
-    if (end >= size && !data.sourceEnded) {
-      const result = this.readOn(pair);
-      if (result !== 0) return result;
-    }
-    if (data.offset >= size) return 0;
-    const result = libc.ftruncate(data.destinationFd, data.offset);
-    return result < 0 ? this.failed("destination", "ftruncate", result) : 0;
-  }
-
   private finish(): number {
     const data = this.data;
     this.length = data.offset;
@@ -329,8 +299,7 @@ export class FileCopier {
     if (this.length < this.preallocation.end || (mayDiffer && libc.lseek(data.destinationFd, 0, Seek.END) !== this.length)) {
       const result = libc.ftruncate(data.destinationFd, this.length);
       if (result < 0 && result !== -Errno.EINVAL) {
-        this.failed("destination", "ftruncate", result);
-        return this.described(result);
+        return this.described(failed(this.data, result, "destination", "ftruncate"));
       }
     }
     const behind = this.dropBehind?.finish(this.length) ?? this.writeBehind?.finish() ?? 0;
@@ -344,7 +313,7 @@ export class FileCopier {
     if (this.isUnseen) {
       hasher.begin(size);
       const read = hasher.takeFrom(this.data.sourceFd, this.length);
-      if (read < 0) return this.described(this.failed("source", "read", read));
+      if (read < 0) return this.described(failed(this.data, read, "source", "read"));
     }
     return hasher.finish(this.length) ? 0 : stopped;
   }
@@ -367,13 +336,7 @@ export class FileCopier {
   }
 
   private behindFailed(): number {
-    return this.failed("destination", "sync_file_range", this.behindError);
-  }
-
-  private failed(side: "source" | "destination", syscall: string, result: number): number {
-    this.data.failedSide = side;
-    this.data.failedSyscall = syscall;
-    return result;
+    return failed(this.data, this.behindError, "destination", "sync_file_range");
   }
 
   private described(result: number): number {

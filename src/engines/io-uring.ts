@@ -5,7 +5,7 @@ import { Errno } from "../errno.ts";
 import { NativeMemory } from "../ffi/memory.ts";
 import { Ring } from "../ffi/ring.ts";
 import { Submit } from "../ffi/submission.ts";
-import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.ts";
+import { type CopyControl, type DataCopy, type Engine, failed, stopped } from "./engine.ts";
 import type { FileHasher } from "./file-hasher.ts";
 import { isUnsupportedErrno } from "./unsupported.ts";
 
@@ -76,7 +76,7 @@ export class IoUring implements Engine {
   // hot: bench/engines.ts; per block one read, one write, and no allocation.
   copy(copy: DataCopy, control: CopyControl): number {
     const ring = this.ring ?? this.setUp();
-    if (ring === undefined) return this.failed(copy, -this.setupErrno, "destination", "io_uring_setup");
+    if (ring === undefined) return failed(copy, -this.setupErrno, "destination", "io_uring_setup");
     this.begin(copy);
     while (this.error === 0) {
       this.observe();
@@ -246,12 +246,6 @@ export class IoUring implements Engine {
   }
 
   private fail(copy: DataCopy, result: number, side: "source" | "destination", syscall: string): void {
-    if (this.error === 0) this.error = this.failed(copy, result, side, syscall);
-  }
-
-  private failed(copy: DataCopy, result: number, side: "source" | "destination", syscall: string): number {
-    copy.failedSide = side;
-    copy.failedSyscall = syscall;
-    return result;
+    if (this.error === 0) this.error = failed(copy, result, side, syscall);
   }
 }

@@ -3,7 +3,7 @@
 import { Errno } from "../errno.ts";
 import { libc, Open } from "../ffi/libc.ts";
 import { NativeMemory } from "../ffi/memory.ts";
-import { type CopyControl, type DataCopy, type Engine, stopped } from "./engine.ts";
+import { type CopyControl, type DataCopy, type Engine, failed, stopped } from "./engine.ts";
 import { isUnsupportedErrno } from "./unsupported.ts";
 
 const F_SETPIPE_SZ = 1031;
@@ -22,7 +22,7 @@ export class Splice implements Engine {
 
   copy(copy: DataCopy, control: CopyControl): number {
     const opened = this.openPipe();
-    if (opened < 0) return this.failed(copy, opened, "destination", "pipe2");
+    if (opened < 0) return failed(copy, opened, "destination", "pipe2");
     while (copy.offset < copy.end) {
       const step = control.stepBytes?.(this.capacity) ?? this.capacity;
       const wanted = Math.min(step, copy.end - copy.offset);
@@ -32,12 +32,12 @@ export class Splice implements Engine {
         copy.sourceEnded = true;
         return 0;
       }
-      if (length < 0) return this.failed(copy, length, "source", "splice");
+      if (length < 0) return failed(copy, length, "source", "splice");
       const result = this.drain(copy, length);
       if (result < 0) {
         // What is left in the pipe belongs to no file: the next one must not inherit it.
         this.closePipe();
-        return this.failed(copy, result, "destination", "splice");
+        return failed(copy, result, "destination", "splice");
       }
       if (!control.advanced(length, "copied")) return stopped;
     }
@@ -89,11 +89,5 @@ export class Splice implements Engine {
     libc.close(this.writeEnd);
     this.readEnd = -1;
     this.writeEnd = -1;
-  }
-
-  private failed(copy: DataCopy, result: number, side: "source" | "destination", syscall: string): number {
-    copy.failedSide = side;
-    copy.failedSyscall = syscall;
-    return result;
   }
 }
