@@ -1,17 +1,29 @@
-// The errors of one job: counted, and as many kept as its limits let.
+// The errors of one job: counted, and as many kept, here and in the store, as the limits let.
 
 import type { EntryError } from "../worker/protocol.ts";
+import type { Job } from "./job.ts";
+import type { JobStore } from "./store.ts";
+
+export interface ErrorLimits {
+  readonly maxErrorsPerJob: number;
+  readonly maxErrorBytesPerJob: number;
+}
 
 export class ErrorList {
   private readonly kept: EntryError[] = [];
   private keptBytes = 0;
   private addedCount = 0;
+  private readonly job: Job;
+  private readonly store: JobStore | null;
   private readonly maxCount: number;
   private readonly maxBytes: number;
 
-  constructor(maxCount: number, maxBytes: number) {
-    this.maxCount = maxCount;
-    this.maxBytes = maxBytes;
+  /** Of this job, whatever becomes of it. `store`: null where nothing outlasts this process. */
+  constructor(job: Job, store: JobStore | null, { maxErrorsPerJob, maxErrorBytesPerJob }: ErrorLimits) {
+    this.job = job;
+    this.store = store;
+    this.maxCount = maxErrorsPerJob;
+    this.maxBytes = maxErrorBytesPerJob;
   }
 
   /** How many were added, kept or not. */
@@ -19,8 +31,31 @@ export class ErrorList {
     return this.addedCount;
   }
 
-  /** Keeps what fits and returns exactly that. The first that does not fit ends the list: what is kept has no gaps. */
-  add(errors: readonly EntryError[]): readonly EntryError[] {
+  /** Those that a former run of the service kept. */
+  load(): void {
+    if (this.store !== null) this.keep(this.store.errors(this.job, 0, this.maxCount));
+  }
+
+  /** Counts them all and keeps what fits. */
+  add(errors: readonly EntryError[]): void {
+    const kept = this.keep(errors);
+    if (kept.length > 0) this.store?.addErrors(this.job, kept);
+  }
+
+  /** Whoever goes on with the job finds them again. */
+  clear(): void {
+    this.kept.length = 0;
+    this.addedCount = 0;
+    this.keptBytes = 0;
+    this.store?.clearErrors(this.job);
+  }
+
+  slice(offset: number, limit: number): readonly EntryError[] {
+    return this.kept.slice(offset, offset + limit);
+  }
+
+  /** Returns exactly what fits. The first that does not ends the list: what is kept has no gaps. */
+  private keep(errors: readonly EntryError[]): readonly EntryError[] {
     const before = this.kept.length;
     this.addedCount += errors.length;
     for (const error of errors) {
@@ -33,15 +68,5 @@ export class ErrorList {
       this.keptBytes += bytes;
     }
     return this.kept.slice(before);
-  }
-
-  clear(): void {
-    this.kept.length = 0;
-    this.addedCount = 0;
-    this.keptBytes = 0;
-  }
-
-  slice(offset: number, limit: number): readonly EntryError[] {
-    return this.kept.slice(offset, offset + limit);
   }
 }

@@ -87,7 +87,7 @@ class JobsRoom implements AdjustableJobs {
     this.store = dependencies.store ?? null;
     this.past = new PastJobs(this.store);
     this.settings = runSettings(dependencies, this.limits);
-    this.previews = new Previews(this.settings, this.limits);
+    this.previews = new Previews(this.settings, this.limits, this.store);
     this.loads = new UserLoads(this.limits);
     this.lingering = new Lingering(this.limits, this.now, (entry) => this.remove(entry));
     this.listeners = new Listeners((cause) => this.log.error("a listener failed", { reason: String(cause) }));
@@ -159,9 +159,7 @@ class JobsRoom implements AdjustableJobs {
 
   async preview(caller: Caller, request: JobRequest, options: PreviewOptions): Promise<Preview> {
     if (this.closing) throw new CopyError("shutting-down", "the service is stopping");
-    const summary = await this.previews.run(caller, request, options);
-    const rate = this.store?.rateOf(caller.uid) ?? 0;
-    return { summary, expectedTimeUs: rate > 0 ? Math.round((summary.bytes / rate) * 1e6) : null };
+    return await this.previews.run(caller, request, options);
   }
 
   get(uid: number, token: string): JobView | undefined {
@@ -270,13 +268,12 @@ class JobsRoom implements AdjustableJobs {
     const entry = this.newEntry(job);
     this.table.add(entry);
     if (!hasEnded(job.state)) this.loads.add(job.owner.uid, job.request);
-    if (this.store !== null && job.startedTimeUs !== 0) entry.errors.add(this.store.errors(job, 0, this.limits.maxErrorsPerJob));
+    if (job.startedTimeUs !== 0) entry.errors.load();
     return entry;
   }
 
   private newEntry(job: Job): Entry {
-    const errors = new ErrorList(this.limits.maxErrorsPerJob, this.limits.maxErrorBytesPerJob);
-    return { job, view: null, run: null, waitReason: "", errors };
+    return { job, view: null, run: null, waitReason: "", errors: new ErrorList(job, this.store, this.limits) };
   }
 
   private takeUpAll(store: JobStore): void {
@@ -321,7 +318,7 @@ class JobsRoom implements AdjustableJobs {
     const mounts = isFirst && this.store !== null ? mountsOf(entry.job.request, this.readMounts()) : [];
     this.apply(entry, { type: "started", bootId: this.settings.bootId, mounts });
     this.schedule.shareBandwidth("limit");
-    if (!isFirst) this.dropErrors(entry);
+    if (!isFirst) entry.errors.clear();
     this.log.info(isFirst ? "job started" : "job goes on", { job: entry.job.token, uid: entry.job.owner.uid });
     entry.run.start();
   }
@@ -341,15 +338,8 @@ class JobsRoom implements AdjustableJobs {
     });
   }
 
-  /** Whoever goes on finds them again. */
-  private dropErrors(entry: Entry): void {
-    entry.errors.clear();
-    this.store?.clearErrors(entry.job);
-  }
-
   private recordErrors(entry: Entry, errors: readonly EntryError[]): void {
-    const kept = entry.errors.add(errors);
-    if (kept.length > 0) this.store?.addErrors(entry.job, kept);
+    entry.errors.add(errors);
     this.listeners.emit("errors", this.view(entry), errors, entry.errors.count - errors.length);
   }
 

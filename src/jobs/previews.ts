@@ -5,9 +5,10 @@ import type { Policy } from "../policy.ts";
 import type { JobRequest } from "../request.ts";
 import { type LiveMessage, startWorker, type WorkerEnd } from "../worker/pool.ts";
 import type { PreviewSummary } from "../worker/protocol.ts";
-import type { Caller, PreviewOptions } from "./api.ts";
+import type { Caller, Preview, PreviewOptions } from "./api.ts";
 import { requireAllowed } from "./job-policy.ts";
 import type { RunSettings } from "./run.ts";
+import type { JobStore } from "./store.ts";
 
 export interface PreviewLimits {
   readonly maxPreviews: number;
@@ -18,17 +19,20 @@ export interface PreviewLimits {
 export class Previews {
   private readonly settings: RunSettings;
   private readonly limits: PreviewLimits;
+  private readonly store: JobStore | null;
   private readonly byUser = new Map<number, number>();
   private readonly running = new Set<() => void>();
   private readonly idle: (() => void)[] = [];
 
-  constructor(settings: RunSettings, limits: PreviewLimits) {
+  /** `store` knows how fast users' jobs were; null: nobody does. */
+  constructor(settings: RunSettings, limits: PreviewLimits, store: JobStore | null) {
     this.settings = settings;
     this.limits = limits;
+    this.store = store;
   }
 
   /** As Jobs.preview. */
-  async run(caller: Caller, request: JobRequest, options: PreviewOptions): Promise<PreviewSummary> {
+  async run(caller: Caller, request: JobRequest, options: PreviewOptions): Promise<Preview> {
     if (request.operation === "move" || request.options.gnu.parents) {
       throw new CopyError("not-supported", "a dry run foresees copies only, and those without `parents`");
     }
@@ -44,7 +48,9 @@ export class Previews {
     options.signal.addEventListener("abort", stop, { once: true });
     if (options.signal.aborted) stop();
     try {
-      return await promise;
+      const summary = await promise;
+      const rate = this.store?.rateOf(caller.uid) ?? 0;
+      return { summary, expectedTimeUs: rate > 0 ? Math.round((summary.bytes / rate) * 1e6) : null };
     } finally {
       options.signal.removeEventListener("abort", stop);
       this.running.delete(stop);
