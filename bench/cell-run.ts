@@ -2,7 +2,7 @@
 
 import { compareTrees } from "../tests/support/compare.ts";
 import { run as runCommand } from "../tests/support/process.ts";
-import { type Cell, shownCommand, type Tool } from "./cells.ts";
+import { type Cell, type Programs, shownCommand, type Tool } from "./cells.ts";
 import { measureRun, type Run, type RunOutcome } from "./measure.ts";
 import { type Place, prepareCache } from "./places.ts";
 import type { MemoryPeak } from "./process-memory.ts";
@@ -15,7 +15,7 @@ export interface CellRunOptions {
   readonly place: Place;
   readonly tools: readonly Tool[];
   readonly runs: number;
-  readonly copyd: string;
+  readonly programs: Programs;
   readonly service: BenchService | null;
   /** On the clock of performance.now(): no round begins that would end later; the first always does. */
   readonly deadlineMs: number;
@@ -64,15 +64,15 @@ export async function runCell(options: CellRunOptions): Promise<CellResult> {
 
 /** One run on fresh ground: prepared, measured, compared. The source's size in bytes. */
 async function oneRun(options: CellRunOptions, record: Record, round: number | "rehearsal", failures: string[]): Promise<number> {
-  const { cell, place, service, copyd, say } = options;
+  const { cell, place, service, programs, say } = options;
   const { tool } = record;
   const isOurs = tool.role === "copyd" || tool.role === "service";
   await using site = await place.fresh(cell.workload);
-  await prepareCache(cell.cache, site.source, programsOf(tool, copyd));
+  await prepareCache(cell.cache, site.source, programsOf(tool, programs));
   const outcome = await measureRun({
     tool,
     site,
-    copyd,
+    programs,
     repeat: cell.repeat,
     memory: round === "rehearsal" ? "watch" : "ignore",
     service: tool.role === "service" ? service : null,
@@ -122,9 +122,9 @@ async function comparison(cell: Cell, source: string, destination: string): Prom
 }
 
 /** The files of the programs that a tool starts. */
-function programsOf(tool: Tool, copyd: string): string[] {
+function programsOf(tool: Tool, programs: Programs): string[] {
   const names = tool.steps.flatMap((step) => (step.kind === "run" ? [step.command[0] ?? ""] : []));
-  return names.flatMap((name) => (name === "{copyd}" ? [copyd] : (Bun.which(name) ?? [])));
+  return names.flatMap((name) => programs[name] ?? Bun.which(name) ?? []);
 }
 
 function toolResults(records: readonly Record[], bytes: number): ToolResult[] {

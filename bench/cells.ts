@@ -7,10 +7,13 @@ import { type Workload, workloads } from "./workloads.ts";
 export type PlaceKind = "ext4" | "xfs" | "btrfs" | "tmpfs" | "disk" | "slow";
 
 export type Step =
-  /** Timed. {src} and {dst} are paths, {copyd} is the binary; neither is quoted, for the paths hold no blanks. */
+  /** Timed. {src} and {dst} are paths, {copyd} and {native} are programs; neither is quoted, for the paths hold no blanks. */
   | { readonly kind: "run"; readonly command: readonly string[] }
   /** Not timed: the copy leaves the page cache, so that the next step reads the medium. */
   | { readonly kind: "evict" };
+
+/** Absolute paths of "{copyd}" and, where it takes part, "{native}". */
+export type Programs = Readonly<Record<string, string>>;
 
 export type Role = "baseline" | "copyd" | "service" | "rival";
 
@@ -31,6 +34,8 @@ export interface Cell {
   readonly copydOptions: readonly string[];
   /** Whether rivals that copy as cp -a does are comparable here. */
   readonly rivals: boolean;
+  /** How bench/native.c copies this, which shows what the machine allows; null where it cannot. */
+  readonly native: "write" | "clone" | null;
   /** A run is so many commands one after the other, each to a destination of its own, where one is too short to time. */
   readonly repeat: number;
   /** Runs of a small command cost nothing and vary more. */
@@ -69,6 +74,7 @@ function cell(place: PlaceKind, name: string, workload: Workload): Cell {
     baseline: baseline("cp -a", ["cp", "-a", source, destination]),
     copydOptions: ["-a"],
     rivals: true,
+    native: nativeWay(place, workload),
     repeat: 1,
     minRuns: 1,
   };
@@ -84,6 +90,7 @@ function physical(place: (typeof treePlaces)[number], name: string, workload: Wo
     ...cell(place, name, workload),
     baseline: baseline("cp -a --reflink=never", ["cp", "-a", "--reflink=never", source, destination]),
     copydOptions: clones ? ["-a", "--reflink=never"] : ["-a"],
+    native: "write",
   };
 }
 
@@ -92,6 +99,7 @@ function clone(place: "xfs" | "btrfs"): Cell {
     ...cell(place, "clone", workloads.big),
     baseline: baseline("cp -a --reflink=always", ["cp", "-a", "--reflink=always", source, destination]),
     rivals: false,
+    native: null,
   };
 }
 
@@ -102,6 +110,7 @@ function durable(place: PlaceKind): Cell {
     baseline: { name: "cp -a && sync -f", role: "baseline", steps },
     copydOptions: ["-a", "--durability=job"],
     rivals: false,
+    native: null,
   };
 }
 
@@ -118,6 +127,7 @@ function verified(place: PlaceKind): Cell {
     baseline: { name: "cp -a && sync -f && cmp", role: "baseline", steps },
     copydOptions: place === "ext4" ? ["-a", "--verify=xxh3"] : ["-a", "--reflink=never", "--verify=xxh3"],
     rivals: false,
+    native: null,
   };
 }
 
@@ -129,10 +139,27 @@ function run(...command: readonly string[]): Step {
   return { kind: "run", command };
 }
 
+/** Files and directories is all it knows. Where cp clones, it does. */
+function nativeWay(place: PlaceKind, { name }: Workload): Cell["native"] {
+  if (!["small", "flat"].includes(name) || place === "slow") return null;
+  return place === "btrfs" ? "clone" : "write";
+}
+
+/** As many as small files are copied by on most machines: more wait for each other. */
+const nativeThreads = 2;
+
+/** Who takes part. */
+export interface BenchTools {
+  readonly service: boolean;
+  /** Whether bench/native.c is measured too. */
+  readonly native: boolean;
+  readonly rivals: readonly Tool[] | "installed" | "none";
+}
+
 /** The tools of a cell: the baseline, copyd embedded, copyd through the service, and the rivals that there are. */
 export function toolsOf(
   wanted: Cell,
-  { service, rivals }: { readonly service: boolean; readonly rivals: readonly Tool[] | "installed" | "none" },
+  { service, native, rivals }: BenchTools,
 ): Tool[] {
   const tools: Tool[] = [
     wanted.baseline,
@@ -140,6 +167,9 @@ export function toolsOf(
   ];
   if (service) {
     tools.push({ name: "copyd (service)", role: "service", steps: [run("{copyd}", "cp", ...wanted.copydOptions, source, destination)] });
+  }
+  if (native && wanted.native !== null) {
+    tools.push({ name: `C, ${nativeThreads} threads`, role: "rival", steps: [run("{native}", `${nativeThreads}`, wanted.native, source, destination)] });
   }
   if (!wanted.rivals || rivals === "none") return tools;
   return [...tools, ...(rivals === "installed" ? [] : rivals), ...installedRivals(wanted)];
@@ -170,5 +200,5 @@ export function parseRival(text: string): Tool {
 
 /** A tool's command for people: what is timed, with its placeholders. */
 export function shownCommand({ steps }: Tool): string {
-  return steps.map((step) => (step.kind === "run" ? step.command.join(" ").replace("{copyd}", "copyd") : "(evict {dst})")).join(" && ");
+  return steps.map((step) => (step.kind === "run" ? step.command.join(" ").replace("{copyd}", "copyd").replace("{native}", "native") : "(evict {dst})")).join(" && ");
 }

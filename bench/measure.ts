@@ -1,7 +1,7 @@
 // One run of one tool: seconds on the clock, seconds of processor, and what the rest of the machine did meanwhile.
 
 import { readFileSync } from "node:fs";
-import type { Tool } from "./cells.ts";
+import type { Programs, Tool } from "./cells.ts";
 import { evict, type Site } from "./places.ts";
 import { type MemoryPeak, watchMemory } from "./process-memory.ts";
 import type { BenchService } from "./service.ts";
@@ -24,7 +24,8 @@ export type RunOutcome =
 export interface RunRequest {
   readonly tool: Tool;
   readonly site: Site;
-  readonly copyd: string;
+  /** What {copyd} and {native} stand for. */
+  readonly programs: Programs;
   readonly repeat: number;
   /** Looking at memory costs time: only in runs whose time does not count. */
   readonly memory: "watch" | "ignore";
@@ -50,7 +51,7 @@ export async function measureRun(request: RunRequest): Promise<RunOutcome> {
         await evict(destination);
         continue;
       }
-      const command = step.command.map((word) => filledIn(word, site.source, destination, request.copyd));
+      const command = step.command.map((word) => filledIn(word, site.source, destination, request.programs));
       const outcome = await timed(command, env, request.memory === "watch" ? (service?.pids() ?? []) : null);
       if (outcome.failure !== null) return { ok: false, reason: `${command[0]}: ${outcome.failure}` };
       total.seconds += outcome.seconds;
@@ -75,8 +76,9 @@ export async function measureRun(request: RunRequest): Promise<RunOutcome> {
   return { ok: true, run, memory };
 }
 
-function filledIn(word: string, source: string, destination: string, copyd: string): string {
-  return word.replaceAll("{src}", source).replaceAll("{dst}", destination).replaceAll("{copyd}", copyd);
+function filledIn(word: string, source: string, destination: string, programs: Programs): string {
+  const named = Object.entries(programs).reduce((text, [name, path]) => text.replaceAll(name, path), word);
+  return named.replaceAll("{src}", source).replaceAll("{dst}", destination);
 }
 
 /** Nothing of the user's settings, and a bus for the one tool that is to find it. */

@@ -2,15 +2,14 @@
 
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { type Cell, cells, parseRival, quickCells, type Tool } from "./cells.ts";
+import { havePrograms } from "../tests/support/process.ts";
+import { type BenchTools, type Cell, cells, parseRival, quickCells } from "./cells.ts";
 
-export interface BenchOptions {
+export interface BenchOptions extends BenchTools {
   readonly cells: readonly Cell[];
   readonly runs: number;
   /** Seconds after which no run begins any more; null: all the time that it takes. */
   readonly deadlineSeconds: number | null;
-  readonly service: boolean;
-  readonly rivals: readonly Tool[] | "installed" | "none";
   /** Part of the result's file name. */
   readonly label: string;
   readonly copyd: string;
@@ -32,6 +31,7 @@ export const usage = `Usage: bun bench/run.ts [OPTION]...
   --rival 'N=CMD'    another rival: its name, and its command with {src} and {dst}, as 'cpz=cpz -r {src} {dst}'; {copyd} is
                      copyd's binary, as in 'copyd -r={copyd} cp -r --local {src} {dst}'; may be repeated
   --no-rivals        only cp and copyd
+  --native           the same calls in C as well (bench/native.c), where it can copy the cell; so it is without --quick and --no-rivals
   --deadline S       begin no run after so many seconds
   --copyd FILE       the binary under test (dist/copyd)
   --disk DIR         a directory on a real disk for the cold cells (/var/tmp)
@@ -51,6 +51,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
       service: { type: "boolean", default: false },
       rival: { type: "string", multiple: true },
       "no-rivals": { type: "boolean", default: false },
+      native: { type: "boolean", default: false },
       deadline: { type: "string" },
       copyd: { type: "string", default: join(import.meta.dir, "../dist/copyd") },
       disk: { type: "string", default: "/var/tmp" },
@@ -69,6 +70,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
     // The last run under way and its comparison end within the three minutes.
     deadlineSeconds: wholeNumber("--deadline", values.deadline) ?? (quick ? 150 : null),
     service: values.service,
+    native: values.native || (!quick && !values["no-rivals"] && havePrograms("gcc")),
     rivals: rivals.length > 0 ? rivals : values["no-rivals"] || quick ? "none" : "installed",
     label: quick ? "quick" : patterns.length > 0 ? "some" : "full",
     copyd: values.copyd,

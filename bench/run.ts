@@ -5,11 +5,12 @@
 // Needs root, for the filesystems, and a machine with nothing else to do. bench/README.md says how to read it.
 
 import { existsSync } from "node:fs";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
+import { compiledProgram } from "../tests/support/compiled.ts";
 import { unlessRoot } from "../tests/support/skip.ts";
 import { temporaryDirectory } from "../tests/support/temporary.ts";
 import { runCell } from "./cell-run.ts";
-import { type Cell, type Tool, toolsOf } from "./cells.ts";
+import { type Cell, type Programs, type Tool, toolsOf } from "./cells.ts";
 import { checkResult, doubtsAbout, quietLoad } from "./check.ts";
 import { holdMemory } from "./held-memory.ts";
 import { loadNow, machineFacts, versionFacts } from "./machine.ts";
@@ -63,6 +64,8 @@ async function bench(options: BenchOptions): Promise<number> {
     process.stderr.write(`bench: not installed: ${absent.join(", ")}\n`);
     return 2;
   }
+  const programs: Record<string, string> = { "{copyd}": options.copyd };
+  if (options.native) programs["{native}"] = await compiledProgram(join(import.meta.dir, "native.c"), ["-std=c11"], ["-lpthread"]);
   const start = performance.now();
   const before = loadNow();
   if (before > quietLoad) console.log(`The load is ${before.toFixed(1)}: somebody else is at work here, and the numbers will show it.`);
@@ -86,7 +89,7 @@ async function bench(options: BenchOptions): Promise<number> {
     result.load.after = loadNow();
     return writeResult(options.results, result, markdownReport(result));
   };
-  const grounded = await runCells({ options, ground, service, startMs: start, result, save });
+  const grounded = await runCells({ programs, options, ground, service, startMs: start, result, save });
   const path = save();
   console.log(`\n${textTable(result)}\n\n${floorLines(result).join("\n")}`);
   for (const { cell, reason: why } of result.skipped) console.log(`not measured: ${cell}: ${why}`);
@@ -97,10 +100,11 @@ async function bench(options: BenchOptions): Promise<number> {
 /** Programs of named rivals that are not there: better known now than in the last cell. */
 function missingPrograms(tools: readonly Tool[]): string[] {
   const programs = tools.flatMap(({ steps }) => steps.flatMap((step) => (step.kind === "run" ? [step.command[0] ?? ""] : [])));
-  return [...new Set(programs)].filter((program) => program !== "{copyd}" && Bun.which(program) === null);
+  return [...new Set(programs)].filter((program) => !program.startsWith("{") && Bun.which(program) === null);
 }
 
 interface CellsRun {
+  readonly programs: Programs;
   readonly options: BenchOptions;
   readonly ground: Ground;
   readonly service: BenchService | null;
@@ -110,7 +114,7 @@ interface CellsRun {
 }
 
 /** Measures cell after cell into the result. False where the ground of one failed, which is no fault of copyd's but no result either. */
-async function runCells({ options, ground, service, startMs, result, save }: CellsRun): Promise<boolean> {
+async function runCells({ programs, options, ground, service, startMs, result, save }: CellsRun): Promise<boolean> {
   const endMs = options.deadlineSeconds === null ? Number.POSITIVE_INFINITY : startMs + options.deadlineSeconds * 1000;
   let grounded = true;
   const leaveOut = (cell: string, reason: string): void => {
@@ -126,7 +130,7 @@ async function runCells({ options, ground, service, startMs, result, save }: Cel
     // What time is left is shared out evenly; a cell that needs less leaves it to the rest.
     const deadlineMs = performance.now() + (endMs - performance.now()) / (options.cells.length - index);
     try {
-      result.cells.push(await measureCell(options, cell, ground, service, deadlineMs));
+      result.cells.push(await measureCell({ options, programs, ground, service }, cell, deadlineMs));
     } catch (error) {
       grounded = false;
       leaveOut(cell.id, `it could not be carried through: ${(error instanceof Error ? error.message : String(error)).split("\n")[0]}`);
@@ -137,15 +141,13 @@ async function runCells({ options, ground, service, startMs, result, save }: Cel
 }
 
 async function measureCell(
-  options: BenchOptions,
+  { options, programs, ground, service }: Pick<CellsRun, "options" | "programs" | "ground" | "service">,
   cell: Cell,
-  ground: Ground,
-  service: BenchService | null,
   deadlineMs: number,
 ): Promise<BenchResult["cells"][number]> {
-  const { runs, copyd } = options;
+  const { runs } = options;
   await using place = await openPlace(cell.place, ground);
-  return await runCell({ cell, place, tools: toolsOf(cell, options), runs, copyd, service, deadlineMs, say: (line) => console.log(line) });
+  return await runCell({ cell, place, tools: toolsOf(cell, options), runs, programs, service, deadlineMs, say: (line) => console.log(line) });
 }
 
 /** `make bench-check`: 0 where no floor is missed by more than the noise. */

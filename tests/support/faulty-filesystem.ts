@@ -1,8 +1,8 @@
 // A FUSE filesystem over a directory that is slow or faulty as asked; faulty-filesystem.c, compiled on first use, does it.
 
 import { existsSync } from "node:fs";
-import { mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
+import { compiledProgram } from "./compiled.ts";
 import { havePrograms, run, runChecked } from "./process.ts";
 import { unlessRoot } from "./skip.ts";
 import { temporaryDirectory } from "./temporary.ts";
@@ -105,7 +105,7 @@ export function whyNoFaultyFilesystem(): string | null {
 
 /** Mounts one; dispose unmounts it, also when it is busy, and leaves the directory below as it is. */
 export async function mountFaultyFilesystem(options: FaultyFilesystemOptions): Promise<FaultyFilesystem> {
-  const program = await compiledProgram();
+  const program = await compiledProgram(sourceFile, ["-D_FILE_OFFSET_BITS=64", "-I/usr/include/fuse3"], ["-lfuse3", "-lpthread"]);
   const temporary = await temporaryDirectory();
   const [path, rulesFile, logFile] = ["mount", "rules", "log"].map((name) => join(temporary.path, name)) as [string, string, string];
   try {
@@ -167,20 +167,6 @@ async function untilMounted(path: string, server: Bun.Subprocess<"ignore", "igno
     if (performance.now() > deadline) throw new Error(`the faulty filesystem was not mounted within ${startTimeoutMs} ms`);
     await Bun.sleep(5);
   }
-}
-
-/** Compiled into dist/, once for each state of its source; several test processes may do it at once. */
-async function compiledProgram(): Promise<string> {
-  const source = await Bun.file(sourceFile).text();
-  const directory = join(import.meta.dir, "../../dist");
-  const program = join(directory, `faulty-filesystem-${Bun.hash(source).toString(16)}`);
-  if (existsSync(program)) return program;
-  await mkdir(directory, { recursive: true });
-  const unfinished = `${program}.${process.pid}`;
-  const flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-D_FILE_OFFSET_BITS=64", "-I/usr/include/fuse3"];
-  await runChecked(["gcc", ...flags, sourceFile, "-o", unfinished, "-lfuse3", "-lpthread"]);
-  await rename(unfinished, program);
-  return program;
 }
 
 /** The rules as the program reads them. */
