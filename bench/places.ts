@@ -1,7 +1,7 @@
 // Where a run takes place: a filesystem made afresh for it, with its source in it and warm or cold as the cell wants.
 
 import { closeSync, existsSync, openSync, statfsSync, writeFileSync } from "node:fs";
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type FaultyFilesystem, mountFaultyFilesystem, whyNoFaultyFilesystem } from "../tests/support/faulty-filesystem.ts";
 import { whyNoFilesystem } from "../tests/support/filesystems.ts";
@@ -39,8 +39,6 @@ export interface Ground {
 const mebibyte = 1024 ** 2;
 /** Delay of each call behind the slow source. */
 const slowCallMs = 2;
-/** ext4 looks around inodes that were freed less than five seconds ago. */
-const inodeRestMs = 6000;
 
 type ImageKind = "ext4" | "xfs" | "btrfs";
 
@@ -53,11 +51,11 @@ const mkfs: Readonly<Record<ImageKind, readonly string[]>> = {
 
 /** The size of image that these cells need: source, copy, and what the filesystem keeps for itself. */
 export function imageBytesFor(cells: readonly Cell[]): number {
-  const needed = Math.max(
-    0,
-    ...cells.filter(({ place }) => place !== "tmpfs" && place !== "disk").map(({ workload }) => workload.sizeBytes),
-  );
-  return Math.ceil((needed * 2.3 + 700 * mebibyte) / (256 * mebibyte)) * 256 * mebibyte;
+  return Math.max(0, ...cells.filter(({ place }) => place !== "tmpfs" && place !== "disk").map(imageBytesOf));
+}
+
+function imageBytesOf({ workload }: Cell): number {
+  return Math.ceil((workload.sizeBytes * 2.3 + 700 * mebibyte) / (256 * mebibyte)) * 256 * mebibyte;
 }
 
 /** What the page cache, or a tmpfs, holds of the largest of these cells, and a good deal for what is cached besides. */
@@ -84,8 +82,9 @@ export function whyNotHere({ place, workload }: Cell, ground: Ground): string | 
   return null;
 }
 
-export async function openPlace(kind: PlaceKind, ground: Ground): Promise<Place> {
-  if (kind === "disk") return diskPlace(ground);
+export async function openPlace(cell: Cell, ground: Ground): Promise<Place> {
+  const kind = cell.place;
+  if (kind === "disk") return diskPlace(ground, imageBytesOf(cell));
   if (kind === "slow") return slowPlace(ground);
   if (kind === "tmpfs") return tmpfsPlace(ground);
   return imagePlace(kind, ground);
@@ -105,13 +104,16 @@ interface LoopDevice extends Disposable {
 }
 
 /** The image as a block device; its memory was touched once, before all runs, and stays. */
-async function openDevice({ directory, imageBytes }: Ground): Promise<LoopDevice> {
+async function openDevice(
+  { directory, imageBytes }: Pick<Ground, "directory" | "imageBytes">,
+  options: readonly string[] = [],
+): Promise<LoopDevice> {
   const image = join(directory, "image");
   if (!existsSync(image)) {
     const count = Math.round(imageBytes / mebibyte);
     await runChecked(["dd", "if=/dev/zero", `of=${image}`, "bs=1M", `count=${count}`, "status=none"], { timeoutMs: 300_000 });
   }
-  const path = (await runChecked(["losetup", "--find", "--show", image])).stdout.trim();
+  const path = (await runChecked(["losetup", "--find", "--show", ...options, image])).stdout.trim();
   // Detached now, it goes when its last user does: this descriptor, even if we are killed. One device for all runs, because a
   // device that is still going away when the image is mounted again would show the old filesystem.
   const descriptor = openSync(path, "r");
@@ -119,7 +121,7 @@ async function openDevice({ directory, imageBytes }: Ground): Promise<LoopDevice
   return { path, [Symbol.dispose]: () => closeSync(descriptor) };
 }
 
-async function mountAnew(kind: ImageKind, device: LoopDevice, { directory }: Ground): Promise<Mounted> {
+async function mountAnew(kind: ImageKind, device: LoopDevice, { directory }: Pick<Ground, "directory">): Promise<Mounted> {
   const path = join(directory, "mount");
   await mkdir(path, { recursive: true });
   const env = { ...(process.env as Record<string, string>), PATH: `${process.env.PATH ?? ""}:/usr/sbin:/sbin` };
@@ -148,34 +150,22 @@ function tmpfsPlace({ directory }: Ground): Place {
   };
 }
 
-/** The disk's own filesystem cannot be made anew: the source stays, copies are removed and their inodes left to rest. */
-async function diskPlace({ disk }: Ground): Promise<Place> {
+/**
+ * An image on the disk without a cache of its own: each block comes from the medium. The disk's own filesystem will not do, for it cannot be
+ * made anew: ext4 looks around every inode that was freed within five minutes, and copies grow slower from run to run.
+ */
+async function diskPlace({ disk }: Ground, imageBytes: number): Promise<Place> {
   const directory = await temporaryDirectory(disk);
-  const source = join(directory.path, "source");
-  let made: { readonly workload: Workload; readonly bytes: number } | undefined;
+  const device = await openDevice({ directory: directory.path, imageBytes }, ["--direct-io=on"]);
   const { stdout } = await runChecked(["findmnt", "-n", "-o", "FSTYPE", "-T", disk]);
+  const below = stdout.trim();
   return {
-    description: `${stdout.trim()} on the machine's disk, page cache dropped before every run`,
-    fresh: async (workload) => {
-      if (made?.workload !== workload) {
-        await rm(source, { recursive: true, force: true });
-        made = { workload, bytes: await workload.make(source) };
-      }
-      const copies = join(directory.path, "copies");
-      await mkdir(copies);
-      await runChecked(["sync"], { timeoutMs: 600_000 });
-      return {
-        source,
-        sourceBytes: made.bytes,
-        destination: (repetition) => join(copies, `copy-${repetition}`),
-        [Symbol.asyncDispose]: async () => {
-          await runChecked(["rm", "-rf", copies], { timeoutMs: 300_000 });
-          await runChecked(["sync"], { timeoutMs: 600_000 });
-          await Bun.sleep(inodeRestMs);
-        },
-      };
+    description: `ext4 on a loop image on the machine's disk (${below}, direct I/O), made anew and out of the page cache for every run`,
+    fresh: async (workload) => siteIn(await mountAnew("ext4", device, { directory: directory.path }), workload),
+    [Symbol.asyncDispose]: async () => {
+      device[Symbol.dispose]();
+      await directory[Symbol.asyncDispose]();
     },
-    [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
   };
 }
 

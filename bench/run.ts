@@ -146,7 +146,7 @@ async function measureCell(
   deadlineMs: number,
 ): Promise<BenchResult["cells"][number]> {
   const { runs } = options;
-  await using place = await openPlace(cell.place, ground);
+  await using place = await openPlace(cell, ground);
   return await runCell({ cell, place, tools: toolsOf(cell, options), runs, programs, service, deadlineMs, say: (line) => console.log(line) });
 }
 

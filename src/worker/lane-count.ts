@@ -6,12 +6,17 @@
 
 /** One lane costs about 5 MB: with seven, a worker has 66 MB (PSS) and stays, with the service beside it, under 100. */
 const mostLanes = 7;
-/** Lanes that use less than this share of their time wait rather than work. */
-const waitingShare = 0.5;
-/** Involuntary context switches a second and lane beyond which the processors are busy with others, and a lane waits for those. */
-const crowdedSwitches = 25;
-/** Measurements before another decision: half a second. */
-const settleTicks = 5;
+/** Lanes that sleep more than this share of their time wait for the medium. */
+const sleepingShare = 0.5;
+/** Beyond this there is nothing to lose by more lanes but their memory, and the next step is a large one. */
+const mostlySleeping = 0.85;
+/**
+ * What an involuntary context switch costs a lane before it has a processor again, seconds: a slice of the scheduler's, taken large. Who
+ * sleeps and wakes two hundred times a second is made to leave a processor now and then, too, and has lost little by it.
+ */
+const lostBySwitch = 0.004;
+/** Measurements before another decision: a third of a second. */
+const settleTicks = 3;
 /** A doubling that brings less than this was not worth it, and is the last. */
 const worthwhileGain = 1.15;
 
@@ -70,14 +75,15 @@ export class LaneCount {
     if (this.ticks < settleTicks || this.seconds <= 0) return lanes;
     const share = this.busySeconds / (this.seconds * lanes);
     const rate = this.work / this.seconds;
-    const isCrowded = this.preemptions / (this.seconds * lanes) > crowdedSwitches;
+    const asleep = 1 - share - (this.preemptions * lostBySwitch) / (this.seconds * lanes);
     const grew = this.workRateBefore === 0 || rate > this.workRateBefore * worthwhileGain;
     this.reset();
-    if (isCrowded) return lanes;
+    // Busy with copying, or in a queue for processors that others use.
+    if (asleep < sleepingShare || rate === 0) return lanes;
     if (!grew || lanes >= mostLanes) this.isSettled = true;
-    if (this.isSettled || share > waitingShare || rate === 0) return lanes;
+    if (this.isSettled) return lanes;
     this.workRateBefore = rate;
-    const more = Math.min(mostLanes, lanes * 2);
+    const more = Math.min(mostLanes, lanes * (asleep > mostlySleeping ? 4 : 2));
     this.reason = `${more} lanes, since ${lanes} were busy only ${Math.round(share * 100)} % of the time`;
     return more;
   }

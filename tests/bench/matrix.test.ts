@@ -13,7 +13,7 @@ import { temporaryDirectory } from "../support/temporary.ts";
 function commandsOf(id: string): Record<string, string> {
   const [cell] = selectCells([id]);
   if (cell === undefined) throw new Error(id);
-  return Object.fromEntries(toolsOf(cell, { service: true, rivals: "none" }).map((tool) => [tool.role, shownCommand(tool)]));
+  return Object.fromEntries(toolsOf(cell, { service: true, native: true, rivals: "none" }).map((tool) => [tool.role, shownCommand(tool)]));
 }
 
 test("the commands are those that a user types", () => {
@@ -21,7 +21,10 @@ test("the commands are those that a user types", () => {
     baseline: "cp -a {src} {dst}",
     copyd: "copyd cp -a --local {src} {dst}",
     service: "copyd cp -a {src} {dst}",
+    rival: "native 2 write {src} {dst}",
   });
+  expect(commandsOf("btrfs/flat").rival).toBe("native 2 clone {src} {dst}");
+  expect(commandsOf("ext4/usr").rival).toBeUndefined();
   expect(commandsOf("ext4/big").copyd).toBe("copyd cp -a --local {src} {dst}");
   expect(commandsOf("xfs/big").copyd).toBe("copyd cp -a --reflink=never --local {src} {dst}");
   expect(commandsOf("btrfs/durable").baseline).toBe("cp -a {src} {dst} && sync -f {dst}");

@@ -1,6 +1,7 @@
 // A FUSE filesystem over a directory that is slow or faulty as asked; faulty-filesystem.c, compiled on first use, does it.
 
 import { existsSync } from "node:fs";
+import { mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { compiledProgram } from "./compiled.ts";
 import { havePrograms, run, runChecked } from "./process.ts";

@@ -21,22 +21,38 @@ test("lanes that work all the time stay as many as they are", () => {
 test("lanes that wait for a slow source become more, while that helps", () => {
   const count = new LaneCount(0, null, 2);
   let lanes = count.first();
-  lanes = count.next(lanes, { seconds: 0.5, busySeconds: 0.02, preemptions: 0, entries: 100, bytes: 0 });
-  for (let tick = 0; tick < 4; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, preemptions: 0, entries: 20, bytes: 0 });
+  for (let tick = 0; tick < 3; tick++)
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.06, preemptions: 0, entries: 20, bytes: 0 });
   expect(lanes).toBe(4);
-  for (let tick = 0; tick < 5; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.02, preemptions: 0, entries: 45, bytes: 0 });
+  for (let tick = 0; tick < 3; tick++)
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.12, preemptions: 0, entries: 45, bytes: 0 });
   expect(lanes).toBe(7);
   expect(count.reason).toContain("7 lanes");
   expect(second(count, lanes, 0.1, 900)).toBe(7);
 });
 
+test("lanes that hardly do anything but wait become as many as there may be at once", () => {
+  const count = new LaneCount(0, null, 2);
+  let lanes = count.first();
+  for (let tick = 0; tick < 3; tick++)
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, preemptions: 0, entries: 20, bytes: 0 });
+  expect(lanes).toBe(7);
+});
+
+test("lanes that wake for each answer of a slow source, and make way for who gives it, are not taken for crowded", () => {
+  const count = new LaneCount(0, null, 2);
+  let lanes = count.first();
+  // As measured before a FUSE filesystem with 2 ms a call: 4 % busy, 50 to 85 involuntary switches a second and lane.
+  for (let tick = 0; tick < 3; tick++)
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.008, preemptions: 17, entries: 20, bytes: 0 });
+  expect(lanes).toBe(4);
+});
+
 test("a doubling that brings nothing is the last", () => {
   const count = new LaneCount(0, null, 2);
   let lanes = count.first();
-  for (let tick = 0; tick < 5; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, preemptions: 0, entries: 20, bytes: 0 });
+  for (let tick = 0; tick < 3; tick++)
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.06, preemptions: 0, entries: 20, bytes: 0 });
   expect(lanes).toBe(4);
   expect(second(count, lanes, 0.1, 200)).toBe(4);
 });
