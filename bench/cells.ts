@@ -157,10 +157,7 @@ export interface BenchTools {
 }
 
 /** The tools of a cell: the baseline, copyd embedded, copyd through the service, and the rivals that there are. */
-export function toolsOf(
-  wanted: Cell,
-  { service, native, rivals }: BenchTools,
-): Tool[] {
+export function toolsOf(wanted: Cell, { service, native, rivals }: BenchTools): Tool[] {
   const tools: Tool[] = [
     wanted.baseline,
     { name: "copyd", role: "copyd", steps: [run("{copyd}", "cp", ...wanted.copydOptions, "--local", source, destination)] },
@@ -169,7 +166,11 @@ export function toolsOf(
     tools.push({ name: "copyd (service)", role: "service", steps: [run("{copyd}", "cp", ...wanted.copydOptions, source, destination)] });
   }
   if (native && wanted.native !== null) {
-    tools.push({ name: `C, ${nativeThreads} threads`, role: "rival", steps: [run("{native}", `${nativeThreads}`, wanted.native, source, destination)] });
+    tools.push({
+      name: `C, ${nativeThreads} threads`,
+      role: "rival",
+      steps: [run("{native}", `${nativeThreads}`, wanted.native, source, destination)],
+    });
   }
   if (!wanted.rivals || rivals === "none") return tools;
   return [...tools, ...(rivals === "installed" ? [] : rivals), ...installedRivals(wanted)];
@@ -200,5 +201,9 @@ export function parseRival(text: string): Tool {
 
 /** A tool's command for people: what is timed, with its placeholders. */
 export function shownCommand({ steps }: Tool): string {
-  return steps.map((step) => (step.kind === "run" ? step.command.join(" ").replace("{copyd}", "copyd").replace("{native}", "native") : "(evict {dst})")).join(" && ");
+  return steps
+    .map((step) =>
+      step.kind === "run" ? step.command.join(" ").replace("{copyd}", "copyd").replace("{native}", "native") : "(evict {dst})",
+    )
+    .join(" && ");
 }

@@ -147,7 +147,16 @@ async function measureCell(
 ): Promise<BenchResult["cells"][number]> {
   const { runs } = options;
   await using place = await openPlace(cell, ground);
-  return await runCell({ cell, place, tools: toolsOf(cell, options), runs, programs, service, deadlineMs, say: (line) => console.log(line) });
+  return await runCell({
+    cell,
+    place,
+    tools: toolsOf(cell, options),
+    runs,
+    programs,
+    service,
+    deadlineMs,
+    say: (line) => console.log(line),
+  });
 }
 
 /** `make bench-check`: 0 where no floor is missed by more than the noise. */
