@@ -7,7 +7,7 @@ import { type FaultyFilesystem, mountFaultyFilesystem, whyNoFaultyFilesystem } f
 import { whyNoFilesystem } from "../tests/support/filesystems.ts";
 import { run, runChecked } from "../tests/support/process.ts";
 import { remove, temporaryDirectory } from "../tests/support/temporary.ts";
-import type { Cell, PlaceKind } from "./cells.ts";
+import type { Cell } from "./cells.ts";
 import { availableBytes } from "./held-memory.ts";
 import type { Workload } from "./workloads.ts";
 
