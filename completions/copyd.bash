@@ -64,45 +64,45 @@ _copyd() {
     operands=''
     ;;
   show)
-    options='--json --session --help'
+    options='--all-users --json --session --help'
     operands=jobs
     ;;
   watch)
-    options='--json --session --help'
+    options='--all-users --json --session --help'
     operands=jobs
     ;;
   wait)
-    options='--json --session --help'
+    options='--all-users --json --session --help'
     operands=jobs
     ;;
   cancel)
-    options='--json --session --group --help'
+    options='--all-users --json --session --group --help'
     operands=jobs
     ;;
   pause)
-    options='--json --session --group --help'
+    options='--all-users --json --session --group --help'
     operands=jobs
     ;;
   resume)
-    options='--json --session --group --help'
+    options='--all-users --json --session --group --help'
     operands=jobs
     ;;
   forget)
-    options='--json --session --help'
+    options='--all-users --json --session --help'
     operands=jobs
     ;;
   answer)
-    options='--json --session --for-all --help'
+    options='--all-users --json --session --for-all --help'
     operands=jobs
     later='overwrite skip rename newer abort retry continue'
     ;;
   limit)
-    options='--json --session --help'
+    options='--all-users --json --session --help'
     operands=jobs
     later='0 1M 10M 100M'
     ;;
   priority)
-    options='--json --session --help'
+    options='--all-users --json --session --help'
     operands=jobs
     later='low normal high now first last'
     ;;
@@ -116,7 +116,7 @@ _copyd() {
     operands=''
     ;;
   errors)
-    options='--json --session --help'
+    options='--all-users --json --session --help'
     operands=jobs
     ;;
   audit)

@@ -8,7 +8,7 @@ import { questionText } from "./job-text.ts";
 import { questionObject, writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
 import { writeText } from "./output.ts";
-import { findJob, jobArgs, withService } from "./service-command.ts";
+import { jobArgs, withJob } from "./service-command.ts";
 
 const args = {
   ...jobArgs,
@@ -22,8 +22,7 @@ const args = {
 } as const satisfies ArgsDef;
 
 export const answerCommand = named("answer", "Show what a job asks, or answer it", args, (given) =>
-  withService(given, async (client) => {
-    const job = await findJob(client, given.job);
+  withJob(given, async (client, job) => {
     const { question } = job;
     if (question === null) throw new CopyError("invalid-state", `job ${job.token} asks nothing`);
     if (given.choice === undefined) {
@@ -32,7 +31,7 @@ export const answerCommand = named("answer", "Show what a job asks, or answer it
       return 0;
     }
     const choice = choiceOf(question, given.choice);
-    await client.answer(job.token, question.id, choice, { forAll: given["for-all"] === true });
+    await client.answer(job, question.id, choice, { forAll: given["for-all"] === true });
     if (given.json === true) writeJson({ type: "answer", job: job.token, question: question.id, choice });
     return 0;
   }),

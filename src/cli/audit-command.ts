@@ -2,14 +2,13 @@
 
 import type { ArgsDef, ParsedArgs } from "citty";
 import type { AuditEntry, AuditFilter, ServiceClient } from "../dbus/client.ts";
-import { CopyError } from "../errors.ts";
 import { writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
 import { writeText } from "./output.ts";
 import { commonArgs, linesArgs, linesOf, withService } from "./service-command.ts";
 import { aligned, tableLines } from "./table.ts";
 import { localTime, periodArgs, periodOf } from "./time-text.ts";
-import { userName, userNames } from "./user-names.ts";
+import { uidOf, userName } from "./user-names.ts";
 
 const args = {
   ...periodArgs({ since: "From this time on", until: "Until this time" }),
@@ -54,23 +53,32 @@ async function list(client: ServiceClient, given: ParsedArgs<typeof args>): Prom
   return 0;
 }
 
-function rowOf({ timeUs, uid, event, method, action, job, code, untold }: AuditEntry): readonly string[] {
+function rowOf({ timeUs, uid, event, method, action, job, owner, code, untold }: AuditEntry): readonly string[] {
   const more = untold === 0 ? "" : ` (and ${untold} before it)`;
   const what = `${action === "" ? method : action}${more}`;
-  return [localTime(timeUs), uid === null ? "?" : userName(uid), event, what, job, code];
+  return [
+    localTime(timeUs),
+    uid === null ? "?" : userName(uid),
+    event,
+    what,
+    owner === null ? job : `${job} of ${userName(owner)}`.trim(),
+    code,
+  ];
 }
 
-function jsonOf({ timeUs, uid, event, method, sender, action, job, code, untold, id }: AuditEntry): Readonly<Record<string, unknown>> {
+function jsonOf({
+  timeUs,
+  uid,
+  event,
+  method,
+  sender,
+  action,
+  job,
+  owner,
+  code,
+  untold,
+  id,
+}: AuditEntry): Readonly<Record<string, unknown>> {
   const time = new Date(timeUs / 1000).toISOString();
-  return { type: "audit", id, time, uid, event, method, sender, action, job, code, untold };
-}
-
-/** Throws usage for a name that no user has. */
-function uidOf(typed: string): number {
-  if (/^\d{1,10}$/.test(typed) && Number(typed) < 0xffff_ffff) return Number(typed);
-  for (const [uid, name] of userNames()) if (name === typed) return uid;
-  const asked = Bun.spawnSync(["/usr/bin/getent", "passwd", "--", typed], { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
-  const uid = /^[^:]*:[^:]*:(\d+):/.exec(asked.stdout.toString())?.[1];
-  if (uid !== undefined) return Number(uid);
-  throw new CopyError("usage", `there is no user '${typed}'`);
+  return { type: "audit", id, time, uid, event, method, sender, action, job, owner, code, untold };
 }

@@ -4,12 +4,11 @@ import { failures, isFailureCode } from "../errors.ts";
 import { errorObject, writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
 import { writeText } from "./output.ts";
-import { findJob, jobArgs, withService } from "./service-command.ts";
+import { jobArgs, withJob } from "./service-command.ts";
 import { escapeControls } from "./terminal-text.ts";
 
 export const errorsCommand = named("errors", "List what a job could not copy", jobArgs, (args) =>
-  withService(args, async (client) => {
-    const job = await findJob(client, args.job);
+  withJob(args, async (client, job) => {
     const codes = new Set<string>();
     for (let offset = 0; ; ) {
       const errors = await client.errors(job, offset);

@@ -8,7 +8,7 @@ import { priorities } from "../request.ts";
 import { bytesOf } from "./byte-count.ts";
 import { writeJson } from "./json-lines.ts";
 import { type NamedCommand, named } from "./named-command.ts";
-import { commonArgs, findJob, jobArgs, withService } from "./service-command.ts";
+import { commonArgs, type JobArgs, jobArgs, withJob } from "./service-command.ts";
 
 const groupArgs = {
   ...jobArgs,
@@ -19,8 +19,7 @@ export const cancelCommand = steer("cancel", "Stop a job; what is finished stays
 export const pauseCommand = steer("pause", "Stop a job for a while", (client, job, scope) => client.pause(job, scope));
 export const resumeCommand = steer("resume", "Let a paused job go on", (client, job, scope) => client.resume(job, scope));
 export const forgetCommand = named("forget", "Remove an ended job from the list and the history", jobArgs, (args) =>
-  withService(args, async (client) => {
-    const job = await findJob(client, args.job);
+  withJob(args, async (client, job) => {
     await client.forget(job);
     if (args.json === true) writeJson({ type: "forget", job: job.token });
     return 0;
@@ -30,6 +29,7 @@ export const forgetCommand = named("forget", "Remove an ended job from the list 
 const limitArgs = {
   job: jobArgs.job,
   rate: { type: "positional", required: true, valueHint: "RATE", description: "Bytes a second, as 500K, 20M or 1.5G; 0 for no limit" },
+  "all-users": jobArgs["all-users"],
   ...commonArgs,
 } as const satisfies ArgsDef;
 
@@ -50,6 +50,7 @@ const priorityArgs = {
     valueHint: "PRIORITY",
     description: `${priorities.join(", ")}; or first or last, to move a waiting job before or behind your others of its priority`,
   },
+  "all-users": jobArgs["all-users"],
   ...commonArgs,
 } as const satisfies ArgsDef;
 
@@ -61,8 +62,7 @@ type Act = (client: ServiceClient, job: JobView, scope: Scope) => Promise<void>;
 
 function steer(name: string, description: string, act: Act): NamedCommand {
   return named(name, description, groupArgs, (args) =>
-    withService(args, async (client) => {
-      const job = await findJob(client, args.job);
+    withJob(args, async (client, job) => {
       await act(client, job, args.group === true ? "group" : "job");
       if (args.json === true) writeJson({ type: name, job: job.token });
       return 0;
@@ -71,14 +71,9 @@ function steer(name: string, description: string, act: Act): NamedCommand {
 }
 
 /** What is wrong with the arguments is said before the service is asked anything. */
-function change(
-  args: { readonly job: string; readonly json?: boolean | undefined; readonly session?: boolean | undefined },
-  type: string,
-  read: () => OptionChanges,
-): Promise<number> {
+function change(args: JobArgs & { readonly json?: boolean | undefined }, type: string, read: () => OptionChanges): Promise<number> {
   const changes = read();
-  return withService(args, async (client) => {
-    const job = await findJob(client, args.job);
+  return withJob(args, async (client, job) => {
     await client.setOptions(job, changes);
     if (args.json === true) writeJson({ type, job: job.token, ...changes });
     return 0;

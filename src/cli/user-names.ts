@@ -1,6 +1,7 @@
 // Who a user id is, for people.
 
 import { readFileSync } from "node:fs";
+import { CopyError } from "../errors.ts";
 
 let names: ReadonlyMap<number, string> | undefined;
 
@@ -18,4 +19,14 @@ export function userNames(): ReadonlyMap<number, string> {
 
 export function userName(uid: number): string {
   return userNames().get(uid) ?? String(uid);
+}
+
+/** Throws usage for a name that no user has. */
+export function uidOf(typed: string): number {
+  if (/^\d{1,10}$/.test(typed) && Number(typed) < 0xffff_ffff) return Number(typed);
+  for (const [uid, name] of userNames()) if (name === typed) return uid;
+  const asked = Bun.spawnSync(["/usr/bin/getent", "passwd", "--", typed], { stdin: "ignore", stdout: "pipe", stderr: "ignore" });
+  const uid = /^[^:]*:[^:]*:(\d+):/.exec(asked.stdout.toString())?.[1];
+  if (uid !== undefined) return Number(uid);
+  throw new CopyError("usage", `there is no user '${typed}'`);
 }

@@ -4,13 +4,12 @@ import { CopyError } from "../errors.ts";
 import { resultObject, writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
 import { writeText } from "./output.ts";
-import { findJob, jobArgs, statusOfResult, withService } from "./service-command.ts";
+import { jobArgs, statusOfResult, withJob } from "./service-command.ts";
 import { escapeControls } from "./terminal-text.ts";
 
 export const waitCommand = named("wait", "Wait for a job's end; the exit status is the job's", jobArgs, (args) =>
-  withService(args, async (client) => {
-    const { token } = await findJob(client, args.job);
-    const { result } = await client.wait(token);
+  withJob(args, async (client, job) => {
+    const { result } = await client.wait(job);
     if (result === null) throw new CopyError("no-service", "the service does not tell what became of the job");
     if (args.json === true) writeJson(resultObject(result));
     else if (result.state !== "completed") writeText("stderr", `${escapeControls(result.message)}\n`);

@@ -2,6 +2,7 @@
 
 import type { ArgsDef } from "citty";
 import type { ServiceClient } from "../dbus/client.ts";
+import { CopyError } from "../errors.ts";
 import { hasEnded, type JobView } from "../jobs/api.ts";
 import { messageCharset } from "../quote.ts";
 import { errorsLostText, jobColumns, jobRow } from "./job-text.ts";
@@ -9,27 +10,28 @@ import { errorObject, jobObject, progressObject, resultObject, writeJson } from 
 import { named } from "./named-command.ts";
 import { writeText } from "./output.ts";
 import { ProgressDisplay, progressStyle, standardErrorTerminal } from "./progress.ts";
-import { commonArgs, findJob, statusOfResult, withService } from "./service-command.ts";
+import { commonArgs, jobArgs, statusOfResult, withJob, withService } from "./service-command.ts";
 import { tableLines } from "./table.ts";
 import { escapeControls } from "./terminal-text.ts";
 
 const args = {
-  job: { type: "positional", required: false, valueHint: "JOB", description: "A job's token or the start of it; all that run without it" },
+  job: { type: "positional", required: false, valueHint: "JOB", description: "As copyd show takes it; all of yours that run without it" },
+  "all-users": jobArgs["all-users"],
   ...commonArgs,
 } as const satisfies ArgsDef;
 
 const tableIntervalMs = 1000;
 
-export const watchCommand = named("watch", "Follow a job to its end, or all that run", args, (given) =>
-  withService(given, (client) => {
-    if (given.job === undefined) return watchAll(client, { json: given.json === true });
-    return watchOne(client, given.job, { json: given.json === true });
-  }),
-);
+export const watchCommand = named("watch", "Follow a job to its end, or all that run", args, async (given) => {
+  const { job } = given;
+  const json = given.json === true;
+  if (job !== undefined) return withJob({ ...given, job }, (client, found) => watchOne(client, found, { json }));
+  if (given["all-users"] === true) throw new CopyError("usage", "--all-users looks for one job: name it, or see copyd jobs --all-users");
+  return withService(given, (client) => watchAll(client, { json }));
+});
 
 /** Ends with the job's exit status. Ctrl-C ends the watching, not the job. */
-async function watchOne(client: ServiceClient, typed: string, { json }: { readonly json: boolean }): Promise<number> {
-  const { token } = await findJob(client, typed);
+async function watchOne(client: ServiceClient, job: JobView, { json }: { readonly json: boolean }): Promise<number> {
   const terminal = standardErrorTerminal((text) => writeText("stderr", text));
   const style = progressStyle(json ? "never" : "always", terminal, process.env, messageCharset(process.env));
   const display = new ProgressDisplay(style, terminal);
@@ -39,7 +41,7 @@ async function watchOne(client: ServiceClient, typed: string, { json }: { readon
   };
   process.once("SIGINT", stop);
   try {
-    for await (const event of await client.watch(token, { errors: true })) {
+    for await (const event of await client.watch(job, { errors: true })) {
       if (event.type === "view") {
         display.update(event.job);
         if (json) writeJson(progressObject(event.job));

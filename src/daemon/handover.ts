@@ -17,7 +17,16 @@ const uid = z.number().int().min(0);
 const schema = z.object({
   writtenMs: z.number(),
   subscriptions: z.array(
-    z.object({ sender: z.string(), uid, token: z.string().nullable(), lines: z.boolean(), errors: z.boolean().default(false) }),
+    z
+      .object({
+        sender: z.string(),
+        uid,
+        owner: uid.optional(),
+        token: z.string().nullable(),
+        lines: z.boolean(),
+        errors: z.boolean().default(false),
+      })
+      .transform(({ owner, ...entry }) => ({ ...entry, owner: owner ?? entry.uid })),
   ),
   companions: z.array(z.object({ sender: z.string(), uid, token: z.string() })),
 });

@@ -33,7 +33,8 @@ export function queryOf(filter: VariantDict, maxRecords: number): AuditQuery {
   };
 }
 
-export function encodeRecord({ id, timeUs, event, uid, method, sender, job, code, action, untold }: KeptAuditRecord): Map<string, Variant> {
+export function encodeRecord(record: KeptAuditRecord): Map<string, Variant> {
+  const { id, timeUs, event, uid, method, sender, job, owner, code, action, untold } = record;
   const dict = new Map([
     ["id", new Variant("t", id)],
     ["time", new Variant("t", timeUs)],
@@ -43,6 +44,7 @@ export function encodeRecord({ id, timeUs, event, uid, method, sender, job, code
   if (method !== "") dict.set("method", new Variant("s", method));
   if (sender !== "") dict.set("sender", new Variant("s", sender));
   if (job !== undefined) dict.set("job", new Variant("s", job));
+  if (owner !== undefined) dict.set("owner", new Variant("u", owner));
   if (code !== undefined) dict.set("code", new Variant("s", code));
   if (action !== undefined) dict.set("action", new Variant("s", action));
   if (untold !== undefined) dict.set("untold", new Variant("u", Math.min(untold, 0xffff_ffff)));

@@ -7,7 +7,11 @@ import { CopyError } from "../errors.ts";
 import type { JobView } from "../jobs/api.ts";
 import type { AuditEvent, AuditRecord } from "../jobs/audit-trail.ts";
 import type { PolkitAction } from "./authorization.ts";
+import { parseJobPath } from "./object-path.ts";
 import type { CallContext } from "./objects.ts";
+
+/** Which job a record is about, and whose, where that is another user than the record's. */
+export type AuditSubject = Pick<AuditRecord, "job" | "owner">;
 
 export type TellAudit = (record: AuditRecord) => void;
 
@@ -45,20 +49,20 @@ export class Audit {
   /** A call that succeeded. */
   served(method: string, path: string, sender: string, uid: number): void {
     if (!telling.has(method)) return;
-    const job = jobOf(path);
-    this.note({ event: "request", method, sender, uid, ...(job !== undefined && { job }) });
+    this.note({ event: "request", method, sender, uid, ...subjectOf(path, uid) });
   }
 
   /** A call that ended in an error. */
   refused(method: string, path: string, sender: string, uid: number, error: unknown): void {
-    const code = error instanceof CopyError ? error.code : "internal";
-    const job = jobOf(path);
-    this.note({ event: "refusal", method: method.slice(0, 64), sender, uid, code, ...(job !== undefined && { job }) });
+    // What was hidden from the caller is told here: not that there is no such job, but that it may not be seen.
+    const told = error instanceof CopyError && error.cause instanceof CopyError ? error.cause : error;
+    const code = told instanceof CopyError ? told.code : "internal";
+    this.note({ event: "refusal", method: method.slice(0, 64), sender, uid, code, ...subjectOf(path, uid) });
   }
 
   /** polkit said yes, or had not to be asked. */
-  granted(action: PolkitAction, { sender, caller }: Pick<CallContext, "sender" | "caller">): void {
-    this.note({ event: "grant", method: "", sender, uid: caller.uid, action });
+  granted(action: PolkitAction, { sender, caller }: Pick<CallContext, "sender" | "caller">, about: AuditSubject = {}): void {
+    this.note({ event: "grant", method: "", sender, uid: caller.uid, action, ...about });
   }
 
   /** A job was asked for and taken. */
@@ -99,7 +103,9 @@ export class Audit {
   }
 }
 
-/** The token in a job's path. Of a path that somebody made up it is that: at most 48 letters, digits and underscores. */
-function jobOf(path: string): string | undefined {
-  return /\/jobs\/u\d{1,10}\/(\w{1,48})$/.exec(path)?.[1];
+/** The job that a path means, with its owner where that is not who calls. Of a path that somebody made up it is that. */
+function subjectOf(path: string, uid: number): AuditSubject {
+  const address = parseJobPath(path);
+  if (address === undefined) return {};
+  return { job: address.token, ...(address.uid !== uid && { owner: address.uid }) };
 }

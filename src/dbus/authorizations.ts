@@ -2,7 +2,7 @@
 
 import { CopyError } from "../errors.ts";
 import type { Errands } from "./attachments.ts";
-import type { Audit } from "./audit.ts";
+import type { Audit, AuditSubject } from "./audit.ts";
 import type { ActionDetails, Authorize, PolkitAction } from "./authorization.ts";
 import type { CallContext } from "./objects.ts";
 
@@ -28,9 +28,10 @@ export class Authorizations {
 
   /**
    * Resolves for a yes while the caller is still there. Throws not-authorized, authorization-required, limits-exceeded for too many
-   * questions at once, access-denied for a caller who left, not-supported on the session bus.
+   * questions at once, access-denied for a caller who left, not-supported on the session bus. `about`: whose and which job the audit
+   * names with the yes.
    */
-  async require(action: PolkitAction, details: ActionDetails, context: CallContext): Promise<void> {
+  async require(action: PolkitAction, details: ActionDetails, context: CallContext, about: AuditSubject = {}): Promise<void> {
     const { authorize } = this;
     if (authorize === null) throw new CopyError("not-supported", "a session's service has no administrator's rights to lend");
     const { uid } = context.caller;
@@ -40,7 +41,7 @@ export class Authorizations {
     this.underWay.set(uid, under + 1);
     try {
       await this.errands.run(context.sender, (signal) => authorize({ action, details, signal }, context));
-      this.audit.granted(action, context);
+      this.audit.granted(action, context, about);
     } finally {
       const left = (this.underWay.get(uid) ?? 1) - 1;
       if (left > 0) this.underWay.set(uid, left);

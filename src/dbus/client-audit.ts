@@ -24,6 +24,8 @@ export interface AuditEntry {
   readonly method: string;
   readonly sender: string;
   readonly job: string;
+  /** Whose job it is, where it is not the user's; else null. */
+  readonly owner: number | null;
   readonly code: string;
   readonly action: string;
   readonly untold: number;
@@ -42,15 +44,19 @@ export function encodeFilter(filter: AuditFilter): Map<string, Variant> {
 
 export function auditEntryFrom(dict: VariantDict): AuditEntry {
   const text = (key: string): string => String(dict.get(key)?.value ?? "");
-  const uid = dict.get("uid")?.value;
+  const number = (key: string): number | null => {
+    const value = dict.get(key)?.value;
+    return value === undefined ? null : Number(value);
+  };
   return {
     id: Number(dict.get("id")?.value ?? 0),
     timeUs: Number(dict.get("time")?.value ?? 0),
     event: text("event"),
-    uid: uid === undefined ? null : Number(uid),
+    uid: number("uid"),
     method: text("method"),
     sender: text("sender"),
     job: text("job"),
+    owner: number("owner"),
     code: text("code"),
     action: text("action"),
     untold: Number(dict.get("untold")?.value ?? 0),

@@ -8,6 +8,8 @@ import { Variant, type VariantDict } from "./values.ts";
 /** Which jobs are wanted; what is left out is not asked about. Times are microseconds of CLOCK_REALTIME. */
 export interface ListOptions {
   readonly allUsers?: boolean;
+  /** This user's, instead of the caller's. */
+  readonly uid?: number;
   readonly states?: readonly JobState[];
   /** How the token begins. */
   readonly token?: string;
@@ -36,6 +38,7 @@ export type Statistics = StatisticsRow & {
 
 const signatures = {
   allUsers: ["all-users", "b"],
+  uid: ["uid", "u"],
   states: ["states", "as"],
   token: ["token", "s"],
   history: ["history", "b"],

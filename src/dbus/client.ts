@@ -35,10 +35,12 @@ export interface SubmitOptions {
   readonly asAdmin?: boolean;
 }
 
+type Body = readonly WireValue[];
+
 /** Jobs in one reply: the service answers others between two of them. */
 const pageJobs = 250;
 
-/** Which job a command means: one of ours by token, or, from a list of everybody's, one by its view. */
+/** Which job a command means: one of ours by token, or anybody's by its view. */
 export type JobReference = string | Pick<JobView, "token" | "owner">;
 
 /**
@@ -114,7 +116,7 @@ export class ServiceClient implements Disposable {
     const token = options.token ?? newToken();
     await this.attach();
     const others = alsoTo.map((_, index) => memberToken(token, index + 1));
-    for (const each of [token, ...others]) await this.patiently(() => this.subscribe(each, options));
+    for (const each of [token, ...others]) await this.patiently(() => this.subscribe({ uid: this.uid, token: each }, options));
     // Signals may come before the reply, so the watches are there first.
     const add = (each: string): JobWatch => this.addWatch({ uid: this.uid, token: each }, new Map(), options);
     const watches: [JobWatch, ...JobWatch[]] = [add(token), ...others.map(add)];
@@ -131,27 +133,27 @@ export class ServiceClient implements Disposable {
     }
   }
 
-  /** Follows a job of ours. */
-  async watch(token: string, options: WatchOptions = {}): Promise<JobWatch> {
-    const address = await this.patiently(() => this.find(token));
+  /** Follows a job. */
+  async watch(job: JobReference, options: WatchOptions = {}): Promise<JobWatch> {
+    const address = await this.patiently(() => this.find(job));
     await this.attach();
-    await this.patiently(() => this.subscribe(token, options));
+    await this.patiently(() => this.subscribe(address, options));
     const watch = this.addWatch(address, new Map(), options);
     await this.patiently(() => watch.refresh(() => this.properties(address)));
     return watch;
   }
 
-  /** Waits for the end of a job of ours, through restarts of the service. */
-  async wait(token: string): Promise<JobView> {
-    const watch = await this.watch(token);
+  /** Waits for the end of a job, through restarts of the service. */
+  async wait(job: JobReference): Promise<JobView> {
+    const watch = await this.watch(job);
     for await (const event of watch) if (event.type === "ended") return event.job;
     return watch.job;
   }
 
   /** Our jobs, or everybody's, which polkit must allow; as many as come in one reply, the newest of them, oldest first. */
   async list(options: ListOptions = {}): Promise<JobView[]> {
-    const interactive = options.allUsers === true;
-    const [rows] = await this.manager("ListJobs", "a{sv}", [encodeListOptions(options)], { interactive });
+    const interactive = options.allUsers === true || (options.uid ?? this.uid) !== this.uid;
+    const [rows] = await this.manager("ListJobs", "a{sv}", [encodeListOptions(options)], interactive);
     const views: JobView[] = [];
     for (const [path, properties] of rows as readonly [string, VariantDict][]) {
       const address = parseJobPath(path);
@@ -174,14 +176,14 @@ export class ServiceClient implements Disposable {
 
   /** One page of the audit trail, newest first, which polkit must allow. */
   async audit(filter: AuditFilter): Promise<readonly AuditEntry[]> {
-    const [rows] = await this.manager("ListAudit", "a{sv}", [encodeFilter(filter)], { interactive: true });
+    const [rows] = await this.manager("ListAudit", "a{sv}", [encodeFilter(filter)], true);
     return (rows as readonly WireValue[]).map((row) => auditEntryFrom(asVariantDict(row)));
   }
 
   /** What ended jobs amount to. */
   async statistics(by: StatisticsQuery["by"], options: StatisticsOptions): Promise<Statistics[]> {
     const interactive = options.allUsers === true;
-    const [rows] = await this.manager("GetStatistics", "sa{sv}", [by, encodeListOptions(options)], { interactive });
+    const [rows] = await this.manager("GetStatistics", "sa{sv}", [by, encodeListOptions(options)], interactive);
     return (rows as readonly VariantDict[]).map((row) => statisticsFrom(by, asVariantDict(row)));
   }
 
@@ -246,7 +248,7 @@ export class ServiceClient implements Disposable {
     const isMove = request.operation === "move";
     const member = asAdmin ? (isMove ? "MoveAsAdmin" : "CopyAsAdmin") : isMove ? "Move" : "Copy";
     const body = [request.sources.map(pathBytes), pathBytes(request.destination), options];
-    const [path] = await this.manager(member, "aayaya{sv}", body, { interactive: asAdmin });
+    const [path] = await this.manager(member, "aayaya{sv}", body, asAdmin);
     const address = parseJobPath(String(path));
     if (address === undefined) throw new CopyError("internal", `the service answered '${String(path)}' for a job`);
     return address;
@@ -258,13 +260,13 @@ export class ServiceClient implements Disposable {
     return parseJobPath(String(path)) ?? { uid: this.uid, token: job };
   }
 
-  private async properties({ uid, token }: JobAddress): Promise<VariantDict> {
-    const [all] = await this.call(jobPath(uid, token), "org.freedesktop.DBus.Properties", "GetAll", "s", [jobInterface]);
+  private async properties(address: JobAddress): Promise<VariantDict> {
+    const [all] = await this.callJob(address, "org.freedesktop.DBus.Properties", "GetAll", "s", [jobInterface]);
     return asVariantDict(all);
   }
 
-  private async fetchErrors({ uid, token }: JobAddress, offset: number): Promise<readonly EntryError[]> {
-    const [rows] = await this.call(jobPath(uid, token), jobInterface, "GetErrors", "uu", [offset, 0]);
+  private async fetchErrors(address: JobAddress, offset: number): Promise<readonly EntryError[]> {
+    const [rows] = await this.callJob(address, jobInterface, "GetErrors", "uu", [offset, 0]);
     return (rows as readonly WireValue[]).map(entryErrorFrom);
   }
 
@@ -275,11 +277,13 @@ export class ServiceClient implements Disposable {
     return watch;
   }
 
-  private async subscribe(token: string, options: WatchOptions): Promise<void> {
+  private async subscribe({ uid, token }: JobAddress, options: WatchOptions): Promise<void> {
     const dict = new Map([["token", new Variant("s", token)]]);
+    const interactive = uid !== this.uid;
+    if (interactive) dict.set("uid", new Variant("u", uid));
     if (options.lines === true) dict.set("lines", new Variant("b", true));
     if (options.errors === true) dict.set("errors", new Variant("b", true));
-    await this.manager("Subscribe", "a{sv}", [dict]);
+    await this.manager("Subscribe", "a{sv}", [dict], interactive);
   }
 
   /** Asks to hear when the service goes, once, before the first job is followed. */
@@ -292,17 +296,17 @@ export class ServiceClient implements Disposable {
     });
   }
 
-  private job(job: JobReference, member: JobMethod, signature = "a{sv}", body: readonly WireValue[] = [new Map()]): Promise<unknown> {
-    return this.find(job).then(({ uid, token }) => this.call(jobPath(uid, token), jobInterface, member, signature, body));
+  private job(job: JobReference, member: JobMethod, signature = "a{sv}", body: Body = [new Map()]): Promise<unknown> {
+    return this.find(job).then((address) => this.callJob(address, jobInterface, member, signature, body));
   }
 
-  private manager(
-    member: ManagerMethod,
-    signature: string,
-    body: readonly WireValue[],
-    options: { readonly interactive?: boolean } = {},
-  ): Promise<readonly WireValue[]> {
-    return this.call(rootPath, managerInterface, member, signature, body, options);
+  /** Of another user's job, polkit may ask for a password. */
+  private callJob({ uid, token }: JobAddress, interfaceName: string, member: string, signature: string, body: Body): Promise<Body> {
+    return this.call(jobPath(uid, token), interfaceName, member, signature, body, uid !== this.uid);
+  }
+
+  private manager(member: ManagerMethod, signature: string, body: Body, interactive = false): Promise<Body> {
+    return this.call(rootPath, managerInterface, member, signature, body, interactive);
   }
 
   private async call(
@@ -310,14 +314,14 @@ export class ServiceClient implements Disposable {
     interfaceName: string,
     member: string,
     signature: string,
-    body: readonly WireValue[],
-    options: { readonly interactive?: boolean } = {},
-  ): Promise<readonly WireValue[]> {
-    const flags = options.interactive === true ? MessageFlag.allowInteractiveAuthorization : 0;
+    body: Body,
+    interactive = false,
+  ): Promise<Body> {
+    const flags = interactive ? MessageFlag.allowInteractiveAuthorization : 0;
     const call = { destination: busName, path, interface: interfaceName, member, signature, body, flags };
     try {
       // A person may be asked for a password.
-      const reply = await this.connection.call(call, options.interactive === true ? 5 * 60_000 : this.timeoutMs);
+      const reply = await this.connection.call(call, interactive ? 5 * 60_000 : this.timeoutMs);
       this.service = reply.sender;
       return reply.body;
     } catch (error) {
@@ -367,7 +371,7 @@ export class ServiceClient implements Disposable {
     try {
       await this.patiently(async () => {
         if (watch.isOver) return;
-        await this.subscribe(watch.address.token, watch.options);
+        await this.subscribe(watch.address, watch.options);
         await watch.refresh(() => this.properties(watch.address));
         watch.isBack();
       });

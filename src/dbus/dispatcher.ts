@@ -9,7 +9,7 @@ import { type Message, MessageFlag, type MessageHeader, MessageType } from "./co
 import { type BusConnection, wantsReply } from "./connection.ts";
 import { errorReply, type ReportInternal } from "./error-reply.ts";
 import { interfaceXml, signatureOf } from "./interface-description.ts";
-import { allProperties, type BusObject, type CallContext, type FindObject, type ObjectInterface } from "./objects.ts";
+import { allProperties, type BusObject, type CallContext, type FindObject, noObject, type ObjectInterface } from "./objects.ts";
 import {
   introspectableDescription,
   introspectableInterface,
@@ -110,19 +110,6 @@ export class Dispatcher {
     const { path = "", member = "" } = message;
     const caller = await this.dependencies.identify(message.sender);
     asking.uid = caller.uid;
-    const object = this.dependencies.findObject(path, caller);
-    const interfaces = standardInterfaces(object);
-    const { name, found } = chooseInterface(interfaces, message);
-    // Whether an object is someone else's or nobody's makes no difference here.
-    if (object === undefined && name !== peerInterface) throw new CopyError("unknown-object", `no object at '${path}'`);
-    if (found === undefined) throw new CopyError("unknown-interface", `no interface '${name}' at '${path}'`);
-    const method = ownEntry(found.description.methods, member);
-    const handler = ownEntry(found.methods, member);
-    if (method === undefined || handler === undefined) throw new CopyError("unknown-method", `no method '${member}' in '${name}'`);
-    const wanted = signatureOf(method.in);
-    if (message.signature !== wanted) {
-      throw new CopyError("invalid-arguments", `${member} takes '${wanted}' (${describe(method.in)}), not '${message.signature}'`);
-    }
     const context: CallContext = {
       sender: message.sender,
       caller,
@@ -133,6 +120,19 @@ export class Dispatcher {
         this.dependencies.requirePresent(message.sender);
       },
     };
+    const object = await this.dependencies.findObject(path, context);
+    const interfaces = standardInterfaces(object);
+    const { name, found } = chooseInterface(interfaces, message);
+    // Whether an object is someone else's or nobody's makes no difference here.
+    if (object === undefined && name !== peerInterface) throw noObject(path);
+    if (found === undefined) throw new CopyError("unknown-interface", `no interface '${name}' at '${path}'`);
+    const method = ownEntry(found.description.methods, member);
+    const handler = ownEntry(found.methods, member);
+    if (method === undefined || handler === undefined) throw new CopyError("unknown-method", `no method '${member}' in '${name}'`);
+    const wanted = signatureOf(method.in);
+    if (message.signature !== wanted) {
+      throw new CopyError("invalid-arguments", `${member} takes '${wanted}' (${describe(method.in)}), not '${message.signature}'`);
+    }
     return { values: await handler(message.body, context), signature: signatureOf(method.out) };
   }
 

@@ -20,7 +20,7 @@ export interface JobObjectDependencies {
   readonly limits: Pick<ServiceLimits, "maxListedErrors" | "maxReplyBytes">;
 }
 
-/** The Job interface of a job that the caller owns. */
+/** The Job interface of a job that the caller owns or may manage. */
 export function jobObject(job: JobView, { jobs, waits, limits }: JobObjectDependencies): ObjectInterface {
   const steered =
     (action: (job: JobView, scope: Scope) => void): MethodHandler =>

@@ -21,19 +21,30 @@ import { dictValue, Variant, type VariantDict } from "./values.ts";
 const historyPage = 200;
 
 export interface Asked<Query> {
-  /** The query for the caller's jobs, or, with uid null, for everybody's. */
+  /** The query for the caller's jobs, for another user's, or, with uid null, for everybody's. */
   readonly query: Query;
   readonly allUsers: boolean;
 }
 
 /** Throws unknown-option or bad-option. */
 export function jobQueryOf(dict: VariantDict, uid: number, mostJobs: number): Asked<JobQuery> {
-  checkKeys(dict, { "all-users": "b", states: "as", token: "s", history: "b", since: "t", before: "t", limit: "u", properties: "as" });
+  checkKeys(dict, {
+    "all-users": "b",
+    uid: "u",
+    states: "as",
+    token: "s",
+    history: "b",
+    since: "t",
+    before: "t",
+    limit: "u",
+    properties: "as",
+  });
+  const owner = dictValue(dict, "uid", "u") ?? uid;
   const allUsers = dictValue(dict, "all-users", "b") ?? false;
   const history = dictValue(dict, "history", "b") ?? false;
   const token = dictValue(dict, "token", "s");
   const query = {
-    uid: allUsers ? null : uid,
+    uid: allUsers ? null : owner,
     history,
     states: statesOf(dictValue(dict, "states", "as")),
     token: token === undefined || token === "" ? null : tokenOf(token),

@@ -11,6 +11,7 @@ import { encodeRecord, queryOf, type ReadAudit } from "./audit-query.ts";
 import type { Authorizations } from "./authorizations.ts";
 import { contract, type ManagerProperty, managerInterface } from "./contract.ts";
 import { decodeCopyArguments } from "./copy-arguments.ts";
+import type { ForeignJobs } from "./foreign-jobs.ts";
 import { jobProperties, weightOf } from "./job-properties.ts";
 import { encodeStatistics, jobQueryOf, statisticsQueryOf, wantedProperties } from "./job-query.ts";
 import { jobPath } from "./object-path.ts";
@@ -23,9 +24,9 @@ import type { Subscriptions } from "./subscriptions.ts";
 import { asVariantDict, dictValue, Variant } from "./values.ts";
 
 /** Raised with each addition to the XML. */
-const apiMinor = 3;
+const apiMinor = 4;
 
-const administratorFeatures = ["method:copy-as-admin", "method:move-as-admin", "list:all-users"];
+const administratorFeatures = ["method:copy-as-admin", "method:move-as-admin", "list:all-users", "manage-others"];
 
 export interface ManagerDependencies {
   readonly jobs: Jobs;
@@ -37,13 +38,14 @@ export interface ManagerDependencies {
   readonly limits: ServiceLimits;
   readonly version: string;
   readonly authorizations: Authorizations;
+  readonly foreign: ForeignJobs;
   /** Who a unique name is. Throws access-denied. */
   readonly identify: (connection: string) => Promise<Caller>;
 }
 
 /** The Manager interface; one object serves every caller. */
 export function managerObject(dependencies: ManagerDependencies): ObjectInterface {
-  const { jobs, subscriptions, companions, limits, authorizations } = dependencies;
+  const { jobs, subscriptions, companions, limits, authorizations, foreign } = dependencies;
 
   /** What the call asks for, frozen before anybody is asked anything: what polkit is asked about is what will be done. */
   const accept = (operation: "copy" | "move", rights: "own" | "admin"): MethodHandler => {
@@ -113,6 +115,7 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
         const { query, allUsers } = jobQueryOf(dict, context.caller.uid, limits.maxListedJobs);
         const wanted = wantedProperties(dict);
         await requireForAll(allUsers, context);
+        if (query.uid !== null) await foreign.require(query.uid, context);
         const found = newestThatFit(jobs.search(query), query.limit, limits.maxReplyBytes);
         return [found.map((job) => [pathOf(job), jobProperties(job, wanted)])];
       },
@@ -131,16 +134,19 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
         if (job === undefined) throw new CopyError("no-such-job", `you have no job '${excerpt(String(token))}'`);
         return [pathOf(job)];
       },
-      Subscribe: async ([options], { sender, caller }) => {
+      Subscribe: async ([options], context) => {
+        const { sender, caller } = context;
         const dict = asVariantDict(options);
-        checkKeys(dict, { token: "s", lines: "b", errors: "b", connection: "s" });
+        checkKeys(dict, { token: "s", lines: "b", errors: "b", connection: "s", uid: "u" });
         const named = dictValue(dict, "token", "s");
         const token = named === undefined ? null : tokenOf(named);
         const lines = dictValue(dict, "lines", "b") ?? false;
         const errors = dictValue(dict, "errors", "b") ?? false;
         const connection = dictValue(dict, "connection", "s") ?? sender;
         if (connection !== sender) await requireOwn(connection, caller.uid);
-        subscriptions.add(connection, caller.uid, { token, lines, errors });
+        const owner = dictValue(dict, "uid", "u") ?? caller.uid;
+        await foreign.require(owner, context, token ?? undefined);
+        subscriptions.add(connection, caller.uid, { owner, token, lines, errors });
         return [];
       },
       Unsubscribe: (_args, { sender }) => {

@@ -1,5 +1,6 @@
 // What an object on the bus is to the dispatcher: interfaces with handlers, properties to read, children. And who is calling.
 
+import { CopyError } from "../errors.ts";
 import type { Caller } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
 import type { InterfaceDescription } from "./interface-description.ts";
@@ -35,7 +36,12 @@ export interface BusObject {
 }
 
 /** The object at a path as this caller may see it; undefined where there is none for it. */
-export type FindObject = (path: string, caller: Caller) => BusObject | undefined;
+export type FindObject = (path: string, context: CallContext) => BusObject | undefined | Promise<BusObject | undefined>;
+
+/** The answer where there is nothing for this caller. `refusal`: why there is not, which only the audit is told. */
+export function noObject(path: string, refusal?: CopyError): CopyError {
+  return new CopyError("unknown-object", `no object at '${path}'`, {}, refusal);
+}
 
 /** All properties of an interface. */
 export function allProperties({ description, property }: ObjectInterface): Map<string, Variant> {

@@ -1,7 +1,7 @@
 // The D-Bus service: wires callers, objects, subscribers and jobs on one connection, and begins and ends its life on the bus.
 
 import { CopyError } from "../errors.ts";
-import { type Caller, hasEnded, type Jobs } from "../jobs/api.ts";
+import { hasEnded, type Jobs } from "../jobs/api.ts";
 import type { BusKind } from "./address.ts";
 import { Announcer } from "./announcer.ts";
 import { Companions, Errands, Waits } from "./attachments.ts";
@@ -16,11 +16,12 @@ import { Credentials } from "./credentials.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import type { ReportInternal } from "./error-reply.ts";
 import { FairCalls, type RawCall } from "./fair-calls.ts";
+import { ForeignJobs } from "./foreign-jobs.ts";
 import { jobObject } from "./job-object.ts";
 import { jobProperties } from "./job-properties.ts";
 import { managerObject, newestThatFit } from "./manager-object.ts";
 import { jobPath, jobsPath, parseJobPath, userPath } from "./object-path.ts";
-import type { BusObject, ObjectInterface } from "./objects.ts";
+import type { BusObject, CallContext, ObjectInterface } from "./objects.ts";
 import { defaultServiceLimits, type ServiceLimits } from "./service-limits.ts";
 import { objectManagerDescription, objectManagerInterface } from "./standard-interfaces.ts";
 import { type SubscriptionEntry, Subscriptions } from "./subscriptions.ts";
@@ -70,6 +71,7 @@ export class Service {
   private readonly dispatcher: Dispatcher;
   private readonly calls: FairCalls;
   private readonly manager: ObjectInterface;
+  private readonly foreign: ForeignJobs;
   private readonly audit: Audit;
   /** While the name is being given up: calls that came meanwhile, which must not be lost. */
   private held: Message[] | null = null;
@@ -88,6 +90,8 @@ export class Service {
     const audit = new Audit(dependencies.audit ?? (() => undefined));
     const authorize = kind === "session" ? null : polkitAuthorize(connection);
     this.audit = audit;
+    const authorizations = new Authorizations(authorize, this.errands, audit, this.limits.maxAuthorizationsPerUser);
+    this.foreign = new ForeignJobs(jobs, authorizations);
     this.manager = managerObject({
       jobs,
       subscriptions: this.subscriptions,
@@ -96,7 +100,8 @@ export class Service {
       readAudit: dependencies.readAudit ?? (() => []),
       limits: this.limits,
       version: dependencies.version,
-      authorizations: new Authorizations(authorize, this.errands, audit, this.limits.maxAuthorizationsPerUser),
+      authorizations,
+      foreign: this.foreign,
       identify: (name) => this.credentials.identify(name),
     });
     this.dispatcher = new Dispatcher({
@@ -104,7 +109,7 @@ export class Service {
       identify: (sender) => this.credentials.identify(sender),
       requirePresent: (sender) => this.credentials.requirePresent(sender),
       processOf: (sender) => this.credentials.processOf(sender),
-      findObject: (path, caller) => this.findObject(path, caller),
+      findObject: (path, context) => this.findObject(path, context),
       reportInternal: dependencies.reportInternal,
       audit,
     });
@@ -258,8 +263,9 @@ export class Service {
     });
   }
 
-  /** Jobs of others are not there: the same answer as for what does not exist. */
-  private findObject(path: string, caller: Caller): BusObject | undefined {
+  /** Jobs of others are not there but for who may manage them: the same answer as for what does not exist. */
+  private async findObject(path: string, context: CallContext): Promise<BusObject | undefined> {
+    const { caller } = context;
     if (path === rootPath) {
       const interfaces = new Map([
         [managerInterface, this.manager],
@@ -271,7 +277,7 @@ export class Service {
     if (path === userPath(caller.uid)) return nodeWith(this.jobs.list(caller.uid).map(({ token }) => token));
     const address = parseJobPath(path);
     if (address === undefined) return rootPath.startsWith(path === "/" ? "/" : `${path}/`) ? nodeWith([nextElement(path)]) : undefined;
-    const job = address.uid === caller.uid ? this.jobs.get(address.uid, address.token) : undefined;
+    const job = address.uid === caller.uid ? this.jobs.get(address.uid, address.token) : await this.foreign.find(address, context);
     if (job === undefined) return undefined;
     const { jobs, waits, limits } = this;
     return { interfaces: new Map([[jobInterface, jobObject(job, { jobs, waits, limits })]]), children: [] };

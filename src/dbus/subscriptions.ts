@@ -1,4 +1,4 @@
-// Who hears of which jobs: subscribed connections, each for its own user's jobs, all of them or named ones.
+// Who hears of which jobs: subscribed connections, each for its own user's jobs or those of users that it may manage, all or named ones.
 
 import { CopyError } from "../errors.ts";
 import type { ServiceLimits } from "./service-limits.ts";
@@ -12,16 +12,21 @@ export interface Extras {
 interface Subscription {
   readonly sender: string;
   readonly uid: number;
-  /** null: all jobs. */
-  tokens: Set<string> | null;
+  /** By the jobs' owner; null: all of them. */
+  readonly tokens: Map<number, Set<string> | null>;
   extras: Extras;
 }
 
-/** What a connection is subscribed to: one job, or all of its user's for null. */
-export interface SubscriptionEntry extends Extras {
+/** One job of a user, or all of that user's for null. */
+export interface Subject {
+  readonly owner: number;
+  readonly token: string | null;
+}
+
+/** What a connection, of the user `uid`, is subscribed to. */
+export interface SubscriptionEntry extends Extras, Subject {
   readonly sender: string;
   readonly uid: number;
-  readonly token: string | null;
 }
 
 type Limits = Pick<ServiceLimits, "maxSubscriptions" | "maxTokensPerSubscription">;
@@ -29,6 +34,7 @@ type Limits = Pick<ServiceLimits, "maxSubscriptions" | "maxTokensPerSubscription
 export class Subscriptions {
   private readonly bySender = new Map<string, Subscription>();
   private readonly byUid = new Map<number, Set<Subscription>>();
+  private readonly byOwner = new Map<number, Set<Subscription>>();
   private readonly limits: Limits;
 
   constructor(limits: Limits) {
@@ -42,55 +48,69 @@ export class Subscriptions {
   /** All of them, as `add` takes them, one entry for each job that is named. */
   list(): readonly SubscriptionEntry[] {
     return [...this.bySender.values()].flatMap(({ sender, uid, tokens, extras }) =>
-      (tokens === null ? [null] : [...tokens]).map((token) => ({ sender, uid, token, ...extras })),
+      [...tokens].flatMap(([owner, named]) => [...(named ?? [null])].map((token) => ({ sender, uid, owner, token, ...extras }))),
     );
   }
 
-  /** Adds to what the sender hears: one job, or, without a token, all of its user's. Throws limits-exceeded. */
-  add(sender: string, uid: number, options: Extras & { readonly token: string | null }): void {
-    const subscription = this.bySender.get(sender) ?? this.create(sender, uid, options.token === null ? null : new Set());
-    subscription.extras = { lines: options.lines, errors: options.errors };
-    if (options.token === null) subscription.tokens = null;
-    else this.addToken(subscription, options.token);
+  /** Adds to what the sender, of the user `uid`, hears: one job, or, without a token, all of its owner's. Throws limits-exceeded. */
+  add(sender: string, uid: number, { owner, token, lines, errors }: Extras & Subject): void {
+    const subscription = this.bySender.get(sender) ?? this.create(sender, uid);
+    subscription.extras = { lines, errors };
+    if (token === null) subscription.tokens.set(owner, null);
+    else this.addToken(subscription, owner, token);
+    addTo(this.byOwner, owner, subscription);
   }
 
   remove(sender: string): void {
     const subscription = this.bySender.get(sender);
     if (subscription === undefined) return;
     this.bySender.delete(sender);
-    const ofUser = this.byUid.get(subscription.uid);
-    ofUser?.delete(subscription);
-    if (ofUser?.size === 0) this.byUid.delete(subscription.uid);
+    removeFrom(this.byUid, subscription.uid, subscription);
+    for (const owner of subscription.tokens.keys()) removeFrom(this.byOwner, owner, subscription);
   }
 
   /** The connections that hear of a job; with `lines` or `errors`, those that want these. */
-  hearing(uid: number, token: string, what: "signals" | keyof Extras = "signals"): string[] {
-    const ofUser = this.byUid.get(uid);
-    if (ofUser === undefined) return [];
+  hearing(owner: number, token: string, what: "signals" | keyof Extras = "signals"): string[] {
+    const subscribed = this.byOwner.get(owner);
+    if (subscribed === undefined) return [];
     const hearing: string[] = [];
-    for (const { sender, tokens, extras } of ofUser) {
-      if ((tokens === null || tokens.has(token)) && (what === "signals" || extras[what])) hearing.push(sender);
+    for (const { sender, tokens, extras } of subscribed) {
+      const named = tokens.get(owner);
+      if ((named === null || named?.has(token) === true) && (what === "signals" || extras[what])) hearing.push(sender);
     }
     return hearing;
   }
 
-  private create(sender: string, uid: number, tokens: Set<string> | null): Subscription {
-    const ofUser = this.byUid.get(uid) ?? new Set();
-    if (ofUser.size >= this.limits.maxSubscriptions) {
-      throw new CopyError("limits-exceeded", `your user has ${ofUser.size} subscribed connections, which is the limit`);
+  private create(sender: string, uid: number): Subscription {
+    const connections = this.byUid.get(uid)?.size ?? 0;
+    if (connections >= this.limits.maxSubscriptions) {
+      throw new CopyError("limits-exceeded", `your user has ${connections} subscribed connections, which is the limit`);
     }
-    const subscription = { sender, uid, tokens, extras: { lines: false, errors: false } };
+    const subscription = { sender, uid, tokens: new Map(), extras: { lines: false, errors: false } };
     this.bySender.set(sender, subscription);
-    this.byUid.set(uid, ofUser.add(subscription));
+    addTo(this.byUid, uid, subscription);
     return subscription;
   }
 
-  private addToken({ tokens }: Subscription, token: string): void {
+  private addToken({ tokens }: Subscription, owner: number, token: string): void {
+    const named = tokens.get(owner);
     // Who hears all jobs goes on doing so.
-    if (tokens === null) return;
-    if (tokens.size >= this.limits.maxTokensPerSubscription && !tokens.has(token)) {
-      throw new CopyError("limits-exceeded", `the connection is subscribed to ${tokens.size} jobs by name: subscribe to all`);
+    if (named === null || named?.has(token) === true) return;
+    let count = 0;
+    for (const each of tokens.values()) count += each?.size ?? 1;
+    if (count >= this.limits.maxTokensPerSubscription) {
+      throw new CopyError("limits-exceeded", `the connection is subscribed to ${count} jobs by name: subscribe to all`);
     }
-    tokens.add(token);
+    tokens.set(owner, (named ?? new Set()).add(token));
   }
+}
+
+function addTo(index: Map<number, Set<Subscription>>, uid: number, subscription: Subscription): void {
+  index.set(uid, (index.get(uid) ?? new Set()).add(subscription));
+}
+
+function removeFrom(index: Map<number, Set<Subscription>>, uid: number, subscription: Subscription): void {
+  const subscriptions = index.get(uid);
+  subscriptions?.delete(subscription);
+  if (subscriptions?.size === 0) index.delete(uid);
 }

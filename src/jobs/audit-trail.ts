@@ -18,6 +18,8 @@ export interface AuditRecord {
   /** -1 where the bus did not say, which is itself a refusal. */
   readonly uid: number;
   readonly job?: string;
+  /** Whose job it is, where it is not `uid`'s. */
+  readonly owner?: number;
   readonly code?: FailureCode;
   /** The polkit action that was granted. */
   readonly action?: string;
@@ -63,6 +65,7 @@ type AuditRow = {
   readonly code: string | null;
   readonly action: string | null;
   readonly untold: number;
+  readonly owner: number | null;
 };
 
 interface Share {
@@ -103,15 +106,15 @@ export class AuditTrail {
   /** Notes a record; `write` makes it lasting. */
   add(record: AuditRecord, timeUs: number): void {
     if (this.pending.length >= maxPending) return;
-    const { event, uid, method, sender, job = null, code = null, action = null, untold = 0 } = record;
-    this.pending.push({ id: ++this.lastId, time_us: timeUs, event, uid, method, sender, job, code, action, untold });
+    const { event, uid, method, sender, job = null, code = null, action = null, untold = 0, owner = null } = record;
+    this.pending.push({ id: ++this.lastId, time_us: timeUs, event, uid, method, sender, job, code, action, untold, owner });
   }
 
   /** Writes what is noted, within the caller's transaction. Afterwards, `written`. */
   write(): void {
     const insert = this.database.query<unknown, AuditRow>(
-      `INSERT INTO audit (id, time_us, event, uid, method, sender, job, code, action, untold)
-       VALUES ($id, $time_us, $event, $uid, $method, $sender, $job, $code, $action, $untold)`,
+      `INSERT INTO audit (id, time_us, event, uid, method, sender, job, code, action, untold, owner)
+       VALUES ($id, $time_us, $event, $uid, $method, $sender, $job, $code, $action, $untold, $owner)`,
     );
     for (const row of this.pending) insert.run(row);
   }
@@ -200,7 +203,7 @@ export class AuditTrail {
   }
 }
 
-function recordFromRow({ id, time_us, event, uid, method, sender, job, code, action, untold }: AuditRow): KeptAuditRecord {
+function recordFromRow({ id, time_us, event, uid, method, sender, job, code, action, untold, owner }: AuditRow): KeptAuditRecord {
   return {
     id,
     timeUs: time_us,
@@ -210,6 +213,7 @@ function recordFromRow({ id, time_us, event, uid, method, sender, job, code, act
     method,
     sender,
     ...(job !== null && { job }),
+    ...(owner !== null && { owner }),
     ...(code !== null && isFailureCode(code) && { code }),
     ...(action !== null && { action }),
     ...(untold > 0 && { untold }),

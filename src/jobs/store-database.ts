@@ -48,6 +48,7 @@ const migrations: readonly string[] = [
   `CREATE INDEX jobs_by_token ON jobs (uid, token);
    CREATE INDEX jobs_by_time ON jobs (created_us);
    CREATE INDEX jobs_by_user_and_time ON jobs (uid, created_us);`,
+  "ALTER TABLE audit ADD COLUMN owner INTEGER;",
 ];
 
 /** A usable database in any case but one: CopyError `invalid-state` when another copyd has it open. */

@@ -90,6 +90,51 @@ describeUnless(firstReason(whyNoMachine(), missing), "as administrator", () => {
     expect(granted).not.toContain("method=");
   });
 
+  test("another user's job is steered with a password, by root without one, and is not there for anybody else", async () => {
+    await machine.runChecked(["sh", "-c", "head -c 8M /dev/zero > /home/copydemil/big; chown copydemil /home/copydemil/big"]);
+    const start = "CopyUris assa{sv} 1 /home/copydemil/big /home/copydemil/slow 2 token s emils bandwidth-limit t 4096";
+    const manager = "org.copyd.Copyd1 /org/copyd/Copyd1 org.copyd.Copyd1.Manager";
+    expect((await machine.runAs(emil, ["sh", "-c", `busctl call ${manager} '${start.split(" ").join("' '")}'`])).stderr).toBe("");
+    const asked: Typing = [["Password:", `${password}\n`]];
+    const missing = await machine.runAs(dora, ["copyd", "show", "emils"]);
+    expect(missing.stderr).toContain("there is no job 'emils'; --all-users looks among everybody's");
+    expect((await machine.runAs(dora, ["copyd", "pause", "copydemil/emils"])).stderr).toContain("org.copyd.manage-others");
+    const path = "org.copyd.Copyd1 /org/copyd/Copyd1/jobs/u61022/emils org.copyd.Copyd1.Job";
+    const direct = await machine.runAs(dora, ["sh", "-c", `busctl call ${path} Cancel 'a{sv}' 0; true`]);
+    expect(direct.stderr).toContain("no object at");
+    const state = async (): Promise<string> => (await machine.runAs(emil, ["copyd", "show", "emils", "--json"])).stdout;
+
+    // One password for all that a command asks the service.
+    expect(await copyd(["pause", "--all-users", "emils"], asked)).toMatchObject({ status: 0 });
+    expect(await state()).toContain('"state":"paused"');
+    expect((await copyd(["show", "copydemil/emils"], asked)).screen).toContain("/home/copydemil/big");
+    expect(await copyd(["resume", "copydemil/em"], asked)).toMatchObject({ status: 0 });
+    // root, who has no such job, means this one.
+    expect((await shell("copyd show emils")).stdout).toContain("/home/copydemil/slow");
+    expect((await shell("copyd limit emils 8K")).status).toBe(0);
+    const object = "--dest org.copyd.Copyd1 --object-path /org/copyd/Copyd1/jobs/u61022/emils";
+    expect((await shell(`gdbus call --system ${object} --method org.copyd.Copyd1.Job.Pause '@a{sv} {}'`)).stdout).toBe("()\n");
+    expect(await state()).toContain('"state":"paused"');
+    const waiting = shell("copyd wait emils; echo $?");
+    const watching = copyd(["watch", "copydemil/emils"], asked);
+    // Both have asked for leave, and follow it.
+    await Bun.sleep(3000);
+    await shell("systemctl mask --now polkit.service");
+    try {
+      expect((await machine.runAs(dora, ["copyd", "cancel", "copydemil/emils"])).stderr).toContain("polkit could not be asked");
+      expect((await shell("copyd cancel emils")).status).toBe(0);
+    } finally {
+      await shell("systemctl unmask polkit.service");
+    }
+    expect((await waiting).stdout).toBe("130\n");
+    expect((await watching).status).toBe(130);
+    const audit = (await shell("copyd audit --job emils")).stdout;
+    expect(audit).toMatch(/copyddora +refusal +Cancel +emils of copydemil +authorization-required/);
+    expect(audit).toMatch(/copyddora +grant +org\.copyd\.manage-others +emils of copydemil/);
+    expect(audit).toMatch(/copyddora +request +Pause +emils of copydemil/);
+    expect(audit).toMatch(/root +request +Cancel +emils of copydemil/);
+  });
+
   test("where nobody can be asked, it says why", async () => {
     const silent = await machine.runAs(dora, ["copyd", "cp", "--admin", "/srv/only-root/file", "/home/copyddora/x"], { cwd: "/" });
     expect(silent.status).toBe(2);

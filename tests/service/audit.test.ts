@@ -55,6 +55,8 @@ describeUnless(whyNoBus(), "the audit", () => {
     expect(records.map(({ event, method, code, job: token }) => [event, method, code, token])).toEqual([
       ["refusal", "Copy", "bad-path", undefined],
       ["refusal", "Copy", "unknown-option", undefined],
+      // root may look, and finds nothing.
+      ["grant", "", undefined, "foreign"],
       ["refusal", "Cancel", "unknown-object", "foreign"],
       ["refusal", "Copy", "invalid-arguments", undefined],
       ["refusal", "Cancel", "invalid-state", "seen"],

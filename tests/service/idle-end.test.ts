@@ -33,7 +33,7 @@ testUnless(whyNoBus(), "calls that came before the name went are answered, and w
   expect(await Promise.all(late)).toEqual([[], [`${rootPath}/jobs/u${uid}/late`], []]);
   expect(held).toBe(1);
   const { subscriptions, companions } = service.promises();
-  expect(subscriptions).toEqual([{ sender: expect.stringMatching(/^:/), uid, token: null, lines: false, errors: false }]);
+  expect(subscriptions).toEqual([{ sender: expect.stringMatching(/^:/), uid, owner: uid, token: null, lines: false, errors: false }]);
   expect(companions).toEqual([{ sender: subscriptions[0]?.sender ?? "", uid, token: "late" }]);
 
   // The next service, which has the job from the store.
@@ -45,8 +45,8 @@ testUnless(whyNoBus(), "calls that came before the name went are answered, and w
   await next.keep({
     subscriptions: [
       ...subscriptions,
-      { ...gone, token: null, lines: false, errors: false },
-      { sender: subscriptions[0]?.sender ?? "", uid: uid + 1, token: null, lines: true, errors: true },
+      { ...gone, owner: uid, token: null, lines: false, errors: false },
+      { sender: subscriptions[0]?.sender ?? "", uid: uid + 1, owner: uid, token: null, lines: true, errors: true },
     ],
     companions,
   });
@@ -56,7 +56,7 @@ testUnless(whyNoBus(), "calls that came before the name went are answered, and w
 
 testUnless(null, "what is left for the next service is taken once, and not when it is old or makes no sense", async () => {
   await using directory = await temporaryDirectory();
-  const promises = { subscriptions: [{ sender: ":1.2", uid: 7, token: "x", lines: true, errors: true }], companions: [] };
+  const promises = { subscriptions: [{ sender: ":1.2", uid: 7, owner: 8, token: "x", lines: true, errors: true }], companions: [] };
   leaveHandover(directory.path, promises);
   expect(takeHandover(directory.path)).toEqual(promises);
   const none = { subscriptions: [], companions: [] };

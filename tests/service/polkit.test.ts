@@ -3,13 +3,15 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Message, MessageType } from "../../src/dbus/codec.ts";
 import type { BusConnection } from "../../src/dbus/connection.ts";
-import { busName, managerInterface, rootPath } from "../../src/dbus/contract.ts";
+import { busName, jobInterface, managerInterface, rootPath } from "../../src/dbus/contract.ts";
 import { Variant } from "../../src/dbus/values.ts";
 import { whyNoBus } from "../support/bus.ts";
-import { busctlAs } from "../support/bus-client.ts";
+import { busctlAs, callService, logSignals, variant } from "../support/bus-client.ts";
 import { type ServiceFixture, startServiceFixture } from "../support/service.ts";
 import { describeUnless, firstReason } from "../support/skip.ts";
 import { asUser, passwdUsers, type TestUsers, whyNoPasswdUsers } from "../support/users.ts";
+
+const properties = "org.freedesktop.DBus.Properties";
 
 /** Stands in for polkitd, which needs a session to ask anybody: answers as it is told and keeps what it was asked. */
 class Authority {
@@ -93,6 +95,101 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "polkit", () => {
     expect(JSON.stringify(await list(users.second))).toContain(`/jobs/u${users.first.uid}/`);
     authority.answer = [false, false];
     expect(JSON.stringify(await list(users.second))).toContain("org.copyd.manage-others");
+  });
+
+  test("another user's job is seen and steered by whom it allows, and is not there for anybody else, whatever it is asked", async () => {
+    const bytesOfPaths = ["aayaya{sv}", "1", ...bytes("/theirs"), ...bytes("/b"), "1", "token", "s", "theirs"];
+    expect((await busctlAs(users.first, fixture.bus.address, rootPath, managerInterface, "Copy", ...bytesOfPaths)).ok).toBe(true);
+    const at = (token: string): string => `${rootPath}/jobs/u${users.first.uid}/${token}`;
+    const ask = (token: string, interfaceName: string, member: string, ...args: string[]) =>
+      busctlAs(users.second, fixture.bus.address, at(token), interfaceName, member, ...args);
+    const steer: readonly (readonly string[])[] = [
+      ["Pause", "a{sv}", "0"],
+      ["Resume", "a{sv}", "0"],
+      ["Answer", "usa{sv}", "1", "skip", "0"],
+      ["SetOptions", "a{sv}", "1", "priority", "s", "low"],
+      ["GetErrors", "uu", "0", "0"],
+      ["Cancel", "a{sv}", "0"],
+      ["Wait", "a{sv}", "0"],
+      ["Forget", "a{sv}", "0"],
+    ];
+    const asked = fixture.jobs.asked.length;
+    for (const answer of [
+      [false, false],
+      [false, true],
+    ] as const) {
+      authority.answer = answer;
+      fixture.audit.splice(0);
+      for (const [member = "", ...args] of steer) {
+        const answers = [];
+        for (const token of ["theirs", "none"]) answers.push(JSON.stringify(await ask(token, jobInterface, member, ...args)));
+        expect(answers[0]?.replace("/theirs", "/none")).toBe(answers[1] ?? "");
+        expect(answers[0]).toContain("no object at");
+      }
+      expect(JSON.stringify(await ask("theirs", properties, "GetAll", "s", jobInterface))).toContain("no object at");
+      const refusals = fixture.audit.filter(({ event }) => event === "refusal");
+      const code = answer[1] ? "authorization-required" : "not-authorized";
+      const who = { uid: users.second.uid, owner: users.first.uid, code };
+      expect(refusals.slice(0, 2)).toMatchObject(["theirs", "none"].map((job) => ({ ...who, method: "Pause", job }) as never));
+      expect(refusals).toHaveLength(2 * steer.length + 1);
+      expect(fixture.audit.filter(({ event }) => event !== "refusal")).toEqual([]);
+    }
+    expect(fixture.jobs.asked.length).toBe(asked);
+
+    authority.answer = [true, false];
+    fixture.audit.splice(0);
+    expect(JSON.stringify(await ask("theirs", properties, "GetAll", "s", jobInterface))).toContain("OwnerUid");
+    expect(JSON.stringify(await ask("none", properties, "GetAll", "s", jobInterface))).toContain("no object at");
+    for (const [member = "", ...args] of steer) {
+      if (member === "Wait") expect((await ask("theirs", jobInterface, member, ...args)).ok).toBe(true);
+      else if (member !== "Answer") expect([member, (await ask("theirs", jobInterface, member, ...args)).ok]).toEqual([member, true]);
+    }
+    expect(fixture.jobs.asked.slice(asked).map((text) => text.split(" ")[0] ?? "")).toEqual(["pause", "resume", "set-options", "cancel"]);
+    expect(details()).toEqual({ owner: String(users.first.uid), job: "theirs" });
+    expect(authority.asked.at(-1)?.[1]).toBe("org.copyd.manage-others");
+    const told = fixture.audit.filter(({ method, event }) => method === "Pause" || event === "grant").slice(0, 4);
+    const who = { uid: users.second.uid, owner: users.first.uid };
+    expect(told).toMatchObject([
+      { ...who, event: "grant", action: "org.copyd.manage-others", job: "theirs" } as never,
+      { ...who, event: "grant", job: "none" } as never,
+      { ...who, event: "grant", job: "theirs" } as never,
+      { ...who, event: "request", method: "Pause", job: "theirs" } as never,
+    ]);
+  });
+
+  test("another user's signals are sent to whom it allows them, and one user's jobs are listed", async () => {
+    const args = ["aayaya{sv}", "1", ...bytes("/a"), ...bytes("/b"), "1", "token", "s", "heard"];
+    const subscribe = (uid: number) =>
+      busctlAs(users.second, fixture.bus.address, rootPath, managerInterface, "Subscribe", "a{sv}", "1", "uid", "u", String(uid));
+    const list = (uid: number) =>
+      busctlAs(users.second, fixture.bus.address, rootPath, managerInterface, "ListJobs", "a{sv}", "1", "uid", "u", String(uid));
+    authority.answer = [false, false];
+    expect(JSON.stringify(await subscribe(users.first.uid))).toContain("polkit does not allow org.copyd.manage-others");
+    expect(JSON.stringify(await list(users.first.uid))).toContain("polkit does not allow org.copyd.manage-others");
+    expect((await list(users.second.uid)).ok).toBe(true);
+    expect(fixture.service.promises().subscriptions).toEqual([]);
+    authority.answer = [true, false];
+    // root's connection stays, as busctl's does not.
+    const connection = await fixture.bus.connect();
+    const log = logSignals(connection);
+    const options = new Map([
+      ["uid", variant.u(users.first.uid)],
+      ["token", variant.s("heard")],
+    ]);
+    await callService(connection, rootPath, managerInterface, "Subscribe", "a{sv}", [options]);
+    expect(fixture.service.promises().subscriptions).toMatchObject([{ uid: 0, owner: users.first.uid, token: "heard" }]);
+    expect((await busctlAs(users.first, fixture.bus.address, rootPath, managerInterface, "Copy", ...args)).ok).toBe(true);
+    await log.until("InterfacesAdded", 1);
+    // Not the same user's others, nor one of that name of somebody else's.
+    const other = [...args.slice(0, -1), "unheard"];
+    expect((await busctlAs(users.first, fixture.bus.address, rootPath, managerInterface, "Copy", ...other)).ok).toBe(true);
+    expect((await busctlAs(users.second, fixture.bus.address, rootPath, managerInterface, "Copy", ...args)).ok).toBe(true);
+    fixture.jobs.cancel(fixture.jobAt(`${rootPath}/jobs/u${users.first.uid}/heard`));
+    await log.until("Finished", 1);
+    expect(log.signals.filter(({ member }) => member === "InterfacesAdded")).toHaveLength(1);
+    expect(JSON.stringify(await list(users.first.uid))).toContain(`/jobs/u${users.first.uid}/heard`);
+    expect(JSON.stringify(await list(users.first.uid))).not.toContain(`/jobs/u${users.second.uid}/`);
+    connection.close();
   });
 
   const details = (): Record<string, string> => Object.fromEntries((authority.asked.at(-1)?.[2] ?? []) as Map<string, string>);

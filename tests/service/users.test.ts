@@ -8,7 +8,7 @@ import { busctlAs, callService, pathOf, variant } from "../support/bus-client.ts
 import { run } from "../support/process.ts";
 import { type ServiceFixture, startServiceFixture } from "../support/service.ts";
 import { describeUnless, firstReason, testUnless } from "../support/skip.ts";
-import { passwdUsers, type TestUsers, unlistedUser, whyNoPasswdUsers } from "../support/users.ts";
+import { passwdUsers, runAs, type TestUsers, unlistedUser, whyNoPasswdUsers } from "../support/users.ts";
 
 const properties = "org.freedesktop.DBus.Properties";
 const introspectable = "org.freedesktop.DBus.Introspectable";
@@ -66,6 +66,29 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "users", () => {
         expect(answers[0]?.replace("/mine", "/none")).toBe(answers[1] ?? "");
         expect(answers[0]).toContain("no object at");
       }
+    });
+
+    test("without polkit root alone sees and steers them, by gdbus too, and the audit has each", async () => {
+      const foreign = `${rootPath}/jobs/u${users.first.uid}/mine`;
+      fixture.audit.splice(0);
+      const steer = (as: "first" | "second" | "root", member: string) => {
+        const command = ["gdbus", "call", "--address", fixture.bus.address, "--dest", "org.copyd.Copyd1", "--object-path", foreign];
+        const whole = [...command, "--method", `${jobInterface}.${member}`, "@a{sv} {}"];
+        return as === "root" ? run(whole) : runAs(users[as], whole);
+      };
+      expect((await steer("second", "Pause")).stderr).toContain("no object at");
+      expect(fixture.audit.filter(({ method }) => method === "Pause")).toMatchObject([
+        { event: "refusal", uid: users.second.uid, owner: users.first.uid, job: "mine", code: "not-authorized" } as never,
+      ]);
+      expect(await steer("root", "Pause")).toMatchObject({ status: 0, stdout: "()\n" });
+      expect(fixture.jobAt(foreign).state).toBe("paused");
+      expect((await steer("first", "Resume")).status).toBe(0);
+      expect(await fixture.property(foreign, "OwnerUid")).toBe(users.first.uid);
+      const records = fixture.audit.filter(({ uid, job }) => uid === 0 && job === "mine");
+      expect(records).toContainEqual(expect.objectContaining({ event: "grant", owner: users.first.uid }) as never);
+      expect(records).toContainEqual(expect.objectContaining({ event: "request", method: "Pause", owner: users.first.uid }) as never);
+      // One's own needs nobody's leave and is no news.
+      expect(fixture.audit.some(({ uid, owner }) => uid === users.first.uid && owner !== undefined)).toBe(false);
     });
 
     test("tokens are each user's own", async () => {
