@@ -32,13 +32,14 @@ export class EntryPlanner {
 
   /** Plans whatever is no directory. */
   file(entry: Entry, follow: boolean, isParentWritable: boolean): "planned" | "is-directory" {
-    const { sourceStat, options } = this.context;
+    const { sourceStat, options, policy } = this.context;
     const { sourceFd } = entry.directory.fields;
     const status = follow ? sourceStat.ofTarget(sourceFd, entry.sourceName) : sourceStat.ofName(sourceFd, entry.sourceName);
     if (status === 0 && sourceStat.type === Mode.S_IFDIR) return "is-directory";
     const isFile = status === 0 && sourceStat.type === Mode.S_IFREG;
     const openError = isFile ? this.whyUnreadable(entry, follow) : 0;
     if (status < 0) this.fail(entry, status, "statx", "cannot stat %s");
+    else if (openError < 0 && policy?.mayCopy(entry, -1, follow) === false) return "planned";
     else if (openError < 0) this.fail(entry, openError, "openat", "cannot open %s for reading");
     else if (entryType(sourceStat.type) === "special" && !options.specials && !options.gnu.copyContents)
       this.refuse(entry, "cannot copy special file %s", "source-special");
@@ -48,7 +49,9 @@ export class EntryPlanner {
   }
 
   private planCopy(entry: Entry, follow: boolean, isParentWritable: boolean): void {
-    const { sourceStat, reporter, options } = this.context;
+    const { sourceStat, reporter, options, policy } = this.context;
+    // What it does not allow it reports itself, before any conflict, as a copy does.
+    if (policy?.mayCopy(entry, -1, follow) === false) return;
     const object = entryType(sourceStat.type);
     const isThere = entry.directory.fields.destinationFd >= 0;
     const operation: Resolution = isThere ? this.conflicts.resolve(entry, follow) : { kind: "create" };
@@ -77,7 +80,7 @@ export class EntryPlanner {
         this.plan(entry, "ask", object, bytes);
         break;
       case "overwrite-in-place":
-        this.plan(entry, "overwrite", object, bytes, { isInPlace: true });
+        if (policy?.mayOverwrite(entry) !== false) this.plan(entry, "overwrite", object, bytes, { isInPlace: true });
         break;
       default:
         if (!isParentWritable) this.refuse(entry, "cannot create %d: Permission denied", "destination-unwritable");

@@ -4,10 +4,11 @@ import type { FailureSide } from "../errors.ts";
 import { At, libc, Mode, Open } from "../ffi/libc.ts";
 import type { Policy } from "../policy.ts";
 import { baseName } from "./destination.ts";
+import type { Directory } from "./directory.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { PolicyGuard } from "./policy-guard.ts";
-import type { EntryPlace } from "./reporter.ts";
+import { type EntryPlace, joinPath } from "./reporter.ts";
 
 const pathFlags = Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC;
 
@@ -65,6 +66,25 @@ export class PolicyCheck {
   /** An existing file that is about to be written into, wherever its name led. */
   mayWriteInto(entry: Entry, fd: number): boolean {
     return this.accept(entry.place, "destination", this.guard.brokenByPlace(fd, "destination"));
+  }
+
+  /** For a dry run: as mayWriteInto, before anything is opened to be written. */
+  mayOverwrite(entry: Entry): boolean {
+    const rule = this.guard.brokenByLook(entry.directory.fields.destinationFd, entry.name, "destination", true);
+    return this.accept(entry.place, "destination", rule);
+  }
+
+  /**
+   * For a dry run: has a directory know what is denied in it that is not there yet, and is to be made by this entry; returns the true
+   * path that it would have. `parentPath`: that of its parent, which is not there either; null where it is.
+   */
+  foresee(directory: Directory, entry: Entry, parentPath: string | null): string | null {
+    const parent = parentPath ?? this.guard.pathOf(entry.directory.fields.destinationFd);
+    // A path beyond the kernel's is nobody's rule.
+    if (parent === null) return null;
+    const path = joinPath(parent, entry.text);
+    directory.deniedDestinations = this.guard.deniedNamesAt(path, "destination");
+    return path;
   }
 
   /** The place of an argument, before anything is made there. */

@@ -88,17 +88,24 @@ export class PolicyGuard {
 
   /** Which names in a directory are denied as such. */
   deniedNames(directoryFd: number, side: PolicySide): DeniedNames {
-    const lists = this.policy.map((rules) => (side === "source" ? rules.denySources : rules.denyDestinations));
-    if (lists.every((list) => list.length === 0)) return noNames;
+    if (this.deniedPaths(side).length === 0) return noNames;
     const path = this.pathOf(directoryFd);
-    if (path === null) return noNames;
+    return path === null ? noNames : this.deniedNamesAt(path, side);
+  }
+
+  /** As deniedNames for a true path, where a directory need not be. */
+  deniedNamesAt(path: string, side: PolicySide): DeniedNames {
     const prefix = path === "/" ? "/" : `${path}/`;
     const names = new Map<string, string>();
-    for (const denied of lists.flat()) {
+    for (const denied of this.deniedPaths(side)) {
       const name = denied.startsWith(prefix) ? denied.slice(prefix.length) : "/";
       if (!name.includes("/")) names.set(name, brokenPathRule(this.policy, denied, side) ?? "");
     }
     return names;
+  }
+
+  private deniedPaths(side: PolicySide): readonly string[] {
+    return this.policy.flatMap((rules) => (side === "source" ? rules.denySources : rules.denyDestinations));
   }
 
   /** A regular file's names, its own and the copy's, and its size. */
@@ -172,7 +179,7 @@ export class PolicyGuard {
   }
 
   /** The kernel's own path of a descriptor, without links in it. null: it has none, or one too long. */
-  private pathOf(fd: number): string | null {
+  pathOf(fd: number): string | null {
     const mark = this.arena.mark();
     const length = libc.readlinkat(At.AT_FDCWD, this.arena.cstring(`/proc/self/fd/${fd}`), this.buffer, maxPathBytes);
     this.arena.reset(mark);

@@ -33,6 +33,8 @@ interface Level {
   readonly subdirectories: string[];
   /** Names can be made in it. */
   readonly isWritable: boolean;
+  /** Where there is a policy, the true path of the destination, while that is not there; else null. */
+  readonly futurePath: string | null;
 }
 
 export class Previewer implements ArgumentSink {
@@ -111,7 +113,8 @@ export class Previewer implements ArgumentSink {
       else this.planner.refuse(entry, "cannot copy cyclic symbolic link %s", "symlink-loop");
       return;
     }
-    const destinationFd = this.planDirectory(entry, isParentWritable);
+    const mayEnter = this.context.policy?.mayEnter(entry, sourceFd, follow) !== false;
+    const destinationFd = mayEnter ? this.planDirectory(entry, isParentWritable) : null;
     const level = destinationFd === null ? null : this.levelOf(entry, sourceFd, destinationFd);
     if (level === null) {
       libc.close(sourceFd);
@@ -124,7 +127,8 @@ export class Previewer implements ArgumentSink {
 
   /** The descriptor of the directory that is there, -1 for one that would be made, null where neither can be. */
   private planDirectory(entry: Entry, isParentWritable: boolean): number | null {
-    const { destinationStat, sourceStat, options, empty } = this.context;
+    const { destinationStat, sourceStat, options, empty, policy } = this.context;
+    if (policy?.mayMakeDirectory(entry) === false) return null;
     const parentFd = entry.directory.fields.destinationFd;
     const status = parentFd < 0 ? -Errno.ENOENT : destinationStat.ofName(parentFd, entry.name);
     if (status === -Errno.ENOENT) {
@@ -147,6 +151,10 @@ export class Previewer implements ArgumentSink {
     if (destinationStat.ofDescriptor(fd, empty) === 0 && destinationStat.isSameFile(sourceStat)) {
       libc.close(fd);
       this.planner.refuse(entry, "%s and %d are the same file", "same-file");
+      return null;
+    }
+    if (policy?.mayFill(entry, fd, options.gnu.keepDirectorySymlink) === false) {
+      libc.close(fd);
       return null;
     }
     this.planner.plan(entry, "merge", "directory", 0);
@@ -172,7 +180,9 @@ export class Previewer implements ArgumentSink {
       rootInodeHigh: 0,
     };
     const directory = new Directory(fields, -1, Stat.owned(sourceStat.bytes));
-    return { directory, subdirectories: [], isWritable: destinationFd < 0 || isWritable(destinationFd, this.arena) };
+    const above = this.stack.at(-1)?.futurePath ?? null;
+    const futurePath = destinationFd < 0 ? (this.context.policy?.foresee(directory, entry, above) ?? null) : null;
+    return { directory, subdirectories: [], isWritable: destinationFd < 0 || isWritable(destinationFd, this.arena), futurePath };
   }
 
   private list(level: Level): void {

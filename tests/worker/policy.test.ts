@@ -1,14 +1,15 @@
 // The policy holds whatever way leads to a path: links, "..", bind mounts, hard links, moves; and the rest is copied.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { byteStringFromText } from "../../src/bytes.ts";
+import { byteStringFromText, displayText } from "../../src/bytes.ts";
 import type { Caller, JobView } from "../../src/jobs/api.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
 import type { Policy, PolicyRules } from "../../src/policy.ts";
+import type { JobRequest } from "../../src/request.ts";
 import { requestSchema } from "../../src/request-schema.ts";
-import type { EntryError } from "../../src/worker/protocol.ts";
+import type { EntryError, PlannedOperation } from "../../src/worker/protocol.ts";
 import { untilEnded } from "../support/jobs.ts";
 import { runChecked } from "../support/process.ts";
 import { testUnless, unlessRoot } from "../support/skip.ts";
@@ -41,20 +42,26 @@ interface Changes {
   readonly options?: object;
 }
 
-async function run(rules: Partial<PolicyRules>, sources: readonly string[], destination: string, changes: Changes = {}): Promise<Outcome> {
+function policyOf(rules: Partial<PolicyRules>): Policy {
   const none = { allowSources: [], denySources: [], allowDestinations: [], denyDestinations: [], allowExtensions: [], denyExtensions: [] };
-  const policy: Policy = [{ group: "", maxFileSize: 0, ...none, ...rules }];
-  const jobs = createJobs({ mode: "session", policyFor: () => policy });
-  const errors: EntryError[] = [];
-  jobs.on("errors", (_, more) => errors.push(...more));
-  const request = requestSchema.parse({
-    operation: changes.operation ?? "copy",
+  return [{ group: "", maxFileSize: 0, ...none, ...rules }];
+}
+
+function requestOf(sources: readonly string[], destination: string, { operation = "copy", options }: Changes): JobRequest {
+  return requestSchema.parse({
+    operation,
     sources: sources.map(byteStringFromText),
     destination: byteStringFromText(destination),
-    options: { durability: "none", ...changes.options },
+    options: { durability: "none", ...options },
   });
+}
+
+async function run(rules: Partial<PolicyRules>, sources: readonly string[], destination: string, changes: Changes = {}): Promise<Outcome> {
+  const jobs = createJobs({ mode: "session", policyFor: () => policyOf(rules) });
+  const errors: EntryError[] = [];
+  jobs.on("errors", (_, more) => errors.push(...more));
   try {
-    return { job: await untilEnded(jobs, jobs.submit(self, null, request)), errors };
+    return { job: await untilEnded(jobs, jobs.submit(self, null, requestOf(sources, destination, changes))), errors };
   } finally {
     await jobs.shutdown();
   }
@@ -163,6 +170,68 @@ test("nothing is written at or below a denied destination, whatever way leads th
   expect(refused(await run(rules, [at("data/public")], at("out/hard-link"), inPlace))).toEqual(["/out/hard-link"]);
   expect(below(at("kept"))).toEqual(["file", "inner"]);
   expect(readFileSync(at("kept/file"), "utf8")).toBe("kept");
+});
+
+/** What a dry run says would fail, as `refused` has it, and that it says so of nothing else. */
+async function foreseen(
+  rules: Partial<PolicyRules>,
+  sources: readonly string[],
+  destination: string,
+  options: object = {},
+): Promise<string[]> {
+  const jobs = createJobs({ mode: "session", policyFor: () => policyOf(rules) });
+  const told: PlannedOperation[] = [];
+  const { signal } = new AbortController();
+  const onOperations = (more: readonly PlannedOperation[]): void => void told.push(...more);
+  try {
+    const before = below(temporary.path);
+    await jobs.preview(self, requestOf(sources, destination, { options }), { maxOperations: 1000, maxBytes: 1e6, signal, onOperations });
+    expect(below(temporary.path)).toEqual(before);
+  } finally {
+    await jobs.shutdown();
+  }
+  return told
+    .filter(({ action }) => action === "fail")
+    .map(({ code, message, source, destination: to }) => {
+      expect([code, message]).toEqual(["policy-denied", expect.stringContaining("is not allowed by the policy of this machine")]);
+      return (message.includes(displayText(source)) ? source : to).slice(temporary.path.length);
+    })
+    .sort();
+}
+
+test("a dry run tells what the job would be refused, and nothing more", async () => {
+  mkdirSync(at("data/film"));
+  mkdirSync(at("data/keep/inner"), { recursive: true });
+  mkdirSync(at("out/old/data/kept"), { recursive: true });
+  for (const name of ["data/film/a.mkv", "data/keep/inner/x", "data/keep/y", "data/replaced"]) writeFileSync(at(name), "x");
+  linkSync(at("data/secret/file"), at("data/second-name"));
+  symlinkSync(at("data/secret/deep"), at("data/link"));
+  writeFileSync(at("out/file"), "kept");
+  linkSync(at("out/file"), at("out/hard-link"));
+  const inPlace = { onConflict: "overwrite", preserve: ["mode"], gnu: { inPlace: true } };
+  const cases: [rules: Partial<PolicyRules>, sources: string[], destination: string, options: object, count: number][] = [
+    [{ denySources: paths(at("data/secret")) }, [at("data")], at("out"), {}, 1],
+    [{ denySources: paths(at("data/secret/file"), at("data/keep/inner")) }, [at("data")], at("out"), {}, 3],
+    [{ denySources: paths(at("data/secret")) }, [at("data")], at("out"), { symlinks: "follow" }, 2],
+    [{ denySources: paths(at("data/secret")) }, [`${at("data/link")}/file`], at("out"), { symlinks: "follow" }, 1],
+    [{ denyExtensions: ["mkv"], maxFileSize: 5 }, [at("data")], at("out"), {}, 6],
+    // In directories that are not there yet.
+    [{ denyDestinations: paths(at("out/data/keep/inner"), at("out/data/keep/y")) }, [at("data")], at("out"), {}, 2],
+    [{ denyDestinations: paths(at("out/new/film/a.mkv")) }, [at("data")], at("out/new"), {}, 1],
+    // And in those that are.
+    [{ denyDestinations: paths(at("out/old/data/keep")) }, [at("data")], at("out/old"), {}, 1],
+    [{ denyDestinations: paths(at("out/file")) }, [at("data/public")], at("out/hard-link"), inPlace, 1],
+    [{ denySources: paths(at("elsewhere")) }, [at("data")], at("out"), {}, 0],
+  ];
+  for (const [index, [rules, sources, destination, options, count]] of cases.entries()) {
+    const told = await foreseen(rules, sources, destination, options);
+    const done = refused(await run(rules, sources, destination, { options })).sort();
+    expect({ index, told, count: told.length }).toEqual({ index, told: done, count });
+    for (const name of ["out/data", "out/new", "out/old/data"]) rmSync(at(name), { recursive: true, force: true });
+    for (const name of ["out/file", "out/hard-link"]) expect(readFileSync(at(name), "utf8")).toBe("kept");
+    for (const name of readdirSync(at("out"))) if (!["file", "hard-link", "old"].includes(name)) rmSync(at("out", name));
+    mkdirSync(at("out/old/data/kept"), { recursive: true });
+  }
 });
 
 test("a denied destination that is not there yet is not made", async () => {
