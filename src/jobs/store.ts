@@ -65,6 +65,8 @@ export interface StoreOptions extends Partial<AuditLimits> {
 }
 
 const batchIntervalMs = 1000;
+/** Of errors, which take some milliseconds to write. */
+const errorCharactersAtOnce = 512 * 1024;
 /** The rate of a user's copies is that of so many jobs. */
 const jobsForRate = 20;
 const dayUs = 24 * 3600 * 1e6;
@@ -89,6 +91,7 @@ class SqliteStore implements JobStore {
   private readonly now: () => number;
   private readonly dirty = new Map<number, Job>();
   private readonly newErrors = new Map<number, EntryError[]>();
+  private newErrorCharacters = 0;
   private readonly trail: AuditTrail;
   private readonly past: History;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -170,7 +173,10 @@ class SqliteStore implements JobStore {
     const waiting = this.newErrors.get(job.id);
     if (waiting === undefined) this.newErrors.set(job.id, [...errors]);
     else waiting.push(...errors);
-    this.flushLater();
+    for (const { path, message } of errors) this.newErrorCharacters += path.length + message.length;
+    // Bit by bit: nobody is answered while it is written.
+    if (this.newErrorCharacters > errorCharactersAtOnce && !this.failing) this.flush();
+    else this.flushLater();
   }
 
   errors(job: Job, offset: number, limit: number): readonly EntryError[] {
@@ -232,6 +238,7 @@ class SqliteStore implements JobStore {
     }
     this.dirty.clear();
     this.newErrors.clear();
+    this.newErrorCharacters = 0;
     this.trail.written();
     this.tryWriting(() => this.trail.prune(this.now()));
     if (this.endsSincePruning >= endsBetweenPrunings) this.tryWriting(() => this.prune());

@@ -2,13 +2,15 @@
 
 import type { ByteString } from "../bytes.ts";
 import type { EntryError, ParentMessage, Snapshot, WorkerMessage } from "./protocol.ts";
-import { encodeFrame, FrameDecoder, maxParentFrameBytes, trustingParser } from "./protocol.ts";
+import { encodeFrame, FrameDecoder, maxParentFrameBytes, maxToldPath, trustingParser } from "./protocol.ts";
 import type { QuestionFacts } from "./reporter.ts";
 
 /** How long the last message is waited for once the parent has closed its end, as it does when it dies. Milliseconds. */
 const farewellMs = 100;
 /** Errors and lines per message; the protocol refuses more. */
 const batchEntries = 256;
+/** Characters of them, each of which may take six bytes of a frame; a single one may have more. */
+const batchCharacters = 128 * 1024;
 
 export class JobTalk {
   private readonly writer = Bun.stdout.writer();
@@ -16,6 +18,8 @@ export class JobTalk {
   private readonly inputEnd = Promise.withResolvers<void>();
   private errors: EntryError[] = [];
   private lines: string[] = [];
+  /** Of both together. */
+  private characters = 0;
 
   /** Calls `onMessage` for each message until the parent closes the pipe or breaks the protocol; then `onEnd`. */
   async listen(onMessage: (message: ParentMessage) => void, onEnd: () => void): Promise<void> {
@@ -30,18 +34,21 @@ export class JobTalk {
   }
 
   error(error: EntryError): void {
-    this.errors.push(error);
+    const path = told(error.path);
+    this.makeRoom(path.length + error.message.length);
+    this.errors.push(path === error.path ? error : { ...error, path });
     if (this.errors.length >= batchEntries) this.flushBatches();
   }
 
   line(line: string): void {
+    this.makeRoom(line.length);
     this.lines.push(line);
     if (this.lines.length >= batchEntries) this.flushBatches();
   }
 
   question(question: number, facts: QuestionFacts): void {
     const { source, destination, filesystem, message } = facts;
-    const paths = { source: source as ByteString, destination: destination as ByteString, filesystem: filesystem as ByteString };
+    const paths = { source: told(source), destination: told(destination), filesystem: told(filesystem) };
     this.send({ type: "question", question, ...facts, ...paths, message: message.slice(-16384) });
   }
 
@@ -71,11 +78,22 @@ export class JobTalk {
     }
   }
 
+  private makeRoom(characters: number): void {
+    if (this.characters + characters > batchCharacters) this.flushBatches();
+    this.characters += characters;
+  }
+
   flushBatches(): void {
     const { errors, lines } = this;
+    this.characters = 0;
     this.errors = [];
     this.lines = [];
     if (errors.length > 0) this.send({ type: "errors", errors });
     if (lines.length > 0) this.send({ type: "lines", lines });
   }
+}
+
+/** A path as it is told; so long a one is nobody's to type. */
+function told(path: string): ByteString {
+  return (path.length > maxToldPath ? path.slice(0, maxToldPath) : path) as ByteString;
 }

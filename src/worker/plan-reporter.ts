@@ -3,14 +3,14 @@
 import type { ByteString } from "../bytes.ts";
 import { failureCodeOf } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
-import type { PlannedAction, PlannedOperation, PreviewSummary } from "./protocol.ts";
+import { maxToldPath, type PlannedAction, type PlannedOperation, type PreviewSummary } from "./protocol.ts";
 import { type EntryPlace, type FailureFacts, type LaneMessage, Reporter } from "./reporter.ts";
 import type { Shared } from "./shared.ts";
 
 /** Operations in one message; the protocol refuses more. */
 const batchOperations = 256;
-/** Bytes of paths in one message: a frame of JSON has room for several times as much. */
-const batchPathBytes = 256 * 1024;
+/** Bytes of paths in one message, each of which may take six of its frame; a single operation may have more. */
+const batchPathBytes = 64 * 1024;
 
 export interface PreviewLimits {
   /** Beyond these, operations are counted only. */
@@ -80,15 +80,15 @@ export class PlanReporter extends Reporter {
   }
 
   private list(place: EntryPlace, operation: Omit<PlannedOperation, "source" | "destination">): void {
-    const source = this.sourcePath(place) as ByteString;
-    const destination = this.destinationPath(place) as ByteString;
+    const source = this.sourcePath(place).slice(0, maxToldPath) as ByteString;
+    const destination = this.destinationPath(place).slice(0, maxToldPath) as ByteString;
     const bytes = source.length + destination.length + operation.message.length;
     if (this.listed >= this.limits.maxOperations || this.listedBytes + bytes > this.limits.maxBytes) return;
+    if (this.batch.length >= batchOperations || this.batchBytes + bytes > batchPathBytes) this.flush();
     this.listed++;
     this.listedBytes += bytes;
     this.batchBytes += bytes;
     this.batch.push({ ...operation, source, destination });
-    if (this.batch.length >= batchOperations || this.batchBytes >= batchPathBytes) this.flush();
   }
 
   private flush(): void {

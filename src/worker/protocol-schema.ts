@@ -4,7 +4,7 @@ import { z } from "zod";
 import { policySchema } from "../policy-schema.ts";
 import { engineChoices, priorities } from "../request.ts";
 import { byteStringSchema, requestSchema } from "../request-schema.ts";
-import { answerChoices, phases, plannedActions, questionKinds } from "./protocol.ts";
+import { answerChoices, maxToldPath, phases, plannedActions, questionKinds } from "./protocol.ts";
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const byteFigure = z.number().int().min(-1).max(Number.MAX_SAFE_INTEGER);
@@ -23,7 +23,7 @@ const checkpointSchema = z
   })
   .strict();
 /** Paths below the arguments may be longer than PATH_MAX. */
-const longPath = byteStringSchema.refine((path) => path.length <= 1024 * 1024, "longer than 1 MiB");
+const longPath = byteStringSchema.refine((path) => path.length <= maxToldPath, "longer than 48 KiB");
 
 export const identitySchema = z
   .object({

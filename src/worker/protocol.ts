@@ -17,8 +17,13 @@ import type {
   workerMessageSchema,
 } from "./protocol-schema.ts";
 
-/** Worker to parent: a batch of at most 256 errors fits; more in one frame is a protocol violation. */
-export const maxWorkerFrameBytes = 4 * 1024 * 1024;
+/** Worker to parent: to understand so much takes some 20 ms, during which nobody is answered; more in one frame is a protocol violation. */
+export const maxWorkerFrameBytes = 1024 * 1024;
+/**
+ * Characters of a path that a worker tells; longer ones are cut. Three of them and a message, each byte escaped, fit into a frame; what the
+ * kernel takes as a path is 4096.
+ */
+export const maxToldPath = 48 * 1024;
 /** Parent to worker: a request with the largest list of sources that embedded mode accepts (ARG_MAX is 2 MiB by default). */
 export const maxParentFrameBytes = 64 * 1024 * 1024;
 /** The worker sends a snapshot (its heartbeat) this often, milliseconds. */
@@ -97,43 +102,61 @@ export function trustingParser<Message>(): MessageParser<Message> {
 
 /** Cuts a byte stream into messages. Throws a ProtocolViolation for a frame too long, not JSON, or not of the schema. */
 export class FrameDecoder<Message> {
-  /** What has come and is not yet a whole frame: joined only when it is one. */
+  /** What has come and was not taken: joined only when it holds a whole frame. */
   private chunks: Uint8Array[] = [];
   private bytes = 0;
   /** Bytes that the first whole thing takes: its length, or, once that is known, all of it. */
   private needed = 4;
   private readonly parser: MessageParser<Message>;
   private readonly maxFrameBytes: number;
+  private readonly mayBeMessage: (body: Uint8Array) => boolean;
 
-  constructor(parser: MessageParser<Message>, maxFrameBytes: number) {
+  /** `mayBeMessage`: looks at a frame before it is parsed, which may take long. */
+  constructor(parser: MessageParser<Message>, maxFrameBytes: number, mayBeMessage: (body: Uint8Array) => boolean = () => true) {
     this.parser = parser;
     this.maxFrameBytes = maxFrameBytes;
+    this.mayBeMessage = mayBeMessage;
   }
 
   /** Bytes in, whole messages out; a partial frame waits for more, never holding more than one frame's limit. */
   push(chunk: Uint8Array): Message[] {
-    this.chunks.push(chunk);
-    this.bytes += chunk.length;
+    this.add(chunk);
     const messages: Message[] = [];
-    if (this.bytes < this.needed) return messages;
-    const joined = Buffer.concat(this.chunks, this.bytes);
-    let at = 0;
-    this.needed = 4;
-    while (joined.length - at >= this.needed) {
-      const length = joined.readUInt32LE(at);
-      if (length > this.maxFrameBytes) throw new ProtocolViolation(`a frame of ${length} bytes exceeds ${this.maxFrameBytes}`);
-      this.needed = 4 + length;
-      if (joined.length - at < this.needed) break;
-      messages.push(this.parse(joined.subarray(at + 4, at + this.needed)));
-      at += this.needed;
-      this.needed = 4;
-    }
-    this.chunks = [joined.subarray(at)];
-    this.bytes = joined.length - at;
+    for (let message = this.next(); message !== null; message = this.next()) messages.push(message);
     return messages;
   }
 
+  /** Bytes in, for `next`. */
+  add(chunk: Uint8Array): void {
+    this.chunks.push(chunk);
+    this.bytes += chunk.length;
+  }
+
+  /** The next whole message; null: there is none before more bytes come. */
+  next(): Message | null {
+    if (this.bytes < this.needed) return null;
+    const joined = this.joined();
+    const length = joined.readUInt32LE(0);
+    if (length > this.maxFrameBytes) throw new ProtocolViolation(`a frame of ${length} bytes exceeds ${this.maxFrameBytes}`);
+    this.needed = 4 + length;
+    if (this.bytes < this.needed) return null;
+    const message = this.parse(joined.subarray(4, this.needed));
+    this.chunks = [joined.subarray(this.needed)];
+    this.bytes -= this.needed;
+    this.needed = 4;
+    return message;
+  }
+
+  private joined(): Buffer {
+    const [only] = this.chunks;
+    if (this.chunks.length === 1 && only instanceof Buffer) return only;
+    const joined = Buffer.concat(this.chunks, this.bytes);
+    this.chunks = [joined];
+    return joined;
+  }
+
   private parse(body: Buffer): Message {
+    if (!this.mayBeMessage(body)) throw new ProtocolViolation(`a frame of ${body.length} bytes holds more values than a message`);
     try {
       return this.parser.parse(JSON.parse(body.toString("utf8")));
     } catch (cause) {

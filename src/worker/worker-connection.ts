@@ -5,6 +5,8 @@
 
 import { CopyError, type FailureCode, isFailureCode } from "../errors.ts";
 import { Allowance } from "./allowance.ts";
+import { hasMessageShape } from "./frame-shape.ts";
+import { FrameTurns } from "./frame-turns.ts";
 import { memoryKills } from "./memory-kills.ts";
 import type { FirstMessage, HelloMessage, ResultMessage, WorkerHandle, WorkerOptions } from "./pool.ts";
 import {
@@ -12,7 +14,7 @@ import {
   encodeFrame,
   FrameDecoder,
   type Identity,
-  type MessageParser,
+  maxParentFrameBytes,
   maxWorkerFrameBytes,
   type ParentMessage,
   ProtocolViolation,
@@ -48,6 +50,9 @@ const maxUnreadBytes = 1024 * 1024;
 const ticksOfSilence = 4;
 /** After the exit, what is still in the pipe is read this long; a stray child of the worker could hold it open for ever. */
 const drainTimeoutMs = 1000;
+
+/** Of all workers of this process. */
+const frameTurns = new FrameTurns();
 
 export class WorkerConnection implements WorkerHandle {
   readonly pid: number;
@@ -123,12 +128,13 @@ export class WorkerConnection implements WorkerHandle {
   private async readMessages(): Promise<void> {
     const drained = this.process.exited.then(() => this.after(drainTimeoutMs, () => abandon(this.stdout)));
     try {
-      const decoder = new FrameDecoder(await parserFor(this.options), maxWorkerFrameBytes);
+      const decoder = await decoderFor(this.options);
       for (;;) {
         const { done, value } = await this.stdout.read();
         if (done || value === undefined) break;
         if (this.failure !== null || this.result !== null) continue;
-        this.receive(decoder, value);
+        decoder.add(value);
+        await this.receive(decoder);
         const waitMs = this.bytes.take(value.length);
         if (waitMs > 0) await Bun.sleep(waitMs);
         await this.keepPace();
@@ -154,16 +160,29 @@ export class WorkerConnection implements WorkerHandle {
     this.silentTicks = 0;
   }
 
-  private receive(decoder: FrameDecoder<WorkerMessage>, chunk: Uint8Array): void {
-    try {
-      for (const message of decoder.push(chunk)) {
-        this.silentTicks = 0;
-        this.handle(message);
-        if (this.failure !== null || this.result !== null) return;
+  private async receive(decoder: FrameDecoder<WorkerMessage>): Promise<void> {
+    const { trusted } = this.options;
+    while (this.failure === null && this.result === null) {
+      // Who has no other users' calls to answer need not take turns.
+      const turn = trusted === true ? null : frameTurns.take();
+      if (turn !== null) await turn;
+      try {
+        if (!this.receiveOne(decoder)) return;
+      } catch (cause) {
+        this.fail(...faultOf(cause));
+      } finally {
+        if (trusted !== true) frameTurns.done();
       }
-    } catch (cause) {
-      this.fail(...faultOf(cause));
     }
+  }
+
+  /** False when there is no whole message. */
+  private receiveOne(decoder: FrameDecoder<WorkerMessage>): boolean {
+    const message = decoder.next();
+    if (message === null) return false;
+    this.silentTicks = 0;
+    this.handle(message);
+    return true;
   }
 
   private handle(message: WorkerMessage): void {
@@ -345,8 +364,10 @@ function abandon(reader: ChunkReader): void {
 }
 
 /** zod is loaded only by those who need it. */
-async function parserFor({ trusted }: WorkerOptions): Promise<MessageParser<WorkerMessage>> {
-  return trusted === true ? trustingParser() : (await import("./protocol-schema.ts")).workerMessageSchema;
+async function decoderFor({ trusted }: WorkerOptions): Promise<FrameDecoder<WorkerMessage>> {
+  if (trusted === true) return new FrameDecoder(trustingParser<WorkerMessage>(), maxParentFrameBytes);
+  const { workerMessageSchema } = await import("./protocol-schema.ts");
+  return new FrameDecoder<WorkerMessage>(workerMessageSchema, maxWorkerFrameBytes, hasMessageShape);
 }
 
 /** How a fault met while reading a worker is named. */

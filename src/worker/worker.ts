@@ -19,6 +19,7 @@ import { applyPriority } from "./priority.ts";
 import {
   embeddedFlag,
   emptySnapshot,
+  maxToldPath,
   type ParentMessage,
   phases,
   type QuestionKind,
@@ -280,7 +281,7 @@ class RunningJob {
         this.talk.line(message.line);
         break;
       case "current":
-        this.currentFile = message.path;
+        this.currentFile = message.path.slice(0, maxToldPath);
         break;
       case "question":
         this.talk.flushBatches();

@@ -32,6 +32,13 @@ function raw(bytes: Uint8Array): void {
   }
 }
 
+function frameOf(text: string): Uint8Array {
+  const frame = Buffer.alloc(4 + text.length, text, "latin1");
+  frame.writeUInt32LE(text.length, 0);
+  frame.write(text, 4, "latin1");
+  return frame;
+}
+
 function forever(message: () => Outgoing, pauseMs = 0): void {
   for (;;) {
     send(message());
@@ -107,10 +114,17 @@ const modes: Readonly<Record<string, () => void>> = {
     Bun.sleepSync(20_000);
   },
   /** Frames as large as they may be. */
-  "large-errors": () => forever(() => ({ type: "errors", errors: Array.from({ length: 256 }, () => error) })),
-  "large-lines": () => forever(() => ({ type: "lines", lines: Array.from({ length: 60 }, () => "l".repeat(65_000)) })),
+  "large-errors": () => forever(() => ({ type: "errors", errors: Array.from({ length: 84 }, () => error) })),
+  "large-lines": () => forever(() => ({ type: "lines", lines: Array.from({ length: 16 }, () => "l".repeat(65_000)) })),
   "large-paths": () =>
-    forever(() => ({ type: "snapshot", snapshot: { ...emptySnapshot, currentFile: `/${"c".repeat(1_000_000)}${++serial}` as Path } })),
+    forever(() => ({ type: "snapshot", snapshot: { ...emptySnapshot, currentFile: `/${"c".repeat(48_000)}${++serial}` as Path } })),
+  /** As long as many small frames may be at once, and a pipe that is never empty. */
+  "small-errors": () => forever(() => ({ type: "errors", errors: Array.from({ length: 240 }, () => ({ ...error, message: "m" })) }), 1),
+  /** Frames that take long to understand: as many objects, levels or fields as fit. */
+  "many-objects": () => send({ type: "errors", errors: Array.from({ length: 340_000 }, () => ({})) } as unknown as Outgoing),
+  "many-levels": () => raw(frameOf(`{"type":"lines","lines":${"[".repeat(500_000)}${"]".repeat(500_000)}}`)),
+  "many-fields": () =>
+    send({ type: "preview", summary: { counts: Object.fromEntries(Array.from({ length: 80_000 }, (_, i) => [`k${i}`, 1])) } } as never),
   backwards: () => {
     for (const bytesDone of [900, 10, 500, 0, 950, 1]) {
       send({
@@ -121,7 +135,7 @@ const modes: Readonly<Record<string, () => void>> = {
     }
     send({ type: "result", outcome: "completed", snapshot: { ...emptySnapshot, bytesDone: 3 }, engines: {}, reasons: [] });
   },
-  "operations-on": () => forever(() => ({ type: "operations", operations: Array.from({ length: 256 }, () => operation) })),
+  "operations-on": () => forever(() => ({ type: "operations", operations: Array.from({ length: 100 }, () => operation) })),
   "summary-lies": () => send({ type: "preview", summary }),
   "wrong-words": () => {
     send({ type: "errors", errors: [error] });
