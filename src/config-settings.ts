@@ -149,7 +149,7 @@ export const sections = {
   },
   policy: {
     denySources: paths(
-      "Nothing at or below these paths is copied or moved from there. A path that leads to one through links, .. or another mount of the directory above it is the same path.",
+      "Nothing at or below these paths is copied or moved from there. A path that leads to one through links, .. or another mount of it, of the directory above it or of something inside it is the same path; mounts are looked at as the job starts.",
     ),
     allowSources: paths("Unless it is empty, only what lies at or below these is copied or moved from there."),
     denyDestinations: paths("Nothing is written at or below these paths."),

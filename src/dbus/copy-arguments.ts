@@ -81,7 +81,9 @@ function pathOf(path: Buffer | string, what: string): ByteString {
   return typeof path === "string" ? pathFromUri(path, what) : pathFromBytes(path, what);
 }
 
+/** Lists of names are read-only by their types alone: to freeze one of the largest takes as long as to decode it. */
 function deepFrozen<Value>(value: Value): Value {
+  if (Array.isArray(value) && typeof value[0] === "string") return value;
   if (typeof value === "object" && value !== null) {
     for (const inner of Object.values(value)) deepFrozen(inner);
     Object.freeze(value);

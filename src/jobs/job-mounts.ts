@@ -3,8 +3,8 @@
 // Paths are taken as they stand: a symbolic link that leads into another filesystem counts where it lies itself.
 
 import type { ByteString } from "../bytes.ts";
+import type { MountTable } from "../mount-table.ts";
 import type { JobRequest } from "../request.ts";
-import type { MountTable } from "./mount-table.ts";
 
 export interface JobMount {
   /** Latin1, as all paths. */

@@ -1,12 +1,12 @@
 // What the jobs room is made of and what its owner may change later: for the daemon, the embedded mode and tests.
 
+import type { MountTable } from "../mount-table.ts";
 import type { Policy } from "../policy.ts";
 import type { WorkerLimitChanges } from "../worker/pool.ts";
 import type { Caller, Jobs } from "./api.ts";
 import type { Job } from "./job.ts";
 import type { JobLimits } from "./limits.ts";
 import type { JobsLog } from "./log.ts";
-import type { MountTable } from "./mount-table.ts";
 import type { JobRun, RunSettings } from "./run.ts";
 import type { SlowDevices } from "./slow-devices.ts";
 import type { JobStore } from "./store.ts";

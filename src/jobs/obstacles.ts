@@ -1,9 +1,9 @@
 // What keeps a job that was worked on before from going on: it is said, and looked at again until it is gone.
 
 import { readFileSync } from "node:fs";
+import { MountTable } from "../mount-table.ts";
 import { goesOn, type Job } from "./job.ts";
 import { missingMount } from "./job-mounts.ts";
-import { MountTable } from "./mount-table.ts";
 import { isAlive } from "./process-identity.ts";
 
 /** A stick is plugged in by a person, a server comes back in its own time. */

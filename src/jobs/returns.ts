@@ -1,9 +1,9 @@
 // Jobs that were worked on before and wait: what is in their way is waited for, what former workers left is removed, then they queue.
 
+import type { MountTable } from "../mount-table.ts";
 import { hasEnded } from "./api.ts";
 import { goesOn, type Job } from "./job.ts";
 import type { JobFiles } from "./job-files.ts";
-import type { MountTable } from "./mount-table.ts";
 import { Obstacles } from "./obstacles.ts";
 import type { JobRun } from "./run.ts";
 

@@ -7,9 +7,9 @@
 import { readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { ByteString } from "../bytes.ts";
+import { MountTable } from "../mount-table.ts";
 import type { Mount } from "../mountinfo.ts";
 import type { JobRequest } from "../request.ts";
-import { MountTable } from "./mount-table.ts";
 
 export interface DeviceSources {
   /** Where sysfs is mounted, and devtmpfs; tests give trees of their own. */

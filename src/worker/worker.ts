@@ -14,6 +14,7 @@ import { JobTalk } from "./job-talk.ts";
 import { LaneCount } from "./lane-count.ts";
 import { whyInOrder } from "./lane-order.ts";
 import { Lanes, startLaneAhead } from "./lanes.ts";
+import { withMounts } from "./policy-mounts.ts";
 import { PreviewJob } from "./preview-job.ts";
 import { applyPriority } from "./priority.ts";
 import {
@@ -91,6 +92,7 @@ function begin(
   const guarded =
     refusal === null && message.type !== "preview" && message.foreignLinks === "refuse" ? guardedPaths(message.request) : null;
   const paths = guarded !== null && "sources" in guarded ? guarded : null;
+  const policy = refusal !== null || message.type === "recover" ? [] : withMounts(message.policy ?? []);
   const sandbox = refusal === null && message.sandbox !== "off" ? confine(sandboxOf(message, paths)) : null;
   talk.send({
     type: "hello",
@@ -113,8 +115,8 @@ function begin(
     void talk.end().then(() => resolve(1));
     return null;
   }
-  if (message.type === "start") return new RunningJob(talk, message, paths, resolve);
-  if (message.type === "preview") return new PreviewJob(talk, message, resolve);
+  if (message.type === "start") return new RunningJob(talk, { ...message, policy }, paths, resolve);
+  if (message.type === "preview") return new PreviewJob(talk, { ...message, policy }, resolve);
   void recover(talk, message).then(resolve);
   return null;
 }

@@ -3,8 +3,8 @@
 import { afterAll, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
-import { MountTable } from "../../src/jobs/mount-table.ts";
 import { SlowDevices } from "../../src/jobs/slow-devices.ts";
+import { MountTable } from "../../src/mount-table.ts";
 import type { JobRequest } from "../../src/request.ts";
 import { requestSchema } from "../../src/request-schema.ts";
 import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";

@@ -21,6 +21,7 @@ const leaves = [
   "src/errors.ts",
   "src/log.ts",
   "src/mountinfo.ts",
+  "src/mount-table.ts",
   "src/policy.ts",
   "src/policy-schema.ts",
   "src/quote.ts",

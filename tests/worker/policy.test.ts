@@ -118,6 +118,39 @@ testUnless(unlessRoot(), "a bind mount of the directory above, or of the path it
   }
 });
 
+testUnless(unlessRoot(), "a mount of something inside a denied directory shows nothing of it, and takes nothing for it", async () => {
+  mkdirSync(at("tree/shown"), { recursive: true });
+  mkdirSync(at("plain"));
+  writeFileSync(at("tree/file"), "");
+  writeFileSync(at("tree/other"), "public");
+  const mounts = [
+    ["data/secret/deep", "tree/shown"],
+    ["data/secret/file", "tree/file"],
+    // One that is hidden by another is nobody's to deny.
+    ["data/secret/deep", "plain"],
+    ["data/secrets", "plain"],
+  ] as const;
+  for (const [from, to] of mounts) await runChecked(["mount", "--bind", at(from), at(to)]);
+  symlinkSync(at("data"), at("alias"));
+  try {
+    const rules = { denySources: paths(at("alias/secret")) };
+    expect(refused(await run(rules, [at("tree")], at("out"))).sort()).toEqual(["/tree/file", "/tree/shown"]);
+    expect(below(at("out/tree"))).toEqual(["other"]);
+    expect(await foreseen(rules, [at("tree")], at("out/new"))).toEqual(["/tree/file", "/tree/shown"]);
+    expect(refused(await run(rules, [at("tree/shown/file")], at("out")).catch(explain))).toEqual(["/tree/shown/file"]);
+    expect(refused(await run(rules, [at("plain")], at("out")))).toEqual([]);
+    const closed = { denyDestinations: paths(at("data/secret")) };
+    expect(refused(await run(closed, [at("data/public")], at("tree/shown")))).toEqual(["/tree/shown/public"]);
+    // Merged into.
+    mkdirSync(at("more/tree/shown"), { recursive: true });
+    writeFileSync(at("more/tree/shown/new"), "new");
+    expect(refused(await run(closed, [at("more/tree")], temporary.path))).toEqual(["/tree/shown"]);
+    expect(below(at("data/secret"))).toEqual(["deep", "deep/file", "file"]);
+  } finally {
+    for (const [, to] of mounts.toReversed()) await runChecked(["umount", at(to)]);
+  }
+});
+
 test("a denied file is refused by its inode, under another name too, and by its name after it was replaced", async () => {
   linkSync(at("data/secret/file"), at("data/second-name"));
   const rules = { denySources: paths(at("data/secret/file"), at("data/later")) };

@@ -1,7 +1,7 @@
 // Which mount a path lies on, by the text of mountinfo alone: no file is touched, so none can hang. Pure.
 
-import type { ByteString } from "../bytes.ts";
-import { type Mount, namesOf, parseMountInfo } from "../mountinfo.ts";
+import type { ByteString } from "./bytes.ts";
+import { type Mount, namesOf, parseMountInfo } from "./mountinfo.ts";
 
 interface Place {
   readonly mount: Mount;
