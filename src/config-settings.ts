@@ -45,6 +45,31 @@ function bytesPerSecond(about: string): Setting<number> {
   return { schema, standard: 0, range: `0 to ${mostBytesPerSecond}`, about: `${about} 0: no limit.` };
 }
 
+const memoryForm = /^(\d{1,15})([KMGT]?)$/;
+
+/** Bytes of "60%" (of this machine's memory), "2G" or a number; null: it is none of these. 0 is no limit. */
+export function memoryBytes(value: string | number, machineBytes: number): number | null {
+  const text = String(value);
+  const percent = /^(\d{1,3})%$/.exec(text)?.[1];
+  const [, digits, unit = ""] = memoryForm.exec(text) ?? [];
+  const bytes =
+    percent === undefined ? Number(digits ?? Number.NaN) * 1024 ** " KMGT".indexOf(unit || " ") : Number(percent) * (machineBytes / 100);
+  const isPossible =
+    percent === undefined
+      ? Number.isSafeInteger(bytes) && (bytes === 0 || bytes >= leastMemory)
+      : Number(percent) >= 1 && Number(percent) <= 100;
+  return isPossible ? Math.floor(bytes) : null;
+}
+
+/** One worker with its lanes and what it keeps of a large tree. */
+const leastMemory = 128 * mebibyte;
+
+function memory(standard: string, about: string): Setting<string | number> {
+  const refusal = 'a share of the memory ("60%"), or bytes ("2G", 2147483648), 128M at least; 0 is no limit';
+  const schema = z.union([z.string(), z.number()], refusal).refine((value) => memoryBytes(value, 0) !== null, refusal);
+  return { schema, standard, range: "1% to 100%, or 128M and more (K, M, G and T are powers of 1024), or 0 for no limit", about };
+}
+
 export const sections = {
   service: {
     logLevel: {
@@ -147,6 +172,24 @@ export const sections = {
     ),
     recoverTimeoutMs: whole(60_000, 1000, 3_600_000, "How long the removal of what a dead worker left half-made may take."),
   },
+  limits: {
+    workerMemory: memory(
+      "60%",
+      "Memory of all workers of one user together, the page cache that they fill and what they write to a tmpfs included; swap is not counted. The kernel takes page cache back first; where that is not enough it ends a worker, which is told (worker-out-of-memory). The unit's MemoryMax holds for all users together. A tmpfs is as large as half of the memory where nobody said otherwise: below that, copies to it end early.",
+    ),
+    workerProcesses: {
+      schema: z
+        .number()
+        .int()
+        .min(0)
+        .max(100_000)
+        .refine((count) => count === 0 || count >= 64, "less than 64 is not enough for one worker; 0 is no limit"),
+      standard: 1024,
+      range: "64 to 100000, or 0 for no limit",
+      about:
+        "Processes and threads of all workers of one user together. A worker has some twenty threads, and io_uring's beside; the unit's TasksMax holds for all users together.",
+    } as Setting<number>,
+  },
   policy: {
     denySources: paths(
       "Nothing at or below these paths is copied or moved from there. A path that leads to one through links, .. or another mount of it, of the directory above it or of something inside it is the same path; mounts are looked at as the job starts.",
@@ -189,6 +232,11 @@ export const sectionTexts: Readonly<Record<SectionName, { readonly about: string
   service: { about: "The service as a whole.", reloads: true },
   calls: { about: "What one call, or one caller, may ask. The property Limits tells callers.", reloads: false },
   jobs: { about: "How much is done at once, and for whom.", reloads: true },
+  limits: {
+    about:
+      "What the workers of one user may take of the machine. The kernel holds them to it by a control group of version 2 for each user, below the one of the service, which its unit asks for (Delegate=). Where there is none, or without the controller, only what the unit says holds; the journal and copyd doctor tell.",
+    reloads: true,
+  },
   policy: {
     about:
       "What may be copied by way of the service, and where to. [policy] holds for everybody, [policy.GROUP], with the same keys and a group's name or number, also for who is in that group; each section that concerns a caller must allow it. What is refused is an error (PolicyViolation) of the call or of the one entry. For what callers do as administrators (CopyAsAdmin) this is a boundary; of what they may do as themselves it keeps the service only, not cp.",

@@ -222,7 +222,14 @@ export const failures = {
     "high",
     1,
     true,
-    "Copy fewer things at once (jobs.max-running), or give the service more memory (MemoryMax of copyd.service), then copy again.",
+    "Copy fewer things at once (jobs.max-running), or allow more memory (limits.worker-memory, or MemoryMax of copyd.service), then copy again.",
+  ),
+  "worker-too-many-processes": row(
+    own("CopyFailed"),
+    "high",
+    1,
+    true,
+    "Copy fewer things at once, or allow more processes (limits.worker-processes, or TasksMax of copyd.service), then copy again.",
   ),
   "worker-silent": row(
     own("CopyFailed"),

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import type { ArgsDef } from "citty";
 import type { ByteString } from "../bytes.ts";
 import { CopyError } from "../errors.ts";
+import { controllerFeatures } from "../jobs/user-groups.ts";
 import { rawArguments } from "./argv.ts";
 import { writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
@@ -99,14 +100,31 @@ function setprivCheck(): Check {
   };
 }
 
+/** What the service says that the kernel limits for each user. */
+function limitsCheck(features: unknown): Check {
+  const missing = Object.values(controllerFeatures).filter((feature) => !(Array.isArray(features) && features.includes(feature)));
+  const name = "limits per user";
+  if (missing.length === 0) return { name, verdict: "ok", detail: "memory and processes, by control groups", remedy: "" };
+  const words = missing.map((feature) => feature.replace(/^limit:worker-/, "")).join(" and ");
+  return {
+    name,
+    verdict: "no",
+    detail: `the ${words} of one user's copies are limited with those of all users only`,
+    remedy:
+      "The service's journal says why. It takes control groups of version 2 (boot with systemd.unified_cgroup_hierarchy=1) and the unit's Delegate=.",
+  };
+}
+
 async function serviceChecks(bus: "system" | "session"): Promise<Check[]> {
   const { connect } = await import("./service-runner.ts");
   const name = `${bus} service`;
   try {
     const client = await connect(bus, serviceTimeoutMs);
     try {
-      const version = String((await client.about()).get("Version")?.value ?? "of unknown version");
-      return [{ name, verdict: "ok", detail: `copyd ${version} answers on the ${bus} bus`, remedy: "" }];
+      const about = await client.about();
+      const version = String(about.get("Version")?.value ?? "of unknown version");
+      const answers: Check = { name, verdict: "ok", detail: `copyd ${version} answers on the ${bus} bus`, remedy: "" };
+      return bus === "session" ? [answers] : [answers, limitsCheck(about.get("Features")?.value)];
     } finally {
       client.close();
     }

@@ -1,8 +1,10 @@
 // The service's process: configuration, store, jobs and bus wired together, from its start to an orderly end.
 
 import { mkdirSync } from "node:fs";
+import { totalmem } from "node:os";
 import { join } from "node:path";
 import { type Config, daemonUsage, loadConfig } from "../config.ts";
+import { memoryBytes } from "../config-settings.ts";
 import { busAddress } from "../dbus/address.ts";
 import { type BusConnection, BusError, connectBus } from "../dbus/connection.ts";
 import { busName } from "../dbus/contract.ts";
@@ -16,6 +18,7 @@ import { createJobs } from "../jobs/jobs.ts";
 import type { AdjustableJobs } from "../jobs/jobs-dependencies.ts";
 import { SlowDevices } from "../jobs/slow-devices.ts";
 import { type JobStore, openStore } from "../jobs/store.ts";
+import { openUserGroups, type UserGroupLimits, type UserGroups } from "../jobs/user-groups.ts";
 import { isJournal, log } from "../log.ts";
 import { version } from "../version.ts";
 import { callSuccessor, leaveHandover, takeHandover } from "./handover.ts";
@@ -114,6 +117,7 @@ interface Signals {
 async function run(config: ServiceSettings, connection: BusConnection, store: JobStore, { stop, reload }: Signals): Promise<End> {
   const { bus: kind, stateDirectory } = config;
   let { policyFor } = config;
+  const userGroups = divideGroup(config);
   const jobs = createJobs({
     policyFor: (caller) => policyFor(caller),
     mode: kind,
@@ -121,6 +125,7 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
     store,
     stateDirectory,
     slowDevices: new SlowDevices(),
+    userGroups,
     pace: () => connection.untilTaken(),
     log,
   });
@@ -131,6 +136,7 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
     jobs,
     kind,
     version,
+    features: userGroups?.features ?? [],
     limits: config.calls,
     audit: (record) => {
       tellAudit(record);
@@ -147,6 +153,7 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
     log.setLevel(changed.service.logLevel);
     idle.timeoutMs = changed.service.idleExitSeconds * 1000;
     jobs.setLimits(changed.jobs);
+    userGroups?.setLimits(userGroupLimits(changed));
     policyFor = changed.policyFor;
   };
   using sleepGuard = await guardSleep(jobs, stop);
@@ -172,6 +179,19 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
   marker.settle(store.unfinished().some(({ state }) => state !== "paused"));
   // systemd starts the service again when the system's bus has come back; a session without its bus is over.
   return { status: reason === "bus-gone" && kind === "system" ? 1 : 0, successor };
+}
+
+/** The control groups of users, as far as there are any; what there is not, the log says. A session has one user. */
+function divideGroup(config: Config): UserGroups | null {
+  if (config.bus === "session") return null;
+  const groups = openUserGroups(process.env, { limits: userGroupLimits(config), log });
+  const missing = "reason" in groups ? [groups.reason] : [...groups.missing].map(([controller, reason]) => `${controller}: ${reason}`);
+  if (missing.length > 0) log.notice("what the workers of one user may take is limited by the unit only", { reason: missing.join("; ") });
+  return "reason" in groups ? null : groups;
+}
+
+function userGroupLimits({ limits }: Config): UserGroupLimits {
+  return { memoryBytes: memoryBytes(limits.workerMemory, totalmem()) ?? 0, processes: limits.workerProcesses };
 }
 
 async function guardSleep(jobs: AdjustableJobs, stop: StopRequest): Promise<SleepGuard | null> {

@@ -37,6 +37,8 @@ export interface ManagerDependencies {
   readonly readAudit: ReadAudit;
   readonly limits: ServiceLimits;
   readonly version: string;
+  /** Of this service on this machine. */
+  readonly features: readonly string[];
   readonly authorizations: Authorizations;
   readonly foreign: ForeignJobs;
   /** Who a unique name is. Throws access-denied. */
@@ -169,7 +171,7 @@ export function newestThatFit(jobs: readonly JobView[], limit: number, maxBytes:
   return jobs.slice(first);
 }
 
-function managerProperty(name: ManagerProperty, { jobs, limits, version, authorizations }: ManagerDependencies): Variant {
+function managerProperty(name: ManagerProperty, { jobs, limits, version, features, authorizations }: ManagerDependencies): Variant {
   switch (name) {
     case "Version":
       return new Variant("s", version);
@@ -184,6 +186,7 @@ function managerProperty(name: ManagerProperty, { jobs, limits, version, authori
         "statistics",
         "errors-signal",
         ...(authorizations.isPossible ? administratorFeatures : []),
+        ...features,
       ]);
     case "Limits":
       return new Variant("a{sv}", toldLimits(limits));

@@ -34,6 +34,8 @@ export interface ServiceDependencies {
   /** On the session bus only our own uid is served, and nothing needs polkit. */
   readonly kind: BusKind;
   readonly version: string;
+  /** What it can do here beyond what this version always can, for the property Features. */
+  readonly features?: readonly string[];
   readonly limits?: Partial<ServiceLimits>;
   /** For errors that callers may not see. */
   readonly reportInternal: ReportInternal;
@@ -100,6 +102,7 @@ export class Service {
       readAudit: dependencies.readAudit ?? (() => []),
       limits: this.limits,
       version: dependencies.version,
+      features: dependencies.features ?? [],
       authorizations,
       foreign: this.foreign,
       identify: (name) => this.credentials.identify(name),

@@ -10,6 +10,7 @@ import type { JobsLog } from "./log.ts";
 import type { JobRun, RunSettings } from "./run.ts";
 import type { SlowDevices } from "./slow-devices.ts";
 import type { JobStore } from "./store.ts";
+import type { UserGroups } from "./user-groups.ts";
 
 export interface JobsDependencies {
   /**
@@ -29,6 +30,8 @@ export interface JobsDependencies {
   readonly recordDirectory?: string | null;
   /** Devices on which jobs take turns; null (the default): none. */
   readonly slowDevices?: SlowDevices | null;
+  /** Control groups that limit what the workers of each user take; null (the default): none. */
+  readonly userGroups?: UserGroups | null;
   /** What the administrator allows a caller; by default everything. Asked once for each job. */
   readonly policyFor?: (caller: Caller) => Policy;
   /** Count totals for a percentage; on by default. */

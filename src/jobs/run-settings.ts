@@ -24,6 +24,7 @@ export function runSettings(dependencies: JobsDependencies, limits: JobLimits): 
     policyFor: dependencies.policyFor ?? (() => []),
     pace: dependencies.pace ?? (() => null),
     self: dependencies.self ?? null,
+    userGroups: dependencies.userGroups ?? null,
     log: dependencies.log ?? noLog,
   };
 }

@@ -12,6 +12,7 @@ import { type CheckpointFile, openCheckpoint, openInFlight } from "./job-files.t
 import { recordName } from "./left-over-records.ts";
 import type { JobsLog } from "./log.ts";
 import { processIdentity } from "./process-identity.ts";
+import type { UserGroups } from "./user-groups.ts";
 
 export interface RunSettings {
   /** What the administrator allows a caller's new job or dry run. */
@@ -33,6 +34,8 @@ export interface RunSettings {
   readonly bootId: string;
   /** The worker's command instead of this program itself. */
   readonly self: readonly string[] | null;
+  /** The control groups that workers of each user begin in; null: they are where this process is. */
+  readonly userGroups: UserGroups | null;
   /** See WorkerOptions. */
   readonly pace: () => Promise<void> | null;
   readonly log: JobsLog;
@@ -159,6 +162,8 @@ export class JobRun {
             }
           : { type, ...common, keepsPartial: goesOn(job) },
       credentials: settings.mode === "system" ? (job.asAdmin ? rootCredentials : job.owner) : null,
+      // Whoever asked, not whose rights it has: it is that user's share of the machine.
+      group: settings.userGroups?.enter(job.owner.uid) ?? null,
       inFlightFd: inFlight.fd,
       checkpointFd: this.checkpoint?.fd ?? null,
       limits: settings.workerLimits,
@@ -295,4 +300,9 @@ export class JobRun {
 const rootCredentials = { uid: 0, gid: 0, groups: [0] };
 
 /** Ends of a worker that another one, from where it was, may not come to. */
-const mayDoBetter: ReadonlySet<FailureCode> = new Set<FailureCode>(["worker-died", "worker-silent", "worker-out-of-memory"]);
+const mayDoBetter: ReadonlySet<FailureCode> = new Set<FailureCode>([
+  "worker-died",
+  "worker-silent",
+  "worker-out-of-memory",
+  "worker-too-many-processes",
+]);

@@ -35,10 +35,20 @@ export type WorkerEnd = {
   | { readonly kind: "failed"; readonly code: FailureCode; readonly message: string }
 );
 
+/** A control group of version 2 for a worker to begin in. */
+export interface WorkerGroup {
+  /** Absolute. */
+  readonly path: string;
+  /** Called when no process is there any more, or none that could be ended. */
+  readonly left: () => void;
+}
+
 export interface WorkerOptions {
   readonly task: Task;
   /** As whom it runs, through setpriv, which needs root; null: a plain child of this process. */
   readonly credentials: Credentials | null;
+  /** It is in it before anything of it runs; left out or null: where this process is. */
+  readonly group?: WorkerGroup | null;
   /** This side's descriptor of the in-flight record; stays the caller's to close. null: a dry run has nothing in flight. */
   readonly inFlightFd: number | null;
   /** This side's descriptor of the job's checkpoint, open for reading and writing; stays the caller's to close. */

@@ -7,7 +7,7 @@ import { CopyError, type FailureCode, isFailureCode } from "../errors.ts";
 import { Allowance } from "./allowance.ts";
 import { hasMessageShape } from "./frame-shape.ts";
 import { FrameTurns } from "./frame-turns.ts";
-import { memoryKills } from "./memory-kills.ts";
+import { memoryKills, processRefusals } from "./kernel-counts.ts";
 import type { FirstMessage, HelloMessage, ResultMessage, WorkerHandle, WorkerOptions } from "./pool.ts";
 import {
   embeddedFlag,
@@ -65,7 +65,7 @@ export class WorkerConnection implements WorkerHandle {
   private readonly timers = new Set<ReturnType<typeof setTimeout>>();
   private readonly messages: Allowance;
   private readonly bytes: Allowance;
-  private readonly memoryKillsBefore = memoryKills();
+  private readonly countsBefore: KernelCounts;
   private hello = false;
   private result: ResultMessage | null = null;
   private failure: { code: FailureCode; message: string } | null = null;
@@ -84,7 +84,13 @@ export class WorkerConnection implements WorkerHandle {
     this.identity = options.credentials === null ? null : expectedIdentity(options.credentials);
     this.messages = new Allowance(this.limits.messagesPerSecond, this.limits.messageBurst);
     this.bytes = new Allowance(this.limits.bytesPerSecond, this.limits.bytesPerSecond);
-    this.process = spawn(options, this.identity);
+    this.countsBefore = countsOf(options);
+    try {
+      this.process = spawn(options, this.identity);
+    } catch (cause) {
+      options.group?.left();
+      throw startFailure(cause, options, this.countsBefore);
+    }
     this.pid = this.process.pid;
     this.stdout = this.process.stdout.getReader();
     this.stderr = this.process.stderr.getReader();
@@ -279,6 +285,7 @@ export class WorkerConnection implements WorkerHandle {
     for (const timer of this.timers) clearTimeout(timer);
     abandon(this.stdout);
     abandon(this.stderr);
+    this.options.group?.left();
     const gone = how === "gone";
     if (this.result !== null) this.options.onEnd({ gone, kind: "result", result: this.result });
     else this.options.onEnd({ gone, kind: "failed", ...(this.failure ?? this.unexpectedExit()) });
@@ -288,10 +295,12 @@ export class WorkerConnection implements WorkerHandle {
     const { exitCode, signalCode } = this.process;
     const how = signalCode === null ? `with status ${exitCode}` : `by ${signalCode}`;
     const last = this.lastStderr === "" ? "" : ` (${this.lastStderr})`;
-    if (signalCode === "SIGKILL" && memoryKills() > this.memoryKillsBefore) {
+    const counts = countsOf(this.options);
+    if (signalCode === "SIGKILL" && counts.memoryKills > this.countsBefore.memoryKills) {
       const message = "The kernel ended the copying process, for the memory that it may have was used up.";
       return { code: "worker-out-of-memory", message };
     }
+    if (counts.processRefusals > this.countsBefore.processRefusals) return { code: "worker-too-many-processes", message: tooManyProcesses };
     // One that was killed may do better another time; one that ended by itself will end so again.
     const code = signalCode === null ? "worker-start" : "worker-died";
     if (!this.hello) return { code, message: `The copying process ended ${how} before it began${last}.` };
@@ -346,6 +355,7 @@ function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subproces
     return Bun.spawn({
       cmd: isEmbedded ? [...command, embeddedFlag] : command,
       ...(identity === null ? { argv0: selfName } : {}),
+      ...(options.group == null ? {} : { cgroup: options.group.path }),
       cwd: "/",
       env: { ...workerEnvironment },
       // A session of its own: a terminal's Ctrl-C reaches the parent only, which then cancels in good order.
@@ -356,6 +366,24 @@ function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subproces
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new CopyError("worker-start", `cannot start the copying process: ${reason}`, {}, cause);
   }
+}
+
+interface KernelCounts {
+  readonly memoryKills: number;
+  readonly processRefusals: number;
+}
+
+function countsOf({ group }: WorkerOptions): KernelCounts {
+  const path = group?.path ?? null;
+  return { memoryKills: memoryKills(path), processRefusals: processRefusals(path) };
+}
+
+const tooManyProcesses = "The kernel refused the copying process a thread or to start at all: the user's copies have as many as they may.";
+
+/** Of a process that could not be made: named where the kernel counted that it refused it. */
+function startFailure(cause: unknown, options: WorkerOptions, before: KernelCounts): unknown {
+  if (countsOf(options).processRefusals <= before.processRefusals) return cause;
+  return new CopyError("worker-too-many-processes", tooManyProcesses, {}, cause);
 }
 
 /** Reads no more; a stray child of the worker could hold the pipe open for ever. Harmless on a stream that has ended. */

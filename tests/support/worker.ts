@@ -164,6 +164,13 @@ const modes: Record<string, () => void> = {
     const eaten: Buffer[] = [];
     for (;;) eaten.push(Buffer.alloc(4 << 20, eaten.length + 1));
   },
+  "starts-processes": () => {
+    hello();
+    for (let count = Number(parameters.get("count")); count > 0; count--)
+      Bun.spawn({ cmd: ["sleep", "4"], stdio: ["ignore", "ignore", "ignore"] });
+    result("completed");
+    exit();
+  },
   "killed-by-hand": () => {
     hello();
     dieNow();
@@ -279,7 +286,7 @@ const modes: Record<string, () => void> = {
     const reads = parameters.get("reads");
     const read = reads === null ? "" : attempt(() => readFileSync(reads, "utf8"));
     const report = { read, status, cwd: process.cwd(), environment: process.env, descriptors, arguments: process.argv, request };
-    writeFileSync(request.destination, JSON.stringify(report));
+    writeFileSync(parameters.get("to") ?? request.destination, JSON.stringify(report));
     result("completed");
     exit();
   },

@@ -3,7 +3,7 @@
 import { expect } from "bun:test";
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from "node:fs";
 import { createUnnamedInFlightFile } from "../../src/jobs/in-flight-file.ts";
-import { memoryKills } from "../../src/worker/memory-kills.ts";
+import { memoryKills } from "../../src/worker/kernel-counts.ts";
 import { startWorker, type WorkerEnd } from "../../src/worker/pool.ts";
 import { testRequest, testWorker } from "../support/jobs.ts";
 import { firstReason, testUnless, unlessRoot } from "../support/skip.ts";
