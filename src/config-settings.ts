@@ -47,18 +47,16 @@ function bytesPerSecond(about: string): Setting<number> {
 
 const memoryForm = /^(\d{1,15})([KMGT]?)$/;
 
-/** Bytes of "60%" (of this machine's memory), "2G" or a number; null: it is none of these. 0 is no limit. */
+/** Bytes of "60%" (of this machine's memory), "2G" or a number; null: it is none of these, or too little for a worker. 0 is no limit. */
 export function memoryBytes(value: string | number, machineBytes: number): number | null {
-  const text = String(value);
-  const percent = /^(\d{1,3})%$/.exec(text)?.[1];
-  const [, digits, unit = ""] = memoryForm.exec(text) ?? [];
-  const bytes =
-    percent === undefined ? Number(digits ?? Number.NaN) * 1024 ** " KMGT".indexOf(unit || " ") : Number(percent) * (machineBytes / 100);
-  const isPossible =
-    percent === undefined
-      ? Number.isSafeInteger(bytes) && (bytes === 0 || bytes >= leastMemory)
-      : Number(percent) >= 1 && Number(percent) <= 100;
-  return isPossible ? Math.floor(bytes) : null;
+  const percent = /^(\d{1,3})%$/.exec(String(value))?.[1];
+  if (percent !== undefined) {
+    const share = Number(percent) / 100;
+    return share > 0 && share <= 1 ? Math.max(leastMemory, Math.floor(share * machineBytes)) : null;
+  }
+  const [, digits = "", unit = ""] = memoryForm.exec(String(value)) ?? [];
+  const bytes = digits === "" ? Number.NaN : Number(digits) * 1024 ** ["", "K", "M", "G", "T"].indexOf(unit);
+  return Number.isSafeInteger(bytes) && (bytes === 0 || bytes >= leastMemory) ? bytes : null;
 }
 
 /** One worker with its lanes and what it keeps of a large tree. */

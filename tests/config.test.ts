@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { examineConfig, loadConfig } from "../src/config.ts";
+import { memoryBytes } from "../src/config-settings.ts";
 import { CopyError } from "../src/errors.ts";
 import { temporaryDirectory } from "./support/temporary.ts";
 
@@ -95,6 +96,23 @@ test("an examination names everything that is wrong", async () => {
   expect(problems.map((problem) => problem.slice(path.length).split(" ")[0])).toEqual([":2:", ":4:", ":8:"]);
 });
 
+test("memory is a share of the machine's, or bytes with or without a unit, and never less than a worker needs", async () => {
+  const gibibyte = 2 ** 30;
+  for (const [text, bytes] of [
+    ['"60%"', 0.6 * 10 * gibibyte],
+    ['"1%"', 128 * 2 ** 20],
+    ['"2G"', 2 * gibibyte],
+    ["2147483648", 2 * gibibyte],
+    ['"512M"', gibibyte / 2],
+    ["0", 0],
+  ] as const) {
+    const { limits } = await load(`[limits]\nworker-memory = ${text}\n`);
+    expect(memoryBytes(limits.workerMemory, 10 * gibibyte)).toBe(bytes);
+  }
+  const { limits } = await load("", ["--set", "limits.worker-processes=64"], { COPYD_LIMITS_WORKER_MEMORY: "50%" });
+  expect(limits).toEqual({ workerMemory: "50%", workerProcesses: 64 });
+});
+
 const refused: [string, string, string[], Record<string, string>, string][] = [
   [
     "a value out of range",
@@ -111,7 +129,13 @@ const refused: [string, string, string[], Record<string, string>, string][] = [
     'jobs.max-running = "many": Invalid input: expected number, received string',
   ],
   ["a key that is none", "[jobs]\nmax-runing = 1", [], {}, "FILE:2: jobs.max-runing is not a setting; [jobs] has max-running, "],
-  ["a section that is none", "[job]\nx = 1", [], {}, "FILE:1: there is no section [job]; there are service, calls, jobs, policy, history"],
+  [
+    "a section that is none",
+    "[job]\nx = 1",
+    [],
+    {},
+    "FILE:1: there is no section [job]; there are service, calls, jobs, limits, policy, history",
+  ],
   ["a setting outside a section", "max-running = 1", [], {}, 'FILE:1: "max-running" stands outside a section'],
   ["a file that is not TOML", "[jobs\n", [], {}, "FILE:1: not TOML: "],
   [
@@ -128,6 +152,14 @@ const refused: [string, string, string[], Record<string, string>, string][] = [
     {},
     "bytes a second are a whole number, as 20000000; 0 is no limit; correct it, or leave it out for 0",
   ]),
+  ...["-1", "1000", "1.5", '"100M"', '"101%"', '"0%"', '"2GB"', '""', "true"].map((value): (typeof refused)[number] => [
+    `${value} for memory`,
+    `[limits]\nworker-memory = ${value}`,
+    [],
+    {},
+    'a share of the memory ("60%"), or bytes ("2G", 2147483648), 128M at least; 0 is no limit; correct it, or leave it out for "60%"',
+  ]),
+  ["too few processes", "[limits]\nworker-processes = 63", [], {}, "less than 64 is not enough for one worker; 0 is no limit"],
   ["a number beyond all numbers", "[jobs]\nmax-running = 99999999999999999999", [], {}, "FILE:"],
   ["a date", "[jobs]\n\nmax-running = 2024-01-01", [], {}, "FILE:3: jobs.max-running = 2024-01-01: "],
   ["a key in the dotted form", "jobs.max-running = 0", [], {}, "FILE:1: jobs.max-running = 0"],
