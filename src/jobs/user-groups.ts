@@ -4,7 +4,7 @@
 // limits for groups below may hold no process; and `user-UID`. Version 2 only. Where anything of it is not to be had, workers run
 // as they always did, and the log says once why.
 
-import { existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { WorkerGroup } from "../worker/pool.ts";
 import type { JobsLog } from "./log.ts";
@@ -30,6 +30,10 @@ export const delegationVariable = "COPYD_DELEGATED";
  * removed or not: a group for each of a thousand small jobs would be a thousand of them.
  */
 const defaultLingerMs = 60_000;
+/** How long killed processes are given to be gone before their group is removed; if they are not, the next worker or start removes it. */
+const dyingMs = 1000;
+/** Former groups of one user with processes that do not end, stuck in the kernel as they must be. */
+const maxDyingGroups = 16;
 
 export interface UserGroupsOptions {
   readonly limits: UserGroupLimits;
@@ -63,8 +67,7 @@ export class UserGroups {
   private readonly base: string;
   private readonly log: JobsLog;
   private readonly lingerMs: number;
-  /** Workers in the group of each user; 0 while it lingers. */
-  private readonly workers = new Map<number, number>();
+  private readonly groups = new Map<number, UserGroup>();
 
   /** `base`: the group that is to be divided. Throws what the kernel says where it cannot be. */
   constructor(base: string, { limits, log, lingerMs = defaultLingerMs }: UserGroupsOptions) {
@@ -91,54 +94,69 @@ export class UserGroups {
 
   /** The group for one more worker of this user; null, which the log is told, where there is none to be had. */
   enter(uid: number): WorkerGroup | null {
-    const path = this.pathOf(uid);
+    let group: UserGroup;
     try {
-      if (makeGroup(path) || !this.workers.has(uid)) this.writeLimits(path);
+      group = this.groupOf(uid);
     } catch (cause) {
       this.log.warning("a worker runs outside its user's control group", { uid, reason: reasonOf(cause) });
       return null;
     }
-    this.workers.set(uid, (this.workers.get(uid) ?? 0) + 1);
+    clearTimeout(group.timer);
+    group.workers++;
     let hasLeft = false;
     const left = (): void => {
-      if (!hasLeft) this.leave(uid);
+      if (!hasLeft) this.leave(uid, group);
       hasLeft = true;
     };
-    return { path, left };
+    return { path: group.path, left };
   }
 
   /** From now on, for the groups that are there as well. */
   setLimits(limits: UserGroupLimits): void {
     this.limits = limits;
-    for (const uid of this.workers.keys()) {
+    for (const [uid, { path }] of this.groups) {
       try {
-        this.writeLimits(this.pathOf(uid));
+        this.writeLimits(path);
       } catch (cause) {
         this.log.warning("the limits of a user's control group stay as they were", { uid, reason: reasonOf(cause) });
       }
     }
   }
 
-  private leave(uid: number): void {
-    const left = (this.workers.get(uid) ?? 1) - 1;
-    this.workers.set(uid, left);
-    if (left > 0) return;
-    // Whatever a worker that was taken over has started goes with the user's last.
-    killAll(this.pathOf(uid));
-    setTimeout(() => this.removeUnused(uid), this.lingerMs).unref();
+  private groupOf(uid: number): UserGroup {
+    const known = this.groups.get(uid);
+    if (known !== undefined && existsSync(known.path)) return known;
+    const path = makeFreshGroup(join(this.base, `user-${uid}`));
+    this.writeLimits(path);
+    const group: UserGroup = { path, workers: 0, timer: undefined };
+    this.groups.set(uid, group);
+    return group;
   }
 
-  private removeUnused(uid: number): void {
-    if (this.workers.get(uid) !== 0 || !removeGroup(this.pathOf(uid))) return;
-    this.workers.delete(uid);
+  private leave(uid: number, group: UserGroup): void {
+    if (--group.workers > 0) return;
+    const isLeftBehind = isPopulated(group.path);
+    if (isLeftBehind) {
+      // Whatever a worker that was taken over has started goes with the user's last; the next worker gets another group.
+      this.forget(uid, group);
+      killAll(group.path);
+    }
+    const remove = (): void => {
+      if (removeGroup(group.path)) this.forget(uid, group);
+    };
+    group.timer = setTimeout(remove, isLeftBehind ? dyingMs : this.lingerMs).unref();
+  }
+
+  private forget(uid: number, group: UserGroup): void {
+    if (this.groups.get(uid) === group) this.groups.delete(uid);
   }
 
   /** Of a service that was killed. Its workers were as well, by the kernel; what they may have started is not anybody's. */
   private removeStrays(): void {
     for (const name of readdirSync(this.base)) {
-      if (!/^user-\d+$/.test(name)) continue;
+      if (!name.startsWith("user-")) continue;
       const path = join(this.base, name);
-      killAll(path);
+      if (isPopulated(path)) killAll(path);
       removeGroup(path);
     }
   }
@@ -152,10 +170,13 @@ export class UserGroups {
     if (this.limited.has("memory")) writeFileSync(join(path, "memory.max"), memoryBytes === 0 ? "max" : String(memoryBytes));
     if (this.limited.has("pids")) writeFileSync(join(path, "pids.max"), processes === 0 ? "max" : String(processes));
   }
+}
 
-  private pathOf(uid: number): string {
-    return join(this.base, `user-${uid}`);
-  }
+interface UserGroup {
+  readonly path: string;
+  /** 0 while it lingers. */
+  workers: number;
+  timer: ReturnType<typeof setTimeout> | undefined;
 }
 
 /** False when it was there. */
@@ -165,6 +186,27 @@ function makeGroup(path: string): boolean {
     return true;
   } catch (cause) {
     if (codeOf(cause) === "EEXIST") return false;
+    throw cause;
+  }
+}
+
+/**
+ * A group under this name in which nobody ever was, or, where an old one with it cannot be removed yet, under the name and a number.
+ * It has to be new: kernels with `kill_seq` (6.14 and stable ones) kill whatever is cloned into a group that has once been told to kill.
+ */
+function makeFreshGroup(path: string): string {
+  for (let attempt = 1; ; attempt++) {
+    const candidate = attempt === 1 ? path : `${path}-${attempt}`;
+    if (makeGroup(candidate) || (removeGroup(candidate) && makeGroup(candidate))) return candidate;
+    if (attempt === maxDyingGroups) throw new Error("too many former groups of this user have not ended yet");
+  }
+}
+
+function isPopulated(path: string): boolean {
+  try {
+    return /^populated 1$/m.test(readFileSync(join(path, "cgroup.events"), "latin1"));
+  } catch (cause) {
+    if (codeOf(cause) === "ENOENT") return false;
     throw cause;
   }
 }

@@ -43,12 +43,8 @@ describeUnless(whyNoMachine(), "limits per user on a real systemd", () => {
   });
 
   test("what the kernel limits is what the service, the doctor and the journal say it does", async () => {
-    const unit = await shown("ControlGroup");
-    const directory = await directoryOf(unit);
-    const enabled = (await shell(`cat ${directory}/cgroup.subtree_control`)).split(/\s+/);
-    const limits = await shell(`cd ${directory}/user-61001; cat memory.max pids.max 2>/dev/null; true`);
-    const expected = [...(enabled.includes("memory") ? ["1073741824"] : []), ...(enabled.includes("pids") ? ["500"] : [])];
-    expect(limits.split("\n").filter(Boolean)).toEqual(expected);
+    const expected = await possible({ memory: "1073741824", pids: "500" });
+    expect(await limits()).toEqual(expected);
     const doctor = (await machine.runAs(alice, ["copyd", "doctor"])).stdout;
     const journal = await shell("journalctl --unit=copyd.service --no-pager");
     const isWhole = expected.length === 2;
@@ -61,16 +57,16 @@ describeUnless(whyNoMachine(), "limits per user on a real systemd", () => {
   test("a reload changes the limits of the groups that are there", async () => {
     writeFileSync(join(machine.root, "etc/copyd/copyd.toml"), '[limits]\nworker-memory = "2G"\nworker-processes = 600\n');
     await machine.runChecked(["systemctl", "reload", "copyd.service"]);
-    const directory = await directoryOf(await shown("ControlGroup"));
     await until(async () => (await shell("journalctl --unit=copyd.service --no-pager")).includes("the settings were read anew"));
-    const limits = (await shell(`cd ${directory}/user-61001; cat memory.max pids.max 2>/dev/null; true`)).split("\n").filter(Boolean);
-    for (const limit of limits) expect(["2147483648", "600"]).toContain(limit);
+    expect(await limits()).toEqual(await possible({ memory: "2147483648", pids: "600" }));
   });
 
   test("a service that was killed divides its group again, and its job goes on in it", async () => {
+    await until(async () => existsSync(join(machine.root, home, "first")));
+    await startCopy("killed");
     const before = await shown("MainPID");
     await machine.runChecked(["kill", "-KILL", before]);
-    await until(async () => existsSync(join(machine.root, home, "first")));
+    await until(async () => existsSync(join(machine.root, home, "killed")));
     expect(await shown("MainPID")).not.toBe(before);
     expect(await groupOf(await shown("MainPID"))).toEndWith("/copyd.service/daemon");
     expect(await shell("journalctl --unit=copyd.service --no-pager")).not.toContain("runs outside its user's control group");
@@ -79,6 +75,7 @@ describeUnless(whyNoMachine(), "limits per user on a real systemd", () => {
   test("the end of the service leaves no group and no process", async () => {
     const worker = await startCopy("second");
     const directory = await directoryOf(await shown("ControlGroup"));
+    await machine.runChecked(["test", "-e", directory]);
     await machine.runChecked(["systemctl", "stop", "copyd.service"], { timeoutMs: 30_000 });
     expect((await machine.run(["test", "-e", directory])).status).toBe(1);
     expect((await machine.run(["test", "-e", `/proc/${worker}`])).status).toBe(1);
@@ -99,6 +96,18 @@ async function startCopy(name: string): Promise<string> {
   });
   expect(pids).toHaveLength(1);
   return pids[0] ?? "";
+}
+
+/** What the kernel says that alice's group is limited to. */
+async function limits(): Promise<string[]> {
+  const directory = await directoryOf(await shown("ControlGroup"));
+  return (await shell(`cd ${directory}/user-61001 && cat memory.max pids.max 2>/dev/null; true`)).split("\n").filter(Boolean);
+}
+
+/** Of these limits, those whose controller the service has. */
+async function possible(wanted: { readonly memory: string; readonly pids: string }): Promise<string[]> {
+  const enabled = (await shell(`cat ${await directoryOf(await shown("ControlGroup"))}/cgroup.subtree_control`)).split(/\s+/);
+  return [...(enabled.includes("memory") ? [wanted.memory] : []), ...(enabled.includes("pids") ? [wanted.pids] : [])];
 }
 
 /** In the hierarchy of version 2; as seen from outside of the machine, which begins further up. */

@@ -274,7 +274,7 @@ const modes: Record<string, () => void> = {
   },
   "leaves-a-child": () => {
     hello();
-    Bun.spawn({ cmd: ["setsid", "sleep", "4"], stdio: ["ignore", "inherit", "inherit"] });
+    Bun.spawn({ cmd: ["setsid", "sleep", parameters.get("seconds") ?? "4"], stdio: ["ignore", "inherit", "inherit"] });
     result("completed");
     exit();
   },
