@@ -192,7 +192,7 @@ function makeGroup(path: string): boolean {
 
 /**
  * A group under this name in which nobody ever was, or, where an old one with it cannot be removed yet, under the name and a number.
- * It has to be new: kernels with `kill_seq` (6.14 and stable ones) kill whatever is cloned into a group that has once been told to kill.
+ * It has to be new: some kernels (seen: 6.1.176, 6.18) kill whatever is cloned into a group that has once been told to kill.
  */
 function makeFreshGroup(path: string): string {
   for (let attempt = 1; ; attempt++) {

@@ -92,12 +92,10 @@ testUnless(
     await sleeper.exited;
     expect(sleeper.signalCode).toBe("SIGKILL");
     expect(await divided.said()).toMatchObject({ uid: 1001, state: "completed" });
-    // By itself the child would end after half a minute.
-    const startMs = performance.now();
     // A group in which all were killed is not used again, or the kernel would kill who is cloned into it.
     for (const _ of [1, 2]) expect(await divided.said()).toMatchObject({ uid: 1001, state: "completed" });
+    // By itself the child would end after half a minute.
     await until(() => groupsIn(group.path).every((name) => name === "daemon" || !isPopulated(join(group.path, name))));
-    expect(performance.now() - startMs).toBeLessThan(20_000);
   },
 );
 
@@ -152,5 +150,8 @@ testUnless(
 
 async function until(isSo: () => boolean): Promise<void> {
   const deadlineMs = performance.now() + 10_000;
-  while (!isSo() && performance.now() < deadlineMs) await Bun.sleep(20);
+  while (!isSo()) {
+    if (performance.now() > deadlineMs) throw new Error(`waited for 10 s in vain: ${isSo}`);
+    await Bun.sleep(20);
+  }
 }

@@ -275,6 +275,8 @@ const modes: Record<string, () => void> = {
   "leaves-a-child": () => {
     hello();
     Bun.spawn({ cmd: ["setsid", "sleep", parameters.get("seconds") ?? "4"], stdio: ["ignore", "inherit", "inherit"] });
+    // Until it has left the group of processes in which it would be killed with us.
+    Bun.sleepSync(200);
     result("completed");
     exit();
   },
