@@ -40,6 +40,10 @@ describeUnless(whyNoMachine(), "limits per user on a real systemd", () => {
     // systemd-inhibit and whatever else the service starts for itself is not the user's.
     const members = (await shell(`cat ${await directoryOf(unit)}/user-61001/cgroup.procs`)).trim();
     expect(members).toBe(worker);
+    for (const outside of ["", "/daemon"]) {
+      const move = await machine.runAs(alice, ["sh", "-c", `echo ${worker} > ${await directoryOf(unit)}${outside}/cgroup.procs`]);
+      expect(move.stderr).toContain("Permission denied");
+    }
   });
 
   test("what the kernel limits is what the service, the doctor and the journal say it does", async () => {
