@@ -46,14 +46,12 @@ _copyd() {
       --update) mapfile -t COMPREPLY < <(compgen -W 'all none none-fail older' -- "$current"); return ;;
       --progress) mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$current"); return ;;
       --verify) mapfile -t COMPREPLY < <(compgen -W 'none size xxh3 blake3 sha256 md5 crc32' -- "$current"); return ;;
-      --also) _copyd_files -f; return ;;
-      --manifest) _copyd_files -f; return ;;
       --durability) mapfile -t COMPREPLY < <(compgen -W 'none file job' -- "$current"); return ;;
       --cache) mapfile -t COMPREPLY < <(compgen -W 'keep drop' -- "$current"); return ;;
       --engine) mapfile -t COMPREPLY < <(compgen -W 'auto reflink copy-file-range io-uring splice read-write' -- "$current"); return ;;
       -S|--suffix|--limit-rate|--on-full|--on-lost|--lanes) return ;;
     esac
-    options='--backup= -b --exchange -f --force -i --interactive -n --no-clobber --no-copy --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug -Z --context --help --version --progress= --json --local --session --admin --verify= --also= --manifest= --durability= --limit-rate= --on-full= --on-lost= --cache= --engine= --lanes='
+    options='--backup= -b --exchange -f --force -i --interactive -n --no-clobber --no-copy --strip-trailing-slashes -S --suffix= -t --target-directory= -T --no-target-directory --update= -u -v --verbose --debug -Z --context --help --version --progress= --json --local --session --admin --verify= --durability= --limit-rate= --on-full= --on-lost= --cache= --engine= --lanes='
     operands=files
     ;;
   jobs)

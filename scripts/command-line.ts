@@ -32,6 +32,8 @@ export interface Command {
   readonly laterOperands: readonly string[];
   /** As in a synopsis. */
   readonly usage: string;
+  /** What the operands in the synopsis are, but for JOB, which is the same everywhere. */
+  readonly operandNotes: readonly (readonly [name: string, about: string])[];
 }
 
 const words: Readonly<Record<string, readonly string[]>> = {
@@ -76,6 +78,7 @@ function copyCommand(name: "cp" | "mv", about: string): Command {
     operands: "files",
     laterOperands: [],
     usage: `[OPTION]... SOURCE... DESTINATION`,
+    operandNotes: [],
     options: [...options, ...own].flatMap(([typed, meaning]) => fromRow(typed, meaning)),
   };
 }
@@ -110,11 +113,13 @@ function fromCitty({ name, description, args }: NamedCommand): Command {
   let operands: Command["operands"] = "nothing";
   let laterOperands: readonly string[] = [];
   let usage = "[OPTION]...";
+  const operandNotes: (readonly [string, string])[] = [];
   for (const [key, definition] of Object.entries(args)) {
     const about = definition.description ?? "";
     const hint = "valueHint" in definition ? (definition.valueHint ?? "") : "";
     if (definition.type === "positional") {
       usage += definition.required === false ? ` [${hint}]` : ` ${hint}`;
+      if (hint !== "JOB") operandNotes.push([hint, about]);
       if (operands !== "nothing") laterOperands = operandWords[hint] ?? [];
       if (operands === "nothing") operands = hint.startsWith("JOB") ? "jobs" : hint.startsWith("PATH") ? "files" : hint.split("|");
       continue;
@@ -124,7 +129,7 @@ function fromCitty({ name, description, args }: NamedCommand): Command {
     options.push(option([...letters, `--${key}`], definition.type === "boolean" ? "none" : "required", hint, about));
   }
   options.push(option(["--help"], "none", "", "Say what it takes"));
-  return { name, about: description, options, operands, laterOperands, usage };
+  return { name, about: description, options, operands, laterOperands, usage, operandNotes };
 }
 
 /** src/config.ts parses these; a test compares. */
@@ -134,6 +139,7 @@ const daemon: Command = {
   operands: "nothing",
   laterOperands: [],
   usage: "[OPTION]...",
+  operandNotes: [],
   options: [
     option(["--session"], "none", "", "Serve the user's session bus, with the user's own rights"),
     option(["--config"], "required", "FILE", "Settings in TOML instead of /etc/copyd/copyd.toml"),

@@ -21,7 +21,8 @@ export function copyHelpRows(program: Program): { readonly options: Rows; readon
 }
 
 function ownOf(program: Program): Rows {
-  return program === "cp" ? [dryRun, ...ownOptions] : ownOptions;
+  const rows = ownOptions.filter(([option]) => program === "cp" || !onlyOfCp.has(option));
+  return program === "cp" ? [dryRun, ...rows] : rows;
 }
 
 export type Rows = readonly (readonly [option: string, meaning: string])[];
@@ -84,7 +85,7 @@ const cpOptions: Rows = [
   ["-n, --no-clobber", "leave existing files alone, silently"],
   ["-P, --no-dereference", "copy symbolic links as such"],
   ["-p", "--preserve=mode,ownership,timestamps"],
-  ["--preserve[=LIST]", "keep mode, ownership, timestamps, links, context, xattr, all"],
+  ["--preserve[=LIST]", "keep mode, ownership, timestamps (without LIST: these), links,\ncontext, xattr, all"],
   ["--no-preserve=LIST", "do not keep these"],
   ["--parents", "recreate the path of SOURCE below DIRECTORY"],
   ["-R, -r, --recursive", "copy directories with all that is in them"],
@@ -112,10 +113,11 @@ const mvOptions: Rows = [
 ];
 
 const dryRun = ["--dry-run", "say what would be done, and do nothing"] as const;
+const onlyOfCp: ReadonlySet<string> = new Set(["--also=DEST", "--manifest=FILE"]);
 const ownOptions: Rows = [
   [
     "--progress[=WHEN]",
-    "how far it is, on standard error: auto (on a terminal), always (in a pipe,\none line a second; the default of --progress), never",
+    "how far it is, on standard error: auto (on a terminal; without this option),\nalways (in a pipe, one line a second; the default of --progress), never",
   ],
   ["--json", "one JSON object a line on standard output, see below"],
   ["--local", "copy in this process, without the service"],
@@ -127,11 +129,11 @@ const ownOptions: Rows = [
   ["--verify[=METHOD]", "read back what was written and compare: xxh3 (the default of --verify),\nblake3, sha256, md5, crc32, size, none"],
   [
     "--also=DEST",
-    "cp only: copy to DEST as well, reading the sources once; several times, for up\nto eight destinations. Each has its own result: a full disk stops no other",
+    "copy to DEST as well, reading the sources once; several times, for up to eight\ndestinations. Each has its own result: a full disk stops no other",
   ],
   [
     "--manifest=FILE",
-    "cp only: write a digest of each copied file to FILE, for sha256sum -c in DEST\n(with --verify=METHOD for md5sum, b3sum or xxhsum), or copyd verify",
+    "write a digest of each copied file to FILE, for sha256sum -c in DEST\n(with --verify=METHOD for md5sum, b3sum or xxhsum), or copyd verify",
   ],
   ["--durability=WHEN", "when data must be on the device: none (as cp), file (each before it gets\nits name), job (all before the end)"],
   ["--limit-rate=BYTES", "bytes a second at most, e.g. 20M; 0: no limit"],
@@ -140,28 +142,36 @@ const ownOptions: Rows = [
     "a full disk or a used-up quota: fail (the default, as cp), or ask and wait:\nthe copy goes on by itself when there is room",
   ],
   ["--on-lost=ask|fail", "likewise for a device or connection that goes away in the middle"],
-  ["--cache=keep|drop", "drop: do not fill the page cache with what is copied"],
-  ["--engine=ENGINE", "auto, reflink, copy-file-range, io-uring, splice, read-write"],
+  ["--cache=keep|drop", "whether what is copied stays in the page cache (the default: as the kernel has it)\nor is dropped from it"],
+  ["--engine=ENGINE", "what moves the data: auto (the default), reflink, copy-file-range, io-uring,\nsplice, read-write"],
   ["--lanes=N", "threads that copy, 1 to 64; 0 (the default): as many as pay. With --local"],
 ];
 
-const cpNotes = `What is not asked for is as in cp: mode less the umask, no times, no owner; existing files are overwritten in place.
+const cpNotes = `What is not asked for is as in cp: mode less the umask, no times, no owner; existing files are overwritten in place, so
+what stops the copy cuts such a file off. With --remove-destination or --backup the old file stays until the new one is whole.
 
 `;
+/** The objects that --json writes, by their type. */
+export const jsonObjects: Rows = [
+  ["progress", "state, phase, bytesDone, bytesTotal, totalsValid, filesDone, rate, currentFile, ... (times in microseconds)"],
+  ["error, warning", "path, code, errno, syscall, message"],
+  ["line", "text (with -v)"],
+  ["question", "kind, source, destination, choices, message, ...; the answer is read from standard input"],
+  ["operation", "action, object, source, destination, bytes, code, message (with --dry-run)"],
+  ["summary", "counts, files, directories, bytes, conflicts, spaceNeeded, spaceFree, ... (with --dry-run; the last one)"],
+  ["result", "state, code, message, bytesDone, filesDone, errorCount, elapsedUs, ...; the last one"],
+];
+export const alsoNote =
+  "With --also, errors, warnings, summaries and a result for each name their destination; the last result is that of all.";
+export const base64Note =
+  'A name that is not UTF-8 is given a second time, its bytes in base64, under the same key with "Base64" appended.';
 
 function notes(program: Program): string {
+  const objects = jsonObjects.filter(([, fields]) => program === "cp" || !fields.includes("--dry-run"));
   return `With --json, each object has a "type":
-  progress    state, phase, bytesDone, bytesTotal, totalsValid, filesDone, rate, currentFile, ... (times in microseconds)
-  error, warning   path, code, errno, syscall, message
-  line        text (with -v)
-  question    kind, source, destination, choices, message, ...; the answer is read from standard input
-  operation   action, object, source, destination, bytes, code, message (with --dry-run)
-  summary     counts, files, directories, bytes, conflicts, spaceNeeded, spaceFree, ... (with --dry-run; the last one)
-  result      state, code, message, bytesDone, filesDone, errorCount, elapsedUs, ...; the last one
-With --also, errors, warnings, summaries and a result for each name their destination; the last result is that of all.
-A name that is not UTF-8 is given a second time, its bytes in base64, under the same key with "Base64" appended.
+${objects.map(([type, fields]) => `  ${`${type}  `.padEnd(12)}${fields}\n`).join("")}${program === "cp" ? `${alsoNote}\n` : ""}${base64Note}
 
 Exit status: 0 when all was done, 1 when something was not, 128 + n when signal n stopped it (Ctrl-C: 130; what is finished
-stays, nothing is left half-done; a second Ctrl-C does not wait). Without a service \`copyd ${program}\` does the same by itself.
+stays, and no new file is left half-done; a second Ctrl-C does not wait). Without a service \`copyd ${program}\` does the same by itself.
 `;
 }

@@ -25,7 +25,8 @@ Copies files fast and without losing any. The commands:
   doctor   find out what this machine can do for copies, and what is missing
   daemon   the service; systemd or D-Bus start it
 
-copyd COMMAND --help says more. cp and mv copy by themselves where there is no service; the other commands need one.
+copyd COMMAND --help says more. cp and mv copy by themselves where there is no service; verify, doctor and config never need
+one; the other commands speak to it.
 Linked as cp or mv, copyd is that command.
 `;
 

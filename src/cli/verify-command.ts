@@ -30,6 +30,7 @@ const args = {
   },
   method: {
     type: "string",
+    valueHint: "METHOD",
     description: "What lines with 64 digits are: sha256 (without it) or blake3; or md5, xxh3, crc32 for all lines",
   },
   verbose: { type: "boolean", alias: "v", description: "Name each file, also those that are right" },

@@ -27,9 +27,11 @@ for (const [name, table] of [
         .find((command) => command.name === name)
         ?.options.flatMap(({ spellings, argument }) => spellings.map((spelling) => [spelling, argument])),
     );
-    // --path is coreutils' old name of --parents, which it does not tell anybody either.
+    // --path is coreutils' old name of --parents, which it does not tell anybody either. mv takes two options only to say why it
+    // cannot do that.
+    const untold = name === "cp" ? ["path"] : ["path", "also", "manifest"];
     const long = [...table.long, ...table.additional]
-      .filter((option) => option.long !== "path")
+      .filter((option) => !untold.includes(option.long))
       .map((option) => [`--${option.long}`, option.argument]);
     const short = Object.entries(table.short).map(([letter, option]) => [`-${letter}`, option.argument]);
     for (const [spelling, argument] of [...long, ...short]) {
