@@ -2,7 +2,7 @@
 //
 // A process of its own, since only workers load FFI. What to check comes as one JSON object on standard input.
 
-import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import { FileHasher } from "../engines/file-hasher.ts";
 import { type HashMethod, loadHash } from "../engines/hash.ts";
 import { ReadBack, type ReadBackWay } from "../engines/read-back.ts";
@@ -14,6 +14,7 @@ import { Arena } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import { BeneathOpener } from "../tree/open.ts";
 import { parseManifestLine } from "./manifest.ts";
+import { writeWhole } from "./write-whole.ts";
 
 export interface VerifyTask {
   /** Absolute byte strings; what the manifest names is looked for in `directory`. */
@@ -170,15 +171,7 @@ class ManifestCheck {
 
   /** Blocking, so that a slow reader slows the check down instead of filling the memory. */
   private flush(): void {
-    const bytes = Buffer.from(this.output, "utf8");
-    for (let at = 0; at < bytes.length; ) {
-      try {
-        at += writeSync(1, bytes, at);
-      } catch (cause) {
-        if (!(cause instanceof Error && "code" in cause && cause.code === "EAGAIN")) throw cause;
-        Bun.sleepSync(1);
-      }
-    }
+    writeWhole(1, Buffer.from(this.output, "utf8"));
     this.output = "";
   }
 }

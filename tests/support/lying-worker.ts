@@ -2,7 +2,7 @@
 //
 // /test/MODE as the first source chooses what it does.
 
-import { readFileSync, writeSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import {
   emptySnapshot,
   encodeFrame,
@@ -11,6 +11,7 @@ import {
   type ParentMessage,
   trustingParser,
 } from "../../src/worker/protocol.ts";
+import { writeWhole } from "../../src/worker/write-whole.ts";
 
 type Path = typeof emptySnapshot.currentFile;
 type Outgoing = Parameters<typeof encodeFrame>[0];
@@ -18,18 +19,7 @@ type Outgoing = Parameters<typeof encodeFrame>[0];
 const path = "/x" as Path;
 
 function send(message: Outgoing): void {
-  raw(encodeFrame(message));
-}
-
-function raw(bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length; ) {
-    try {
-      at += writeSync(1, bytes, at);
-    } catch (cause) {
-      if (!(cause instanceof Error && "code" in cause && cause.code === "EAGAIN")) throw cause;
-      Bun.sleepSync(1);
-    }
-  }
+  writeWhole(1, encodeFrame(message));
 }
 
 function frameOf(text: string): Uint8Array {
@@ -122,7 +112,7 @@ const modes: Readonly<Record<string, () => void>> = {
   "small-errors": () => forever(() => ({ type: "errors", errors: Array.from({ length: 240 }, () => ({ ...error, message: "m" })) }), 1),
   /** Frames that take long to understand: as many objects, levels or fields as fit. */
   "many-objects": () => send({ type: "errors", errors: Array.from({ length: 340_000 }, () => ({})) } as unknown as Outgoing),
-  "many-levels": () => raw(frameOf(`{"type":"lines","lines":${"[".repeat(500_000)}${"]".repeat(500_000)}}`)),
+  "many-levels": () => writeWhole(1, frameOf(`{"type":"lines","lines":${"[".repeat(500_000)}${"]".repeat(500_000)}}`)),
   "many-fields": () =>
     send({ type: "preview", summary: { counts: Object.fromEntries(Array.from({ length: 80_000 }, (_, i) => [`k${i}`, 1])) } } as never),
   backwards: () => {

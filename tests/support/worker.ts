@@ -4,26 +4,18 @@
 // a job is of that mode.
 
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync, writeSync } from "node:fs";
-import { encodeFrame, FrameDecoder, maxParentFrameBytes, type Snapshot } from "../../src/worker/protocol.ts";
+import { emptySnapshot, encodeFrame, FrameDecoder, maxParentFrameBytes, type Snapshot } from "../../src/worker/protocol.ts";
 import { parentMessageSchema } from "../../src/worker/protocol-schema.ts";
+import { writeWhole } from "../../src/worker/write-whole.ts";
 
 type Message = ReturnType<FrameDecoder<ReturnType<typeof parentMessageSchema.parse>>["push"]>[number];
 
 const base: Snapshot = {
+  ...emptySnapshot,
   phase: "copying",
-  paused: false,
   totalsValid: true,
   bytesTotal: 1000,
-  bytesDone: 0,
-  bytesCloned: 0,
-  bytesVerified: 0,
-  bytesToVerify: 0,
   filesTotal: 10,
-  filesDone: 0,
-  filesSkipped: 0,
-  directoriesDone: 0,
-  errorCount: 0,
-  warningCount: 0,
   currentFile: "/some/file" as Snapshot["currentFile"],
   engine: "read-write",
   lanes: 1,
@@ -36,16 +28,11 @@ function send(message: Parameters<typeof encodeFrame>[0]): void {
 
 /** Blocking: stdout is a socket, and what a mode sends must be sent before it does the next thing. */
 function raw(bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length; ) {
-    try {
-      at += writeSync(1, bytes, at);
-    } catch (cause) {
-      const code = cause instanceof Error && "code" in cause ? cause.code : "";
-      // Its parent was killed.
-      if (stays && code === "EPIPE") return;
-      if (code !== "EAGAIN") throw cause;
-      Bun.sleepSync(1);
-    }
+  try {
+    writeWhole(1, bytes);
+  } catch (cause) {
+    // Its parent was killed.
+    if (!(stays && cause instanceof Error && "code" in cause && cause.code === "EPIPE")) throw cause;
   }
 }
 
