@@ -3,11 +3,11 @@
 import { expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import type { JobView, Question } from "../../src/jobs/api.ts";
+import type { JobView } from "../../src/jobs/api.ts";
 import { expectSameTree } from "../support/compare.ts";
-import { type RunningTestJob, startJob } from "../support/embedded-job.ts";
+import { startJob } from "../support/embedded-job.ts";
 import { type FilesystemKind, mountFilesystem, tinySizeBytes, whyNoFilesystem } from "../support/filesystems.ts";
-import { untilView } from "../support/jobs.ts";
+import { untilAsked, untilView } from "../support/jobs.ts";
 import { runChecked } from "../support/process.ts";
 import { testUnless } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
@@ -22,11 +22,12 @@ function makeSource(path: string): void {
   }
 }
 
-/** Resolves with the question that the job asks. */
-async function untilAsked({ jobs, submitted }: RunningTestJob): Promise<Question> {
-  const { question } = await untilView(jobs, submitted, (view) => view.state === "question");
-  if (question === null) throw new Error("the state question has a question");
-  return question;
+/** A small file and two of which a filesystem of 20 MiB, with the ballast that is put there, holds none. */
+function makeTooLarge(source: string, destination: string): void {
+  mkdirSync(`${source}/tree`);
+  writeFileSync(`${source}/tree/small`, "x");
+  for (const name of ["b", "c"]) writeFileSync(`${source}/tree/${name}`, randomBytes(16 * mebibyte));
+  writeFileSync(`${destination}/ballast`, randomBytes(8 * mebibyte));
 }
 
 /** No name of an unfinished file anywhere. */
@@ -61,10 +62,7 @@ for (const kind of ["ext4", "tmpfs"] as const satisfies readonly FilesystemKind[
 testUnless(whyNoFilesystem("tmpfs"), "a full disk: skip leaves one file out and says so, retry asks again, abort cancels", async () => {
   await using source = await temporaryDirectory();
   await using destination = await mountFilesystem("tmpfs", { sizeBytes: tinySizeBytes });
-  mkdirSync(`${source.path}/tree`);
-  writeFileSync(`${source.path}/tree/small`, "x");
-  for (const name of ["b", "c"]) writeFileSync(`${source.path}/tree/${name}`, randomBytes(16 * mebibyte));
-  writeFileSync(`${destination.path}/ballast`, randomBytes(8 * mebibyte));
+  makeTooLarge(source.path, destination.path);
   const job = startJob([`${source.path}/tree`], destination.path);
   const first = await untilAsked(job);
   job.jobs.answer(job.submitted, first.id, "retry", false);
@@ -83,10 +81,7 @@ testUnless(whyNoFilesystem("tmpfs"), "a full disk: skip leaves one file out and 
 testUnless(whyNoFilesystem("tmpfs"), "a full disk: on-full=fail fails file by file, as cp does, and skip for all asks once", async () => {
   await using source = await temporaryDirectory();
   await using destination = await mountFilesystem("tmpfs", { sizeBytes: tinySizeBytes });
-  mkdirSync(`${source.path}/tree`);
-  writeFileSync(`${source.path}/tree/small`, "x");
-  for (const name of ["b", "c"]) writeFileSync(`${source.path}/tree/${name}`, randomBytes(16 * mebibyte));
-  writeFileSync(`${destination.path}/ballast`, randomBytes(8 * mebibyte));
+  makeTooLarge(source.path, destination.path);
   const failing = await startJob([`${source.path}/tree`], `${destination.path}/one`, { onFull: "fail" }).ended;
   expect([failing.state, failing.errorCount, failing.filesDone]).toEqual(["failed", 2, 1]);
   rmSync(`${destination.path}/one`, { recursive: true });

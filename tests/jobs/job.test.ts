@@ -3,22 +3,12 @@
 import { expect, test } from "bun:test";
 import type { ByteString } from "../../src/bytes.ts";
 import { CopyError } from "../../src/errors.ts";
-import { hasEnded, jobStates, type Question } from "../../src/jobs/api.ts";
+import { hasEnded, jobStates } from "../../src/jobs/api.ts";
 import { advance, type Job, type JobEvent, newJob } from "../../src/jobs/job.ts";
 import { viewOf } from "../../src/jobs/job-view.ts";
 import { type EntryError, emptySnapshot, phases, type Snapshot } from "../../src/worker/protocol.ts";
-import { testCaller, testRequest } from "../support/jobs.ts";
+import { testCaller, testQuestion, testRequest } from "../support/jobs.ts";
 
-const question: Question = {
-  id: 7,
-  kind: "conflict",
-  source: "/a" as ByteString,
-  destination: "/b" as ByteString,
-  filesystem: "" as ByteString,
-  neededBytes: -1,
-  freeBytes: -1,
-  message: "? ",
-};
 const started: JobEvent = { type: "started", bootId: "boot", mounts: [] };
 const workerEnded: JobEvent = { type: "worker-ended" };
 
@@ -62,7 +52,7 @@ test("the worker's phases are the job's states", () => {
   expect(job(started, snapshot({ phase: "verifying" })).state).toBe("finishing");
   expect(viewOf(job(started, snapshot({ phase: "flushing" }))).pausable).toBe(false);
   expect(viewOf(job(started, snapshot({ phase: "verifying" }))).pausable).toBe(true);
-  expect(job(started, { type: "question", question }).state).toBe("question");
+  expect(job(started, { type: "question", question: testQuestion }).state).toBe("question");
   expect(job(started, result("completed")).state).toBe("finishing");
   expect(job(started, result("completed"), workerEnded).state).toBe("completed");
 });
@@ -115,7 +105,7 @@ test("an orderly stop keeps what a job is: one that ran waits, a paused one stay
   const end = [result("interrupted"), workerEnded];
   expect(viewOf(job(started, snapshot({ bytesDone: 7 }), stop, ...end))).toMatchObject({ state: "queued", bytesDone: 7 });
   expect(job(started, { type: "pause-requested" }, snapshot({ paused: true }), stop, ...end).state).toBe("paused");
-  const asking = job(started, { type: "question", question }, stop, ...end);
+  const asking = job(started, { type: "question", question: testQuestion }, stop, ...end);
   expect([asking.state, asking.question]).toEqual(["queued", null]);
   // Too late, too slow, or both.
   expect(job(started, stop, result("completed"), workerEnded).state).toBe("completed");
@@ -125,7 +115,7 @@ test("an orderly stop keeps what a job is: one that ran waits, a paused one stay
 
 test("answers for all stand for the workers to come, the last one of a kind", () => {
   const answer = (choice: "skip" | "overwrite", forAll: boolean): JobEvent => ({ type: "answered", question: 7, choice, forAll });
-  const ask: JobEvent = { type: "question", question };
+  const ask: JobEvent = { type: "question", question: testQuestion };
   expect(job(started, ask, answer("skip", false)).standingAnswers).toEqual([]);
   const all = job(started, ask, answer("skip", true), ask, answer("overwrite", true));
   expect(all.standingAnswers).toEqual([{ kind: "conflict", choice: "overwrite" }]);
@@ -158,7 +148,7 @@ const outcomes: readonly (readonly [what: string, events: readonly JobEvent[], s
   ["cancelled as asked", [{ type: "cancel-requested" }, result("cancelled")], "cancelled", "cancelled"],
   [
     "cancelled by an answer",
-    [{ type: "question", question }, { type: "answered", question: 7, choice: "abort", forAll: false }, result("cancelled")],
+    [{ type: "question", question: testQuestion }, { type: "answered", question: 7, choice: "abort", forAll: false }, result("cancelled")],
     "cancelled",
     "cancelled",
   ],
@@ -237,7 +227,13 @@ test("changed options show in the view, and the request that tokens are compared
 });
 
 test("what a worker says out of turn is ignored", () => {
-  const said = [snapshot({ bytesDone: 5 }), errors("error"), { type: "question", question } as const, result("completed"), workerEnded];
+  const said = [
+    snapshot({ bytesDone: 5 }),
+    errors("error"),
+    { type: "question", question: testQuestion } as const,
+    result("completed"),
+    workerEnded,
+  ];
   const queued = job();
   for (const event of said) expect(advance(queued, event, 9000)).toBe(queued);
   const ended = job(started, result("completed"), workerEnded);
@@ -352,7 +348,7 @@ function randomEvent(random: () => number): JobEvent {
     () => ({ type: "snapshot", snapshot: shot() }),
     () => ({ type: "snapshot", snapshot: shot() }),
     () => (random() < 0.3 ? errors("error", "warning") : errors("warning")),
-    () => ({ type: "question", question }),
+    () => ({ type: "question", question: testQuestion }),
     () => ({ type: "answered", question: pick([7, 8]), choice: pick(["skip", "overwrite", "abort"]), forAll: random() < 0.3 }),
     () => ({ type: "pause-requested" }),
     () => ({ type: "resume-requested" }),

@@ -10,7 +10,7 @@ import { advance, type Job, type JobEvent, newJob } from "../../src/jobs/job.ts"
 import { type JobsLog, noLog } from "../../src/jobs/log.ts";
 import { type JobStore, openStore } from "../../src/jobs/store.ts";
 import { type EntryError, emptySnapshot } from "../../src/worker/protocol.ts";
-import { testCaller, testRequest } from "../support/jobs.ts";
+import { testCaller, testQuestion, testRequest } from "../support/jobs.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 const started: JobEvent = { type: "started", bootId: "boot", mounts: [] };
@@ -61,21 +61,11 @@ async function open(
 test("a job comes back exactly as it was stored, at each of its states", async () => {
   await using directory = await temporaryDirectory();
   const path = join(directory.path, "jobs.db");
-  const question = {
-    id: 1,
-    kind: "conflict",
-    source: "/a" as ByteString,
-    destination: "/b" as ByteString,
-    filesystem: "" as ByteString,
-    neededBytes: -1,
-    freeBytes: -1,
-    message: "? ",
-  } as const;
   const jobs = [
     job(1),
     job(2, [{ type: "pause-requested" }]),
     job(3, [started, { type: "options-changed", bandwidthLimit: 5 }]),
-    job(4, [started, { type: "question", question }]),
+    job(4, [started, { type: "question", question: testQuestion }]),
     job(5, [started, { type: "worker-failed", failure: { code: "worker-died", message: "x", mayGoOn: false } }, { type: "worker-ended" }]),
     job(6, complete),
     job(7, [{ type: "cancel-requested" }]),

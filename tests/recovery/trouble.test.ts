@@ -10,7 +10,7 @@ import { expectSameTree } from "../support/compare.ts";
 import { startJob } from "../support/embedded-job.ts";
 import { mountFaultyFilesystem, whyNoFaultyFilesystem } from "../support/faulty-filesystem.ts";
 import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
-import { untilView } from "../support/jobs.ts";
+import { untilAsked, untilView } from "../support/jobs.ts";
 import { run, runChecked } from "../support/process.ts";
 import { describeUnless, testUnless } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
@@ -104,8 +104,8 @@ describeUnless(whyNoFaultyFilesystem(), "a filesystem that goes away", () => {
       const rules = [{ operations: "all", errno, path: "/tree*", after: 30 }] as const;
       await using source = await mountFaultyFilesystem({ directory: below.path, directIo: true, cacheMs: 0, rules });
       const job = startJob([`${source.path}/tree`], destination.path);
-      const { question } = await untilView(job.jobs, job.submitted, ({ state }) => state === "question");
-      expect([question?.kind, question?.neededBytes]).toEqual(["device", -1]);
+      const question = await untilAsked(job);
+      expect([question.kind, question.neededBytes]).toEqual(["device", -1]);
       expect(unfinished(destination.path)).toEqual([]);
       await source.setRules([]);
       const ended = await job.ended;
@@ -125,8 +125,8 @@ describeUnless(whyNoFaultyFilesystem(), "a filesystem that goes away", () => {
     await untilView(job.jobs, job.submitted, ({ filesDone }) => filesDone > 10);
     // The server's connection is cut, as when it died; whoever has a file open there gets ENOTCONN from then on.
     await run(["umount", "--force", source.path]);
-    const { question } = await untilView(job.jobs, job.submitted, ({ state }) => state === "question");
-    expect(question?.kind).toBe("device");
+    const question = await untilAsked(job);
+    expect(question.kind).toBe("device");
     await run(["umount", "--lazy", source.path]);
     await using again = await mountFaultyFilesystem({ directory: below.path, directIo: true, cacheMs: 0 });
     await runChecked(["mount", "--bind", again.path, source.path]);
@@ -144,8 +144,8 @@ describeUnless(whyNoFaultyFilesystem(), "a filesystem that goes away", () => {
     const rules = [{ operations: "all", errno: "ENOTCONN", path: "/tree*", after: 30 }] as const;
     await using source = await mountFaultyFilesystem({ directory: below.path, directIo: true, cacheMs: 0, rules });
     const job = startJob([`${source.path}/tree`], `${destination.path}/one`);
-    const { question } = await untilView(job.jobs, job.submitted, ({ state }) => state === "question");
-    job.jobs.answer(job.submitted, question?.id ?? 0, "skip", true);
+    const question = await untilAsked(job);
+    job.jobs.answer(job.submitted, question.id, "skip", true);
     const ended = await job.ended;
     expect([ended.state, ended.result?.code]).toEqual(["failed", "device-gone"]);
     await source.setRules(rules);
@@ -160,8 +160,8 @@ describeUnless(whyNoFaultyFilesystem(), "a filesystem that goes away", () => {
     const rules = [{ operations: ["write", "create", "mkdir", "mknod", "open", "opendir"], errno: "ENOTCONN", after: 12 }] as const;
     await using destination = await mountFaultyFilesystem({ directory: below.path, directIo: true, cacheMs: 0, rules });
     const job = startJob([`${source.path}/tree`], destination.path);
-    const { question } = await untilView(job.jobs, job.submitted, ({ state }) => state === "question");
-    expect([question?.kind, question?.filesystem as string | undefined]).toEqual(["device", destination.path]);
+    const question = await untilAsked(job);
+    expect([question.kind, question.filesystem as string | undefined]).toEqual(["device", destination.path]);
     expect(readdirSync(below.path, { recursive: true, encoding: "utf8" }).filter((name) => name.includes(".copyd-"))).toEqual([]);
     await destination.setRules([]);
     const ended = await job.ended;
@@ -196,9 +196,9 @@ testUnless(
     // A filesystem with a file open for writing cannot be remounted read-only; one that has met an error becomes so by itself.
     await runChecked(["mount", "-o", "remount,abort", destination.path]);
     job.jobs.resume(job.submitted);
-    const { question } = await untilView(job.jobs, job.submitted, ({ state }) => state === "question");
-    expect([question?.kind, question?.filesystem as string | undefined]).toEqual(["device", destination.path]);
-    job.jobs.answer(job.submitted, question?.id ?? 0, "abort", false);
+    const question = await untilAsked(job);
+    expect([question.kind, question.filesystem as string | undefined]).toEqual(["device", destination.path]);
+    job.jobs.answer(job.submitted, question.id, "abort", false);
     expect((await job.ended).state).toBe("cancelled");
     const again = await startJob([`${source.path}/tree`], `${destination.path}/other`).ended;
     expect(again.result?.code).toBe("read-only-filesystem");
@@ -214,9 +214,9 @@ testUnless(whyNoFilesystem("btrfs"), "a quota that is used up is asked about, an
   await runChecked(["btrfs", "quota", "enable", destination.path]);
   await runChecked(["btrfs", "qgroup", "limit", "3m", limited]);
   const job = startJob([`${source.path}/tree`], limited);
-  const { question } = await untilView(job.jobs, job.submitted, ({ state }) => state === "question");
-  expect(question?.kind).toBe("space");
-  expect(displayText(question?.message as ByteString)).toContain("Disk quota exceeded");
+  const question = await untilAsked(job);
+  expect(question.kind).toBe("space");
+  expect(displayText(question.message as ByteString)).toContain("Disk quota exceeded");
   expect(unfinished(destination.path)).toEqual([]);
   await runChecked(["btrfs", "qgroup", "limit", "none", limited]);
   const ended = await job.ended;

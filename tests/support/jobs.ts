@@ -2,8 +2,9 @@
 
 import { chmodSync, copyFileSync, linkSync } from "node:fs";
 import { join, resolve } from "node:path";
+import type { ByteString } from "../../src/bytes.ts";
 import { CopyError } from "../../src/errors.ts";
-import type { Caller, Jobs, JobView } from "../../src/jobs/api.ts";
+import type { Caller, Jobs, JobView, Question } from "../../src/jobs/api.ts";
 import type { JobRequest } from "../../src/request.ts";
 import { requestSchema } from "../../src/request-schema.ts";
 import { temporaryDirectory } from "./temporary.ts";
@@ -23,6 +24,25 @@ export function testRequest(mode: string, changes: { readonly destination?: stri
     destination: changes.destination ?? "/test/destination",
     options: { priority: changes.priority ?? "normal" },
   });
+}
+
+/** What a job may ask. */
+export const testQuestion: Question = {
+  id: 7,
+  kind: "conflict",
+  source: "/a" as ByteString,
+  destination: "/b" as ByteString,
+  filesystem: "" as ByteString,
+  neededBytes: -1,
+  freeBytes: -1,
+  message: "? ",
+};
+
+/** Resolves with the question that the job asks. */
+export async function untilAsked({ jobs, submitted }: { readonly jobs: Jobs; readonly submitted: JobView }): Promise<Question> {
+  const { question } = await untilView(jobs, submitted, ({ state }) => state === "question");
+  if (question === null) throw new Error("the state question has a question");
+  return question;
 }
 
 /** Resolves with the job when it has ended. */
