@@ -46,7 +46,7 @@ const server = { ...other, ringFromBytes: 4 * 1024 * 1024, copiesOnServer: true 
 const filesystems: ReadonlyMap<number, FilesystemTraits> = new Map([
   [0xef53, { name: "ext4", ...local, preallocateFromBytes: 1024 * 1024, ringFromBytes: never }],
   [0x58465342, { name: "xfs", ...local, cloneFromBytes: 4096, ringFromBytes: never }],
-  [0x9123683e, { name: "btrfs", ...local, cloneFromBytes: 4096 }],
+  [0x9123683e, { name: "btrfs", ...local }],
   [0x01021994, { name: "tmpfs", ...local }],
   [0x794c7630, { name: "overlay", ...other }],
   [0x6969, { name: "nfs", ...server }],
