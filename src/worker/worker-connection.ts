@@ -173,7 +173,8 @@ export class WorkerConnection implements WorkerHandle {
       const turn = trusted === true ? null : frameTurns.take();
       if (turn !== null) await turn;
       try {
-        if (!this.receiveOne(decoder)) return;
+        // It may have been ended while it waited for its turn.
+        if (this.failure !== null || this.result !== null || !this.receiveOne(decoder)) return;
       } catch (cause) {
         this.fail(...faultOf(cause));
       } finally {
