@@ -21,6 +21,8 @@ export interface CopyArguments {
   readonly beyond: CopyError | null;
 }
 
+const maxFrozenNames = 256;
+
 type Limits = Pick<ServiceLimits, "maxSources" | "maxArgumentBytes">;
 
 /**
@@ -81,9 +83,9 @@ function pathOf(path: Buffer | string, what: string): ByteString {
   return typeof path === "string" ? pathFromUri(path, what) : pathFromBytes(path, what);
 }
 
-/** Lists of names are read-only by their types alone: to freeze one of the largest takes as long as to decode it. */
+/** To freeze one of the largest lists of names takes as long as to decode it: such are read-only by their types alone. */
 function deepFrozen<Value>(value: Value): Value {
-  if (Array.isArray(value) && typeof value[0] === "string") return value;
+  if (Array.isArray(value) && value.length > maxFrozenNames && typeof value[0] === "string") return value;
   if (typeof value === "object" && value !== null) {
     for (const inner of Object.values(value)) deepFrozen(inner);
     Object.freeze(value);
