@@ -106,7 +106,7 @@ describeUnless(firstReason(whyNoMachine(), missing), "as administrator", () => {
 
     // One password for all that a command asks the service.
     expect(await copyd(["pause", "--all-users", "emils"], asked)).toMatchObject({ status: 0 });
-    expect(await state()).toContain('"state":"paused"');
+    await until(async () => (await state()).includes('"state":"paused"'));
     expect((await copyd(["show", "copydemil/emils"], asked)).screen).toContain("/home/copydemil/big");
     expect(await copyd(["resume", "copydemil/em"], asked)).toMatchObject({ status: 0 });
     // root, who has no such job, means this one.
@@ -114,7 +114,7 @@ describeUnless(firstReason(whyNoMachine(), missing), "as administrator", () => {
     expect((await shell("copyd limit emils 8K")).status).toBe(0);
     const object = "--dest org.copyd.Copyd1 --object-path /org/copyd/Copyd1/jobs/u61022/emils";
     expect((await shell(`gdbus call --system ${object} --method org.copyd.Copyd1.Job.Pause '@a{sv} {}'`)).stdout).toBe("()\n");
-    expect(await state()).toContain('"state":"paused"');
+    await until(async () => (await state()).includes('"state":"paused"'));
     const waiting = shell("copyd wait emils; echo $?");
     const watching = copyd(["watch", "copydemil/emils"], asked);
     // Both have asked for leave, and follow it.
