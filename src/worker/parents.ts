@@ -23,6 +23,8 @@ export class ParentMaker {
   private readonly withholds: boolean;
   private readonly keepsAny: boolean;
   private made: Parent[] = [];
+  /** What was gone through for an argument, in a resumed job: for the next one it stands there. */
+  private readonly settled = new Set<string>();
 
   constructor(context: LaneContext) {
     this.context = context;
@@ -39,7 +41,7 @@ export class ParentMaker {
     const above = parentOf(root);
     const status = this.lookAt(above);
     // As in coreutils: where all are there already, none of them is touched.
-    if (status === 0) return this.isDirectory(argument, above);
+    if (status === 0 && !this.isOurs(above)) return this.isDirectory(argument, above);
     const typed = stripSlashes(options.gnu.names?.sources[argument] ?? "");
     const source = request.sources[argument] ?? "";
     const start = source.length - (options.gnu.names?.sources[argument] ?? "").length;
@@ -61,7 +63,9 @@ export class ParentMaker {
     const { arena, afterStat, options } = this.context;
     const isMissing = this.lookAt(destination) < 0;
     if (!isMissing && !this.isDirectory(argument, destination)) return false;
-    if (!isMissing && !this.keepsAny) return true;
+    const isOurs = !isMissing && this.isOurs(destination);
+    this.settled.add(destination);
+    if (!isMissing && !isOurs && !this.keepsAny) return true;
     const mark = arena.mark();
     const found = afterStat.ofTarget(At.AT_FDCWD, arena.cstring(source));
     arena.reset(mark);
@@ -78,7 +82,7 @@ export class ParentMaker {
       this.context.announcer?.madeParent(typed, this.context.reporter.shown(destination));
       ownMode = this.lend(name, withheld & ~options.umask);
       arena.reset(mark);
-    }
+    } else if (isOurs) ownMode = this.lendAgain(destination, stat);
     this.made.push({ source, destination, stat, ownMode });
     return true;
   }
@@ -90,6 +94,29 @@ export class ParentMaker {
     const isLent = (permissions & 0o700) !== 0o700;
     if (isLent) libc.fchmodat(At.AT_FDCWD, name, permissions | 0o700);
     return isLent || withheld !== 0 ? permissions | withheld : -1;
+  }
+
+  /** True for what a former worker of this job made, and need not have given its attributes. */
+  private isOurs(destination: string): boolean {
+    const { resumption, arena } = this.context;
+    if (resumption === null || this.settled.has(destination)) return false;
+    const mark = arena.mark();
+    const isOld = resumption.isOlderThanJob(At.AT_FDCWD, arena.cstring(destination));
+    arena.reset(mark);
+    return !isOld;
+  }
+
+  /** The mode that one of those is to have; -1: its own. The owner's bits may be lent still, or taken back already. */
+  private lendAgain(destination: string, { permissions: wanted }: Stat): number {
+    const { arena, options, destinationStat } = this.context;
+    if (this.keepsMode || this.lookAt(destination) < 0) return -1;
+    const { permissions } = destinationStat;
+    const mode = (options.gnu.defaultMode ? 0o777 : wanted & 0o1777) & ~options.umask;
+    const isLent = (permissions & 0o700) === 0o700;
+    const mark = arena.mark();
+    if (!isLent) libc.fchmodat(At.AT_FDCWD, arena.cstring(destination), permissions | 0o700);
+    arena.reset(mark);
+    return (permissions & ~0o700) | (isLent ? mode & 0o700 : permissions & 0o700) | (this.withholds ? mode & 0o077 : 0);
   }
 
   private finishOne(argument: number, { source, destination, stat, ownMode }: Parent): void {
