@@ -110,6 +110,8 @@ export class BigFiles {
     }
     this.begun = entry.directory.begun(stat);
     context.publisher.adoptTemporary(destinationFd, entry.name, name, fd);
+    // It was the answer to a flush of what has just been cut off.
+    slot.syncError = 0;
     slot.written = from;
     slot.durable = Math.min(slot.durable, from);
     partials.enter(slot, fd);

@@ -15,6 +15,7 @@ import {
   MarkWord,
   markStarts,
   maxLogPages,
+  noteBit,
   PageKind,
   PageWord,
   pageBytes,
@@ -41,7 +42,9 @@ export interface CheckpointMemory {
   readonly run: number;
   /** null: this is the job's first worker. */
   readonly known: KnownTable | null;
-  /** All that former workers finished in this boot is in `known`. */
+  /** Copies that were noted, while a flush after them may have failed unheard; null: there are none. */
+  readonly doubtful: KnownTable | null;
+  /** All that former workers finished in this boot is in `known`, or `doubtful`. */
   readonly isLogWhole: boolean;
   /** A former worker had begun to remove what was moved. */
   readonly wasRemoving: boolean;
@@ -87,6 +90,7 @@ export function openCheckpoint(start: CheckpointStart, waitMs = lockTimeoutMs): 
     isSameBoot,
     isLogWhole: isLogWhole && words[HeadWord.incomplete] === 0,
     known: isResumed ? takeover.known : null,
+    doubtful: isResumed ? (takeover.doubtful?.table ?? null) : null,
     wasRemoving: isResumed && words[HeadWord.removing] === 1,
   };
 }
@@ -117,6 +121,7 @@ function waitForFormerWorker(fd: number, waitMs: number): void {
 /** Reads what counts of the log and of the lanes' tails, and leaves a log that holds just that. */
 class Takeover {
   known: KnownTable | null = null;
+  doubtful: KnownCopiesBuilder | null = null;
   private readonly fd: number;
   private readonly words: Uint32Array;
   private readonly length: number;
@@ -138,6 +143,8 @@ class Takeover {
       return 0;
     }
     const found = Math.min(Math.max(0, Math.floor((this.length - logStart) / pageBytes)), maxLogPages);
+    const isInDoubt = this.isSameBoot && words[HeadWord.flushing] !== 0;
+    if (isInDoubt) this.doubt();
     const mark = this.isSameBoot ? null : this.latestMark();
     const counted = this.isSameBoot ? found : Math.min(found, mark === null ? 0 : (words[mark + MarkWord.pages] ?? 0));
     if (!this.isSameBoot) words[HeadWord.removing] = mark === null ? 0 : (words[mark + MarkWord.removing] ?? 0);
@@ -145,14 +152,37 @@ class Takeover {
     if (expected > maxKnownCopies) words[HeadWord.incomplete] = 1;
     const builder = new KnownCopiesBuilder(expected);
     this.known = builder.table;
+    if ((words[HeadWord.doubtfulTo] ?? 0) > 0) this.doubtful = new KnownCopiesBuilder(expected);
     using page = new NativeMemory(pageBytes);
     for (let index = 0; index < counted; index++) {
       if (libc.pread(this.fd, page.address, pageBytes, logStart + index * pageBytes) !== pageBytes) break;
-      addPage(builder, page.u32, 0, recordsPerPage);
+      this.addPage(builder, page.u32, recordsPerPage, index);
     }
     // What a mark does not cover must not be taken for durable by the next one.
     libc.ftruncate(this.fd, logStart + counted * pageBytes);
-    return counted + this.moveTails(builder, mark, counted);
+    const pages = counted + this.moveTails(builder, mark, counted);
+    if (isInDoubt) words[HeadWord.doubtfulTo] = pages;
+    // Only now: another kill on the way here leaves the same doubt.
+    words[HeadWord.flushing] = 0;
+    return pages;
+  }
+
+  // The kernel tells an error once, and a worker that is killed in the call that is told takes it with it. What the latest mark covers
+  // was flushed before.
+  private doubt(): void {
+    const { words } = this;
+    const mark = this.latestMark();
+    const from = mark === null ? 0 : (words[mark + MarkWord.pages] ?? 0);
+    const isFirst = words[HeadWord.doubtfulTo] === 0;
+    words[HeadWord.doubtfulFrom] = isFirst ? from : Math.min(from, words[HeadWord.doubtfulFrom] ?? 0);
+    words[HeadWord.doubtfulTo] = maxLogPages;
+  }
+
+  /** `index`: which page of the log it is, or becomes. */
+  private addPage(builder: KnownCopiesBuilder, page: Uint32Array, limit: number, index: number): void {
+    const { words, doubtful } = this;
+    const isDoubtful = index >= (words[HeadWord.doubtfulFrom] ?? 0) && index < (words[HeadWord.doubtfulTo] ?? 0);
+    addPage(builder, isDoubtful ? doubtful : null, page, limit);
   }
 
   /** The tails become pages of the log, and begin anew. What they say of links is proved where it is used, so it needs no mark. */
@@ -181,7 +211,7 @@ class Takeover {
       const used = Math.min(isSameBoot ? recordsPerPage : covered, tail[PageWord.used] ?? 0, recordsPerPage);
       tail[PageWord.used] = used;
       if (used > 0 && tail[PageWord.kind] === PageKind.copies) {
-        addPage(builder, tail, 0, used);
+        this.addPage(builder, tail, used, pages + moved);
         move(tail);
       }
       tail[PageWord.used] = 0;
@@ -209,11 +239,14 @@ export function checkOfMark(words: Uint32Array, at: number): number {
   return ((checkOf(words, at, at + MarkWord.check) ^ checkOf(words, at + MarkWord.tails, at + MarkWord.words)) | 1) >>> 0;
 }
 
-function addPage(builder: KnownCopiesBuilder, words: Uint32Array, start: number, limit: number): void {
-  if (words[start + PageWord.kind] !== PageKind.copies) return;
-  const used = Math.min(words[start + PageWord.used] ?? 0, limit);
+/** `doubtful`: where its copies go; null: with everything else. */
+function addPage(builder: KnownCopiesBuilder, doubtful: KnownCopiesBuilder | null, words: Uint32Array, limit: number): void {
+  if (words[PageWord.kind] !== PageKind.copies) return;
+  const used = Math.min(words[PageWord.used] ?? 0, limit);
   for (let record = 0; record < used; record++) {
-    const at = start + PageWord.records + record * recordWords;
-    builder.add(words[at] ?? 0, words[at + 1] ?? 0, words[at + 2] ?? 0, words[at + 3] ?? 0);
+    const at = PageWord.records + record * recordWords;
+    const isNote = ((words[at] ?? 0) & noteBit) !== 0;
+    const table = isNote ? builder : (doubtful ?? builder);
+    table.add(words[at] ?? 0, words[at + 1] ?? 0, words[at + 2] ?? 0, words[at + 3] ?? 0);
   }
 }

@@ -23,6 +23,13 @@ export const HeadWord = {
   removing: 4,
   /** 1: a worker had no room to note something. */
   incomplete: 5,
+  /** The first errno that a flush of copies was told, which the kernel tells once; 0: none, as in a file of a worker that kept none. */
+  flushError: 6,
+  /** Flushes of copies that are under way: a worker that was killed in one may have taken an error with it. */
+  flushing: 7,
+  /** Pages of the log whose copies may be lost though they were noted, from and up to: an answer of a flush was never heard. */
+  doubtfulFrom: 8,
+  doubtfulTo: 9,
 } as const;
 
 export const Placement = { unknown: 0, exact: 1, into: 2 } as const;
@@ -40,7 +47,7 @@ export const MarkWord = {
   words: 4 + maxLanes * 2,
 } as const;
 
-/** copies: records of four words. links: of inodes with several names, the source's key and the path of the first copy. */
+/** copies: records of four words; the lowest bit of the first is 0 for a copy, 1 for a note of something else. links: of inodes with several names, the source's key and the path of the first copy. */
 export const PageKind = { none: 0, copies: 0x70636b31, links: 0x70636b32 } as const;
 /** Words of a page of the log, which is a lane's tail as it was when it was full. */
 export const PageWord = {
@@ -54,6 +61,7 @@ export const PageWord = {
 export const linkHeadWords = 3;
 export const maxLinkPathBytes = 3072;
 export const recordWords = 4;
+export const noteBit = 1;
 export const recordsPerPage = (pageBytes / 4 - PageWord.records) / recordWords;
 
 export const tailsStart = pageBytes;

@@ -10,6 +10,7 @@ import {
   logStart,
   maxLinkPathBytes,
   maxLogPages,
+  noteBit,
   PageKind,
   PageWord,
   pageBytes,
@@ -28,6 +29,7 @@ const sourceSeeds = [0xcbbb9d5d, 0x629a292a] as const;
 const unlinkSeeds = [0x3956c25b, 0x59f111f1] as const;
 /** In the place of the state afterwards: it is not known, for the removal was interrupted. */
 export const unlinking = [1, 0] as const;
+const answerSeeds = [0x27b70a85, 0x4d2c6dfc] as const;
 const removalKey = [0x9159015b, 0x152fecd9] as const;
 
 export class CheckpointLog {
@@ -53,7 +55,8 @@ export class CheckpointLog {
    * not get one, the record means nothing. hot:
    */
   done(source: Stat, copy: Stat): void {
-    this.append(copy.copyKey(copySeeds[0]), copy.copyKey(copySeeds[1]), source.sourceKey(sourceSeeds[0]), source.sourceKey(sourceSeeds[1]));
+    const low = copy.copyKey(copySeeds[0]) & ~noteBit;
+    this.append(low, copy.copyKey(copySeeds[1]), source.sourceKey(sourceSeeds[0]), source.sourceKey(sourceSeeds[1]));
   }
 
   /** Notes where the first copy of an inode with several names is, or is about to be. */
@@ -76,19 +79,19 @@ export class CheckpointLog {
 
   /** Notes that an existing inode is about to be written into ("begun"), or that it is whole again. */
   inPlace(inode: Stat, state: "begun" | "ended"): void {
-    this.append(inode.inodeKey(begunSeeds[0]), inode.inodeKey(begunSeeds[1]), state === "begun" ? 1 : 0, 0);
+    this.note(inode.inodeKey(begunSeeds[0]), inode.inodeKey(begunSeeds[1]), state === "begun" ? 1 : 0, 0);
   }
 
   /** Notes that an argument is about to be renamed. */
   willRename(argument: number, source: Stat): void {
     const [low, high] = renameKey(argument, source);
-    this.append(low, high, 1, 0);
+    this.note(low, high, 1, 0);
   }
 
   /** Notes that all of an argument was copied, and that its removal begins. */
   willRemove(argument: number): void {
     const [low, high] = removeKey(argument);
-    this.append(low, high, 1, 0);
+    this.note(low, high, 1, 0);
   }
 
   /**
@@ -98,7 +101,13 @@ export class CheckpointLog {
   unlinks(source: Stat, after: Stat | null): void {
     const [low, high] = unlinkKeyOf(source);
     const [afterLow, afterHigh] = after === null ? unlinking : sourceKeyOf(after);
-    this.append(low, high, afterLow, afterHigh);
+    this.note(low, high, afterLow, afterHigh);
+  }
+
+  /** Notes what was answered about a source and what stands in its place, which holds as long as both are as they are. */
+  answered(source: Stat, destination: Stat, answer: number): void {
+    const [low, high] = answerKeyOf(source, destination);
+    this.note(low, high, answer, 0);
   }
 
   get placement(): number {
@@ -111,6 +120,11 @@ export class CheckpointLog {
 
   set isRemoving(isRemoving: boolean) {
     this.head[HeadWord.removing] = isRemoving ? 1 : 0;
+  }
+
+  /** A record that is no copy's. */
+  private note(low: number, high: number, valueLow: number, valueHigh: number): void {
+    this.append(low | noteBit, high, valueLow, valueHigh);
   }
 
   // hot: no call, but once in 255 files.
@@ -164,6 +178,14 @@ export function begunKeyOf(inode: Stat): readonly [low: number, high: number] {
 
 export function unlinkKeyOf(source: Stat): readonly [low: number, high: number] {
   return [source.contentKey(unlinkSeeds[0]), source.contentKey(unlinkSeeds[1])];
+}
+
+export function answerKeyOf(source: Stat, destination: Stat): readonly [low: number, high: number] {
+  const [seed, other] = answerSeeds;
+  return [
+    source.sourceKey(seed) ^ Math.imul(destination.sourceKey(seed), 3),
+    source.sourceKey(other) ^ Math.imul(destination.sourceKey(other), 3),
+  ];
 }
 
 export function renameKey(argument: number, source: Stat): readonly [low: number, high: number] {

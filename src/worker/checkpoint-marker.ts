@@ -1,10 +1,10 @@
 // Marks: what of a checkpoint a power cut cannot take away. First the copies are flushed, then the log, and only then the mark is written.
 
-import { Errno } from "../errno.ts";
 import { libc } from "../ffi/libc.ts";
 import { viewOf } from "../ffi/memory.ts";
 import { checkOfMark } from "./checkpoint-file.ts";
 import { HeadWord, logStart, MarkWord, markStarts, PageWord, tailBytes, tailsStart } from "./checkpoint-layout.ts";
+import { flushErrorOf, flushFilesystem } from "./flush.ts";
 import { Float, maxLanes, maxSyncDevices, type Shared, Word } from "./shared.ts";
 
 export class CheckpointMarker {
@@ -31,7 +31,8 @@ export class CheckpointMarker {
       if (Atomics.load(shared.words, Word.marksOff) === 1 && !isLast) return false;
       const next = this.nextMark();
       this.fill(next);
-      if (what === "copies" && !this.flushCopies()) return false;
+      // What a failed flush lost is not written anew by the next one, however well that goes (rule 2).
+      if (what === "copies" && (flushErrorOf(shared) !== 0 || !this.flushCopies())) return false;
       if (libc.fdatasync(this.fd) < 0) return false;
       this.head[next + MarkWord.check] = checkOfMark(this.head, next);
       return libc.fdatasync(this.fd) === 0;
@@ -71,15 +72,11 @@ export class CheckpointMarker {
     shared.unlock(Word.checkpointLock);
   }
 
-  // An error that is told here is told to nobody else: the job's own flush at the end asks for it.
   private flushCopies(): boolean {
     const { words, floats } = this.shared;
     const devices = Math.min(Atomics.load(words, Word.syncDevices), maxSyncDevices);
     for (let index = 0; index < devices; index++) {
-      const synced = libc.syncfs(floats[Float.syncDevices + index * 2 + 1] ?? -1);
-      if (synced >= 0) continue;
-      if (synced !== -Errno.EBADF) Atomics.store(words, Word.syncError, -synced);
-      return false;
+      if (flushFilesystem(this.shared, floats[Float.syncDevices + index * 2 + 1] ?? -1) < 0) return false;
     }
     return devices > 0;
   }

@@ -23,6 +23,7 @@ import { CopiedList } from "./copied-set.ts";
 import { DirectoryTable } from "./directory.ts";
 import { SharedDirtyBounds } from "./dirty-bounds.ts";
 import type { Entry } from "./entry.ts";
+import { flushFilesystem } from "./flush.ts";
 import { HardLinks } from "./hard-links.ts";
 import { commandRetries, LaneControl } from "./lane-control.ts";
 import { PolicyCheck } from "./policy-check.ts";
@@ -215,7 +216,7 @@ export class LaneContext {
   syncOtherDevices(): void {
     const flushed = this.shared.floats[Float.flushedDevice];
     for (const [device, fd] of this.otherDevices) {
-      const result = this.control.isCancelled || !this.isFlushed || device === flushed ? 0 : libc.syncfs(fd);
+      const result = this.control.isCancelled || !this.isFlushed || device === flushed ? 0 : flushFilesystem(this.shared, fd);
       libc.close(fd);
       if (result === 0) continue;
       const what = "cannot flush a filesystem below %d";

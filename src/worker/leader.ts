@@ -4,6 +4,7 @@ import { At, libc, Open, syscallNumbers } from "../ffi/libc.ts";
 import { ArgumentCopier } from "./arguments.ts";
 import { CheckpointMarker } from "./checkpoint-marker.ts";
 import { stripSlashes } from "./destination.ts";
+import { flushErrorOf, flushFilesystem } from "./flush.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { reportManifest } from "./lane-manifest.ts";
 import { ManifestFile } from "./manifest-file.ts";
@@ -147,13 +148,13 @@ export class Leader {
     const directory = intoDirectory ? destination : destination.slice(0, destination.lastIndexOf("/")) || "/";
     const mark = arena.mark();
     const fd = libc.openat(At.AT_FDCWD, arena.cstring(directory), Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
-    const result = fd < 0 ? fd : libc.syncfs(fd);
+    const result = fd < 0 ? fd : flushFilesystem(shared, fd);
     const isKnown = result === 0 && this.context.destinationStat.ofDescriptor(fd, this.context.empty) === 0;
     if (isKnown) shared.floats[Float.flushedDevice] = this.context.destinationStat.device;
     if (fd >= 0) libc.close(fd);
     arena.reset(mark);
-    // What a flush for a mark was told, this one is not.
-    const earlier = Atomics.load(shared.words, Word.syncError);
+    // What a flush for a mark was told, or a former worker's, this one is not.
+    const earlier = flushErrorOf(shared);
     if (result === 0 && earlier === 0) return true;
     const errno = result === 0 ? earlier : -result;
     const place = { argument: 0, path: "", destinationRoot: request.destination };
@@ -164,12 +165,13 @@ export class Leader {
 
   // A source goes only when its copy is on the device (rule 5), also where a filesystem is mounted below the destination.
   private flushOthers(): boolean {
-    const { words, floats } = this.context.shared;
+    const { shared } = this.context;
+    const { words, floats } = shared;
     const count = Atomics.load(words, Word.syncDevices);
     let errno = 0;
     for (let index = 0; index < count && errno === 0; index++) {
       if (floats[Float.syncDevices + index * 2] === floats[Float.flushedDevice]) continue;
-      errno = -Math.min(0, libc.syncfs(floats[Float.syncDevices + index * 2 + 1] ?? -1));
+      errno = -Math.min(0, flushFilesystem(shared, floats[Float.syncDevices + index * 2 + 1] ?? -1));
     }
     // More filesystems than are kept: all that the machine has.
     if (count === maxSyncDevices) libc.syscall(syscallNumbers.sync, 0, 0);

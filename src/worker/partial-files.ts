@@ -135,6 +135,8 @@ export class PartialSlot {
 
   /** How much of the file may be believed. */
   usable(isSameBoot: boolean): number {
+    // What a flush could not write is lost, be it still to be read in the page cache (rule 2).
+    if (this.syncError !== 0) return 0;
     // A head that was being written to the device when the machine went off may be of two moments.
     if (this.words[slotWord.check] !== this.check()) return 0;
     const isDurableTrue = this.words[slotWord.durableCheck] === this.durableCheck();
@@ -182,7 +184,6 @@ export class PartialFiles {
       const slot = this.slots.find((candidate) => candidate.run !== this.run && candidate.isOf(source)) ?? null;
       if (slot === null) return null;
       slot.fd = -1;
-      slot.syncError = 0;
       slot.run = this.run;
       return slot;
     });

@@ -152,7 +152,7 @@ export class Placement {
       arena.reset(mark);
       const name = arena.cstring(serialName(original, serial, entryType(sourceStat.type)));
       entry.setName(name, arena.memory.bytes, name - arena.memory.address);
-      if (this.context.resumption?.isCopyAt(entry) === true) return this.adopt(entry, maker, follow);
+      if (this.context.resumption?.isCopyAt(entry, maker) === true) return this.adopt(entry, maker, follow);
       if (destinationStat.ofName(entry.directory.fields.destinationFd, entry.name) === 0) continue;
       const outcome = this.makeOrLink(entry, maker, follow, "new");
       if (outcome !== "exists") return outcome;

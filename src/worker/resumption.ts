@@ -5,17 +5,19 @@
 // does not hold. So whatever is replaced as ours holds nothing that would be lost with it.
 
 import { layout } from "../ffi/layout.ts";
-import { libc, Mode, Open } from "../ffi/libc.ts";
+import { Fadvise, libc, Mode, Open } from "../ffi/libc.ts";
 import { NativeMemory } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
-import { begunKeyOf, copyKeyOf, removeKey, renameKey, sourceKeyOf, unlinking, unlinkKeyOf } from "./checkpoint-log.ts";
+import { answerKeyOf, begunKeyOf, copyKeyOf, removeKey, renameKey, sourceKeyOf, unlinking, unlinkKeyOf } from "./checkpoint-log.ts";
 import type { Entry } from "./entry.ts";
 import { KnownCopies, type KnownTable } from "./known-copies.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { linkKey, readLinkPaths } from "./link-paths.ts";
 import type { Maker } from "./making.ts";
-import { ContentComparer } from "./same-content.ts";
+import { questionChoices } from "./protocol.ts";
+import { Answer } from "./questions.ts";
+import { ContentComparer, type Likeness } from "./same-content.ts";
 
 /** Timestamps come from a clock that ticks in milliseconds, the job's start from a finer one. */
 const clockSlackUs = 100_000;
@@ -38,6 +40,9 @@ export class Resumption {
   /** Read when the first inode with several names is met. */
   private links: ReadonlyMap<string, string> | null = null;
   private readonly known: KnownCopies;
+  private readonly doubtful: KnownCopies | null;
+  /** Of what findCopy found. */
+  private isDoubtful = false;
   private readonly isSameBoot: boolean;
   private readonly bornSinceUs: number;
   private readonly stat: Stat;
@@ -47,6 +52,7 @@ export class Resumption {
     this.context = context;
     this.checkpoint = checkpoint;
     this.known = new KnownCopies(known);
+    this.doubtful = checkpoint.doubtful === null ? null : new KnownCopies(checkpoint.doubtful);
     this.wasRemoving = checkpoint.wasRemoving;
     this.isSameBoot = checkpoint.isSameBoot;
     this.bornSinceUs = checkpoint.startedTimeUs - clockSlackUs;
@@ -60,22 +66,26 @@ export class Resumption {
     this.wasProved = false;
     if (stat.ofName(destinationFd, entry.name) < 0) return "nothing";
     const found = this.findCopy();
-    if (found === "same") return "done";
+    if (found === "same" && !this.isDoubtful) return "done";
     if (stat.type === Mode.S_IFDIR) return "nothing";
+    if (found === "same" && this.isOnMedium(entry, maker)) return this.proved(true);
     if (context.options.gnu.inPlace) return this.lookInPlace(entry, maker);
+    if (found === "same") return "ours";
     if (found === "other") return this.wasRemoving ? (this.hasOnlyLostNames() ? "done" : "moved") : "ours";
     if (context.options.gnu.make === "hard-link" && stat.isSameFile(context.sourceStat)) return "done";
     return stat.birthTimeUs >= this.bornSinceUs ? this.prove(entry, maker) : "nothing";
   }
 
   /** True for the copy of context.sourceStat under a serial name. */
-  isCopyAt(entry: Entry): boolean {
-    return this.stat.ofName(entry.directory.fields.destinationFd, entry.name) === 0 && this.findCopy() === "same";
+  isCopyAt(entry: Entry, maker: Maker): boolean {
+    if (this.stat.ofName(entry.directory.fields.destinationFd, entry.name) < 0 || this.findCopy() !== "same") return false;
+    this.wasProved = this.isDoubtful;
+    return !this.isDoubtful || this.isOnMedium(entry, maker);
   }
 
-  /** As isCopyAt, by name. */
+  /** As isCopyAt, by name; false where that is in doubt. */
   isCopyNamed(directoryFd: number, name: number): boolean {
-    return this.stat.ofName(directoryFd, name) === 0 && this.findCopy() === "same";
+    return this.stat.ofName(directoryFd, name) === 0 && this.findCopy() === "same" && !this.isDoubtful;
   }
 
   /** Where the first copy of context.sourceStat's inode is said to be, below the destination. */
@@ -110,6 +120,13 @@ export class Resumption {
     return this.wasRenamedTo(argument, destinationFd, entry.name) && !this.stat.isSameFile(this.context.sourceStat);
   }
 
+  /** What was answered about these two, as they are, before this worker began; null: nothing was. */
+  answerFor(source: Stat, destination: Stat): number | null {
+    const [low, high] = answerKeyOf(source, destination);
+    const answers = questionChoices.conflict.map((choice) => Answer[choice]);
+    return answers.find((answer) => this.known.find(low, high, answer, 0) === "same") ?? null;
+  }
+
   /** True when the argument, which is missing, was copied whole and was being removed. */
   wasRemoved(argument: number): boolean {
     const [low, high] = removeKey(argument);
@@ -129,17 +146,29 @@ export class Resumption {
   private findCopy(): "none" | "same" | "other" {
     const [copyLow, copyHigh] = copyKeyOf(this.stat);
     const [sourceLow, sourceHigh] = sourceKeyOf(this.context.sourceStat);
-    return this.known.find(copyLow, copyHigh, sourceLow, sourceHigh);
+    const found = this.known.find(copyLow, copyHigh, sourceLow, sourceHigh);
+    this.isDoubtful = found === "none" && this.doubtful !== null;
+    return this.isDoubtful ? (this.doubtful?.find(copyLow, copyHigh, sourceLow, sourceHigh) ?? "none") : found;
+  }
+
+  /** Whether a copy in doubt is what its source is, as far as a flush of its own and its medium say (rule 5). */
+  private isOnMedium(entry: Entry, maker: Maker): boolean {
+    const { stat, context } = this;
+    if (stat.type !== Mode.S_IFREG) return true;
+    const sourceFd = maker.sourceFd ?? -1;
+    if (sourceFd < 0 || stat.size !== context.sourceStat.size) return false;
+    return this.compare(entry, sourceFd, stat.size, "on its medium") === "same";
   }
 
   // A file that was being written into is newer than any source, and -u would keep the half of it.
   private lookInPlace(entry: Entry, maker: Maker): Finding {
     const { stat } = this;
     if (stat.type === Mode.S_IFLNK && stat.ofTarget(entry.directory.fields.destinationFd, entry.name) < 0) return "nothing";
-    if (this.findCopy() === "same") return "done";
+    const isCopy = this.findCopy() === "same";
+    if (isCopy && !this.isDoubtful) return "done";
     const [low, high] = begunKeyOf(stat);
     // Who overwrites it compares what it opens with what was planned.
-    const isBegun = this.known.find(low, high, 1, 0) === "same";
+    const isBegun = isCopy || this.known.find(low, high, 1, 0) === "same";
     if (isBegun && this.context.destinationStat.ofTarget(entry.directory.fields.destinationFd, entry.name) === 0) return "begun";
     return stat.birthTimeUs >= this.bornSinceUs ? this.prove(entry, maker) : "nothing";
   }
@@ -174,13 +203,16 @@ export class Resumption {
     return this.isSameBoot ? "nothing" : "ours";
   }
 
-  private compare(entry: Entry, sourceFd: number, length: number): "same" | "torn" | "different" {
+  private compare(entry: Entry, sourceFd: number, length: number, where: "as it is read" | "on its medium" = "as it is read"): Likeness {
     const { control, empty, afterStat } = this.context;
     const fd = libc.openat(entry.directory.fields.destinationFd, entry.name, readFlags, 0);
     if (fd < 0) return "different";
     this.comparer ??= new ContentComparer();
     const isIt = afterStat.ofDescriptor(fd, empty) === 0 && afterStat.isSameFile(this.stat);
-    const likeness = isIt ? this.comparer.compare(sourceFd, fd, length, (bytes) => control.mayRead(bytes)) : "different";
+    // An inode that is in memory still has the error of its own; one that is not is read from the medium in any case.
+    const isFlushed = where === "as it is read" || libc.fdatasync(fd) === 0;
+    if (where === "on its medium") libc.posixFadvise(fd, 0, 0, Fadvise.DONTNEED);
+    const likeness = isIt && isFlushed ? this.comparer.compare(sourceFd, fd, length, (bytes) => control.mayRead(bytes)) : "different";
     libc.close(fd);
     return likeness;
   }

@@ -68,8 +68,6 @@ export const Word = {
   /** Who writes a mark; 1: nobody but the leader any more. */
   markLock: 32,
   marksOff: 33,
-  /** An errno that a flush for a mark was told: the kernel tells it once. */
-  syncError: 34,
   /** How many devices the copies lie on, and who may add one. */
   syncDevices: 35,
   syncDevicesLock: 36,

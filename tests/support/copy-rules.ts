@@ -17,7 +17,10 @@ export const copyRules: Readonly<Record<number, CopyRule>> = {
   },
   2: {
     words: "An fsync error is final.",
-    tests: [["conformance/rules/durability.test.ts", "a file whose fsync failed is dropped, not synced again and believed"]],
+    tests: [
+      ["conformance/rules/durability.test.ts", "a file whose fsync failed is dropped, not synced again and believed"],
+      ["worker/checkpoint-file.test.ts", "of a partial file whose flush failed nothing is believed"],
+    ],
   },
   3: {
     words: "A final name never shows half a file, and what a crash leaves over is found.",
@@ -43,6 +46,8 @@ export const copyRules: Readonly<Record<number, CopyRule>> = {
     tests: [
       ["recovery/steps.test.ts", "a move to another filesystem"],
       ["conformance/rules/durability.test.ts", "keeps its sources when the flush fails"],
+      ["recovery/resume-flush.test.ts", "the next one keeps the sources, and the result names it"],
+      ["recovery/resume-flush.test.ts", "what the medium does not hold is copied again before its source goes"],
       ["conformance/rules/changing-source.test.ts", "a move keeps a source that changed"],
       ["conformance/move.test.ts", "leaves a directory that appeared meanwhile"],
       ["conformance/verify.test.ts", "a move keeps the source of the file whose copy is wrong"],

@@ -7,13 +7,14 @@ import { At } from "../../src/ffi/libc.ts";
 import { Arena, viewOf } from "../../src/ffi/memory.ts";
 import { Stat } from "../../src/ffi/stat.ts";
 import { type CheckpointMemory, openCheckpoint } from "../../src/worker/checkpoint-file.ts";
-import { logStart, markStarts, maxPartials, pageBytes, recordsPerPage } from "../../src/worker/checkpoint-layout.ts";
-import { CheckpointLog, copyKeyOf, sourceKeyOf } from "../../src/worker/checkpoint-log.ts";
+import { HeadWord, logStart, markStarts, maxPartials, pageBytes, recordsPerPage } from "../../src/worker/checkpoint-layout.ts";
+import { CheckpointLog, copyKeyOf, removeKey, sourceKeyOf } from "../../src/worker/checkpoint-log.ts";
 import { CheckpointMarker } from "../../src/worker/checkpoint-marker.ts";
+import { flushErrorOf } from "../../src/worker/flush.ts";
 import { KnownCopies, KnownCopiesBuilder } from "../../src/worker/known-copies.ts";
 import { linkKey, readLinkPaths } from "../../src/worker/link-paths.ts";
 import { PartialFiles, PartialSlot } from "../../src/worker/partial-files.ts";
-import { Shared, Word } from "../../src/worker/shared.ts";
+import { Float, Shared, Word } from "../../src/worker/shared.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
 let directory: TemporaryDirectory;
@@ -49,6 +50,10 @@ function state(number: number): Stat {
 function isKnown({ known }: CheckpointMemory, number: number): string {
   if (known === null) return "nothing is known";
   return new KnownCopies(known).find(...copyKeyOf(state(number)), ...sourceKeyOf(state(number + 1_000_000)));
+}
+
+function headOf({ head }: CheckpointMemory): Uint32Array {
+  return new Uint32Array(viewOf(head, pageBytes));
 }
 
 function note(log: CheckpointLog, from: number, count: number): void {
@@ -138,6 +143,51 @@ test("copies on a device that cannot be flushed make no mark, and the error is t
   expect(marker.mark("log", { isLast: true })).toBe(true);
 });
 
+test("after a failed flush no mark says that copies are durable, and the error is there for the next worker, also after a power cut", () => {
+  const { shared, checkpoint } = open("first");
+  shared.floats[Float.syncDevices + 1] = openSync(directory.path, "r");
+  shared.words[Word.syncDevices] = 1;
+  const marker = new CheckpointMarker(shared);
+  expect([marker.mark("copies"), flushErrorOf(shared)]).toEqual([true, 0]);
+  const words = headOf(checkpoint);
+  words[HeadWord.flushError] = 28;
+  expect([marker.mark("copies"), marker.mark("log")]).toEqual([false, true]);
+  for (const how of ["killed", "rebooted"] as const) expect(flushErrorOf(open(how).shared)).toBe(28);
+  words[HeadWord.flushError] = 0xffff_ffff;
+  expect(flushErrorOf(open("killed").shared)).toBe(5);
+  closeSync(shared.floats[Float.syncDevices + 1] ?? -1);
+});
+
+test("after a kill in a flush, what the latest mark does not cover is in doubt, and notes of other things are not", () => {
+  const first = open("first");
+  const log = new CheckpointLog(first.shared, 0, first.checkpoint);
+  note(log, 1, recordsPerPage + 3);
+  new CheckpointMarker(first.shared).mark("log");
+  note(log, 10_000, recordsPerPage);
+  log.willRemove(5);
+  headOf(first.checkpoint)[HeadWord.flushing] = 1;
+  const isDoubtful = ({ doubtful }: CheckpointMemory, number: number): string => isKnown({ ...first.checkpoint, known: doubtful }, number);
+  const noted = ({ known }: CheckpointMemory): string => (known === null ? "" : new KnownCopies(known).find(...removeKey(5), 1, 0));
+  const second = open("killed");
+  for (const run of [second, open("killed")]) {
+    expect([isKnown(run.checkpoint, 1), isDoubtful(run.checkpoint, 1)]).toEqual(["same", "none"]);
+    expect([isKnown(run.checkpoint, 10_200), isDoubtful(run.checkpoint, 10_200)]).toEqual(["none", "same"]);
+    expect([noted(run.checkpoint), run.checkpoint.isLogWhole]).toEqual(["same", true]);
+  }
+  // What a later worker looked at is noted anew. A further kill in a flush puts that in doubt again: it is one stretch of the log.
+  const third = open("killed");
+  note(new CheckpointLog(third.shared, 3, third.checkpoint), 10_200, 1);
+  const fourth = open("killed");
+  expect(isKnown(fourth.checkpoint, 10_200)).toBe("same");
+  new CheckpointMarker(fourth.shared).mark("log");
+  headOf(fourth.checkpoint)[HeadWord.flushing] = 1;
+  const { checkpoint } = open("killed");
+  expect([isKnown(checkpoint, 1), isDoubtful(checkpoint, 10_200)]).toEqual(["same", "same"]);
+  // A power cut leaves what the marks cover.
+  headOf(checkpoint)[HeadWord.flushing] = 1;
+  expect(isKnown(open("rebooted").checkpoint, 1)).toBe("same");
+});
+
 test("paths of first copies are found again, and damaged ones are passed over", () => {
   const first = open("first");
   const log = new CheckpointLog(first.shared, 0, first.checkpoint);
@@ -178,6 +228,21 @@ test("a partial file goes on at what was written, after a power cut at what is o
   const word = words.indexOf(words[(logStart - maxPartials * pageBytes) / 4 + 4] ?? 0, (logStart - maxPartials * pageBytes) / 4);
   words[word] = 12345;
   expect([at.usable(true), at.usable(false)]).toEqual([0, 0]);
+});
+
+test("of a partial file whose flush failed nothing is believed, by no later worker either, until it is begun anew", () => {
+  const { checkpoint, shared } = open("first");
+  const place = { name: ".copyd-x-1", directory: "/destination", directoryInodeLow: 1, directoryInodeHigh: 0 };
+  const slot = new PartialFiles(shared, checkpoint).take(state(1), state(2), place);
+  if (slot === null) throw new Error("no slot");
+  slot.written = 100 * 1024 * 1024;
+  slot.durable = 70 * 1024 * 1024;
+  slot.syncError = 5;
+  for (let run = 0; run < 2; run++) {
+    const next = open("killed");
+    const claimed = new PartialFiles(next.shared, next.checkpoint).claim(state(1));
+    expect([claimed?.usable(true), claimed?.usable(false)]).toEqual([0, 0]);
+  }
 });
 
 test("all slots in use, or a path that is too long: the file is copied without one", () => {

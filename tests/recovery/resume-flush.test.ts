@@ -1,0 +1,127 @@
+// An error that a flush was told is told once: it outlives the worker that heard of it, and where nobody heard, what may be lost is looked at.
+
+import { afterEach, beforeEach, expect } from "bun:test";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { HeadWord } from "../../src/worker/checkpoint-layout.ts";
+import { childrenOf } from "../support/embedded-job.ts";
+import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
+import { havePrograms, runChecked } from "../support/process.ts";
+import { ResumableJob, type RunOptions } from "../support/resumable-job.ts";
+import { firstReason, testUnless } from "../support/skip.ts";
+import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+
+const reason = firstReason(whyNoFilesystem("tmpfs"), havePrograms("strace") ? null : "strace is not installed");
+const fileBytes = 100_000;
+
+let directory: TemporaryDirectory;
+let other: TestFilesystem;
+let [source, destination] = ["", ""];
+
+beforeEach(async () => {
+  directory = await temporaryDirectory();
+  other = await mountFilesystem("tmpfs");
+  source = join(directory.path, "source");
+  destination = join(other.path, "destination");
+  mkdirSync(source);
+});
+afterEach(async () => {
+  await other[Symbol.asyncDispose]();
+  await directory[Symbol.asyncDispose]();
+});
+
+function makeFiles(count: number): void {
+  for (let file = 0; file < count; file++) writeFileSync(join(source, `f${file}`), Buffer.alloc(fileBytes, `content ${file} `));
+}
+
+function move(options: Record<string, unknown> = {}): ResumableJob {
+  const request = { operation: "move", sources: [source], destination, options: { target: "exact", engine: "read-write", ...options } };
+  return new ResumableJob(directory.path, request);
+}
+
+function injecting(fault: string): Pick<RunOptions, "under"> {
+  return { under: ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=syncfs", "-e", `inject=syncfs:${fault}`] };
+}
+
+function headWord(job: ResumableJob, word: number): number {
+  const bytes = readFileSync(job.checkpointPath).subarray(word * 4, word * 4 + 4);
+  return bytes.length === 4 ? bytes.readUInt32LE() : 0;
+}
+
+/** Of the same size, time and inode: what a device that could not write gives back once the page cache has let go of it. */
+async function damage(path: string): Promise<void> {
+  const stamp = join(directory.path, "stamp");
+  await runChecked(["touch", "-r", path, stamp]);
+  const fd = openSync(path, "r+");
+  writeSync(fd, Buffer.alloc(4096), 0, 4096, 8192);
+  closeSync(fd);
+  await runChecked(["touch", "-r", stamp, path]);
+}
+
+testUnless(
+  reason,
+  "a flush for a mark failed and the worker was killed: the next one keeps the sources, and the result names it",
+  async () => {
+    makeFiles(60);
+    using job = move({ bandwidthLimit: 1_500_000 });
+    const { end } = await job.run({
+      ...injecting("error=ENOSPC:when=1"),
+      // The worker itself: strace would let it go on.
+      onMessage: (message, { pid }) => {
+        if (message.type !== "snapshot" || headWord(job, HeadWord.flushError) === 0) return;
+        for (const worker of childrenOf(pid)) process.kill(worker, "SIGKILL");
+      },
+    });
+    expect(end.kind).toBe("failed");
+    expect(readdirSync(destination).length).toBeLessThan(60);
+    const second = await job.run();
+    expect(second.errors).toEqual([`cannot flush the filesystem of '${destination}': No space left on device`]);
+    expect(second.end).toMatchObject({ kind: "result", result: { outcome: "failed" } });
+    expect(readdirSync(source)).toHaveLength(60);
+  },
+  60_000,
+);
+
+for (const durability of ["job", "none"]) {
+  testUnless(
+    reason,
+    `a worker was killed in its flush, durability ${durability}: what the medium does not hold is copied again before its source goes`,
+    async () => {
+      makeFiles(5);
+      using job = move({ durability });
+      const { end } = await job.run({ ...injecting("error=EIO:signal=KILL:when=1"), lanes: 1 });
+      expect(end.kind).toBe("failed");
+      expect(readdirSync(source)).toHaveLength(5);
+      const inodes = (): number[] => [0, 1, 2, 3, 4].map((file) => statSync(join(destination, `f${file}`)).ino);
+      const before = inodes();
+      await damage(join(destination, "f2"));
+      const second = await job.run();
+      expect(second.errors).toEqual([]);
+      expect(second.end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
+      expect(existsSync(source)).toBe(false);
+      for (let file = 0; file < 5; file++) {
+        expect(readFileSync(join(destination, `f${file}`)).equals(Buffer.alloc(fileBytes, `content ${file} `))).toBe(true);
+      }
+      // The others are what they were.
+      expect(inodes().filter((inode, file) => inode === before[file])).toHaveLength(4);
+    },
+    60_000,
+  );
+}
+
+testUnless(
+  reason,
+  "what is in doubt after a kill in a flush stays so until it was looked at, over further kills",
+  async () => {
+    makeFiles(40);
+    using job = move({ bandwidthLimit: 100_000_000 });
+    expect((await job.run({ ...injecting("signal=KILL:when=1"), lanes: 1 })).end.kind).toBe("failed");
+    // Each of two more workers gets no further than its own flush, or is killed before it has looked at all.
+    expect((await job.run({ killWhen: () => true })).end.kind).toBe("failed");
+    await damage(join(destination, "f7"));
+    expect((await job.run()).errors).toEqual([]);
+    expect(readFileSync(join(destination, "f7")).equals(Buffer.alloc(fileBytes, "content 7 "))).toBe(true);
+    expect(existsSync(source)).toBe(false);
+  },
+  60_000,
+);
