@@ -211,7 +211,7 @@ async function guardSleep(jobs: AdjustableJobs, stop: StopRequest): Promise<Slee
 
 function leaveWhatIsOwed(service: Service, jobs: Jobs, stateDirectory: string): boolean {
   const promises = service.promises();
-  const owes = promises.subscriptions.length + promises.companions.length > 0;
+  const owes = promises.subscriptions.length > 0;
   if (owes) leaveHandover(stateDirectory, promises);
   return owes || jobs.counts().queued > 0;
 }

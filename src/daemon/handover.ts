@@ -11,7 +11,7 @@ import { log } from "../log.ts";
 const fileName = "handover.json";
 /** The next service is started at once: anything older is of another time, perhaps of another bus. */
 const maxAgeMs = 60_000;
-const none: Promises = { subscriptions: [], companions: [] };
+const none: Promises = { subscriptions: [] };
 
 const uid = z.number().int().min(0);
 const schema = z.object({
@@ -28,7 +28,6 @@ const schema = z.object({
       })
       .transform(({ owner, ...entry }) => ({ ...entry, owner: owner ?? entry.uid })),
   ),
-  companions: z.array(z.object({ sender: z.string(), uid, token: z.string() })),
 });
 
 /** Throws the errors of writing a file. */

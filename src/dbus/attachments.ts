@@ -89,12 +89,6 @@ export class Companions {
     this.byJob.delete(jobPath(job.owner.uid, job.token));
   }
 
-  list(): readonly { readonly sender: string; readonly uid: number; readonly token: string }[] {
-    return [...this.byJob.values()].flatMap(({ job, senders }) =>
-      [...senders].map((sender) => ({ sender, uid: job.owner.uid, token: job.token })),
-    );
-  }
-
   /** The jobs that are left alone now that a connection has ended. */
   senderGone(sender: string): JobView[] {
     const alone: JobView[] = [];

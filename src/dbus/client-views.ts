@@ -24,6 +24,7 @@ export function viewFromProperties({ uid, token }: JobAddress, properties: Varia
     asAdmin: flag("AsAdmin"),
     group: groupFrom(text("GroupToken"), properties.get("Group")?.value),
     request: requestFrom(properties),
+    companions: [],
     state,
     waitReason: text("WaitReason"),
     queuePosition: number("QueuePosition"),

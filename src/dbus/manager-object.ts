@@ -41,6 +41,8 @@ export interface ManagerDependencies {
   readonly features: readonly string[];
   readonly authorizations: Authorizations;
   readonly foreign: ForeignJobs;
+  /** What a unique name is remembered by beyond the end of this service. */
+  readonly nameOf: (sender: string) => string;
   /** Who a unique name is. Throws access-denied. */
   readonly identify: (connection: string) => Promise<Caller>;
 }
@@ -60,19 +62,25 @@ export function managerObject(dependencies: ManagerDependencies): ObjectInterfac
       for (const one of requests) await context.requireSameView(one);
       if (beyond !== null) await authorizations.requireBeyond(beyond, context);
       if (rights === "admin") await authorizations.require(`org.copyd.${operation}-as-admin`, copyDetails(request), context);
-      const asAdmin = rights === "admin";
+      const companion = request.options.onDisconnect === "cancel" ? { companion: dependencies.nameOf(context.sender) } : {};
+      const common = { asAdmin: rights === "admin", alsoTo, ...companion };
       try {
-        return [started(jobs.submit(context.caller, token, request, { asAdmin, alsoTo, beyondLimits: beyond !== null }), context)];
+        return [started(jobs.submit(context.caller, token, request, { ...common, beyondLimits: beyond !== null }), context)];
       } catch (error) {
         if (!(error instanceof CopyError) || error.code !== "limits-exceeded" || beyond !== null) throw error;
         await authorizations.requireBeyond(error, context);
       }
-      return [started(jobs.submit(context.caller, token, request, { asAdmin, alsoTo, beyondLimits: true }), context)];
+      return [started(jobs.submit(context.caller, token, request, { ...common, beyondLimits: true }), context)];
     };
   };
   const started = (job: JobView, { sender }: CallContext): string => {
     const isCompanion = job.request.options.onDisconnect === "cancel";
-    if (isCompanion) for (const one of [job, ...jobs.group(job).slice(1)]) if (!hasEnded(one.state)) companions.add(one, sender);
+    for (const one of isCompanion ? [job, ...jobs.group(job).slice(1)] : []) {
+      if (hasEnded(one.state)) continue;
+      companions.add(one, sender);
+      // Of a call that was repeated.
+      jobs.accompany(one, dependencies.nameOf(sender));
+    }
     return pathOf(job);
   };
   const requireForAll = async (allUsers: boolean, context: CallContext): Promise<void> => {

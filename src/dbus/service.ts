@@ -1,7 +1,7 @@
 // The D-Bus service: wires callers, objects, subscribers and jobs on one connection, and begins and ends its life on the bus.
 
 import { CopyError } from "../errors.ts";
-import { hasEnded, type Jobs } from "../jobs/api.ts";
+import { hasEnded, type Jobs, type JobView } from "../jobs/api.ts";
 import type { BusKind } from "./address.ts";
 import { Announcer } from "./announcer.ts";
 import { Companions, Errands, Waits } from "./attachments.ts";
@@ -48,7 +48,6 @@ export interface ServiceDependencies {
 /** What a service that has given up its name still owes, for the next one to keep. */
 export interface Promises {
   readonly subscriptions: readonly SubscriptionEntry[];
-  readonly companions: readonly { readonly sender: string; readonly uid: number; readonly token: string }[];
 }
 
 /** How long calls that came in the last moment may take: those that ask a person, or wait for a job, get no answer any more. */
@@ -75,6 +74,8 @@ export class Service {
   private readonly manager: ObjectInterface;
   private readonly foreign: ForeignJobs;
   private readonly audit: Audit;
+  /** Another bus gives the same unique names to others. */
+  private busId = "";
   /** While the name is being given up: calls that came meanwhile, which must not be lost. */
   private held: Message[] | null = null;
   /** Called when something was asked of the service or one of its jobs changed its state: what idleness counts from. */
@@ -105,6 +106,7 @@ export class Service {
       features: dependencies.features ?? [],
       authorizations,
       foreign: this.foreign,
+      nameOf: (sender) => this.companionName(sender),
       identify: (name) => this.credentials.identify(name),
     });
     this.dispatcher = new Dispatcher({
@@ -144,6 +146,7 @@ export class Service {
     // Connections that end, by the bus's own word: an empty third argument is "no new owner".
     const rule = `type='signal',sender='${driver.name}',interface='${driver.name}',member='NameOwnerChanged',path='${driver.path}',arg2=''`;
     await this.connection.callDriver("AddMatch", "s", [rule]);
+    this.busId = String((await this.connection.callDriver("GetId", "", [])).body[0]);
   }
 
   /** True when the name is ours; false when another service has it. */
@@ -179,26 +182,39 @@ export class Service {
     return true;
   }
 
-  /** What callers may rely on after they had their answers: who hears of which jobs, and which jobs end with whom. */
+  /** What callers may rely on after they had their answers and no job tells: who hears of which jobs. */
   promises(): Promises {
-    return { subscriptions: this.subscriptions.list(), companions: this.companions.list() };
+    return { subscriptions: this.subscriptions.list() };
   }
 
-  /** Keeps what a former run of the service promised, as far as those it was promised to are still there. After `start`. */
-  async keep({ subscriptions, companions }: Promises): Promise<void> {
-    const isStill = async ({ sender, uid }: { readonly sender: string; readonly uid: number }): Promise<boolean> => {
-      const caller = await this.credentials.identify(sender).catch(() => undefined);
-      return caller?.uid === uid;
-    };
+  /**
+   * Keeps what a former run of the service promised, as far as those it was promised to are still there; and ends the jobs that were to
+   * end with callers that have left meanwhile. After `start`.
+   */
+  async keep({ subscriptions }: Promises): Promise<void> {
     for (const subscription of subscriptions) {
-      if (await isStill(subscription)) this.subscriptions.add(subscription.sender, subscription.uid, subscription);
+      const { sender, uid } = subscription;
+      if (await this.isStill(sender, uid)) this.subscriptions.add(sender, uid, subscription);
     }
-    for (const companion of companions) {
-      const job = this.jobs.get(companion.uid, companion.token);
-      if (job === undefined || hasEnded(job.state)) continue;
-      if (await isStill(companion)) this.companions.add(job, companion.sender);
-      else this.jobs.cancel(job);
-    }
+    for (const job of this.jobs.list(null)) if (job.companions.length > 0 && !hasEnded(job.state)) await this.keepCompanions(job);
+  }
+
+  private async keepCompanions(job: JobView): Promise<void> {
+    const prefix = this.companionName("");
+    const senders = job.companions.flatMap((name) => (name.startsWith(prefix) ? name.slice(prefix.length) : []));
+    // Before they are looked for: who leaves in this very moment is heard of.
+    for (const sender of senders) this.companions.add(job, sender);
+    for (const sender of senders) if (!(await this.isStill(sender, job.owner.uid))) this.senderGone(sender);
+    if (senders.length === 0) this.jobs.cancel(job);
+  }
+
+  private async isStill(sender: string, uid: number): Promise<boolean> {
+    const caller = await this.credentials.identify(sender).catch(() => undefined);
+    return caller?.uid === uid;
+  }
+
+  private companionName(sender: string): string {
+    return `${this.busId} ${sender}`;
   }
 
   /** Answers new calls with shutting-down; calls under way go on. */

@@ -50,7 +50,8 @@ export class Admission<Entry extends { readonly job: Job }> {
       const workToken = token === null ? own : generateToken();
       // Lists are read page by page, from the time of the last job seen.
       this.lastCreatedUs = Math.max(this.dependencies.now(), this.lastCreatedUs + 1);
-      const facts = { id: ++this.lastId, token: own, workToken, owner: caller, asAdmin, request: one, group, ...policies[index] };
+      const common = { owner: caller, asAdmin, group, companions: options.companion === undefined ? [] : [options.companion] };
+      const facts = { id: ++this.lastId, token: own, workToken, request: one, ...common, ...policies[index] };
       return newJob(facts, this.lastCreatedUs);
     };
     return { jobs: [make(request, 0), ...requests.slice(1).map((one, index) => make(one, index + 1))] };

@@ -88,6 +88,8 @@ export interface JobView {
   /** null: it is alone. */
   readonly group: GroupView | null;
   readonly request: JobRequest;
+  /** Connections whose last one's end is to be its own, by the names that the service gave them. */
+  readonly companions: readonly string[];
   readonly state: JobState;
   /** Why it waits, while queued: a sentence without its stop; "" where its turn just comes. */
   readonly waitReason: string;
@@ -202,6 +204,8 @@ export interface Preview {
 export interface SubmitOptions {
   /** With root's rights instead of the caller's. */
   readonly asAdmin?: boolean;
+  /** A connection that the job is to end with; kept with the job. */
+  readonly companion?: string;
   /** Several times what one user may have waiting: an administrator allows it. */
   readonly beyondLimits?: boolean;
   /** Further destinations: a job for each, which share one reading of the sources. Copies only. */
@@ -242,6 +246,8 @@ export interface Jobs {
   resume(job: JobView, scope?: Scope): void;
   /** invalid-state when it has ended, or is to change its place and does not wait. */
   setOptions(job: JobView, changes: OptionChanges): void;
+  /** Keeps a further connection that the job, if it has not ended, is to end with. */
+  accompany(job: JobView, companion: string): void;
   /** invalid-state for another question than the one asked, invalid-arguments for a choice that it does not offer. */
   answer(job: JobView, question: number, choice: AnswerChoice, forAll: boolean): void;
   errors(job: JobView, offset: number, limit: number): readonly EntryError[];

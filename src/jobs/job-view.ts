@@ -17,6 +17,7 @@ export function viewOf(job: Job, { waitReason, queuePosition }: QueuePlace = not
     asAdmin: job.asAdmin,
     group: job.group === null ? null : { token: job.group.token, members: memberTokens(job.group) },
     request: job.options === job.request.options ? job.request : { ...job.request, options: job.options },
+    companions: job.companions,
     state: job.state,
     waitReason,
     queuePosition,

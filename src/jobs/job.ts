@@ -13,6 +13,7 @@ import { CopyError, type FailureCode } from "../errors.ts";
 import type { Policy } from "../policy.ts";
 import type { EngineChoice, JobOptions, JobRequest } from "../request.ts";
 import { type AnswerChoice, type EntryError, questionChoices, type Snapshot } from "../worker/protocol.ts";
+import { type Answers, withAnswer, withoutGiven } from "./answers.ts";
 import { type Caller, hasEnded, type JobResult, type JobState, type Question } from "./api.ts";
 import { type Attempts, afterCrash, afterDeath, mayResume, noAttempts, resumedOnce } from "./attempts.ts";
 import type { JobGroup } from "./group.ts";
@@ -21,7 +22,10 @@ import { outcomeOf } from "./outcome.ts";
 import type { ProcessIdentity } from "./process-identity.ts";
 import { advanceProgress, endProgress, type Progress, restingProgress, resumeProgress, startProgress } from "./progress.ts";
 
-export interface Job {
+/** Those that came last are kept: connections come and go as often as somebody likes. */
+const maxCompanions = 64;
+
+export interface Job extends Answers {
   /** The store's number; grows with time, never used again. */
   readonly id: number;
   readonly token: string;
@@ -33,6 +37,8 @@ export interface Job {
   readonly group: JobGroup | null;
   /** Its worker is paused so that others of its fan-out can follow (held), or was just let go and has not said so (releasing). */
   readonly hold: "none" | "held" | "releasing";
+  /** Connections whose last one's end is to be its own (on-disconnect=cancel). */
+  readonly companions: readonly string[];
   /** As submitted; a repeated call is compared with it. */
   readonly request: JobRequest;
   /** What the administrator allowed its owner when it was asked for; left out: everything. */
@@ -64,8 +70,6 @@ export interface Job {
   readonly mounts: readonly JobMount[];
   /** The last worker, until it is known to be gone. */
   readonly process: ProcessIdentity | null;
-  /** What was answered for all further questions of a kind. */
-  readonly standingAnswers: readonly StandingAnswer[];
   /** The worker's last word, believed only as far as the counts allow. */
   readonly claim: WorkerClaim | null;
   /** Why the worker as a whole failed, where it did. */
@@ -76,11 +80,6 @@ export interface Job {
 /** none: no process of it is there. working: a worker is. clearing: what a dead worker had in flight is being removed. */
 export const activities = ["none", "working", "clearing"] as const;
 export type Activity = (typeof activities)[number];
-
-export interface StandingAnswer {
-  readonly kind: Question["kind"];
-  readonly choice: AnswerChoice;
-}
 
 export interface WorkerClaim {
   readonly outcome: "completed" | "failed" | "cancelled" | "interrupted";
@@ -115,6 +114,7 @@ export type JobEvent =
       readonly priority?: JobOptions["priority"];
       readonly order?: number;
     }
+  | { readonly type: "accompanied"; readonly companion: string }
   | { readonly type: "answered"; readonly question: number; readonly choice: AnswerChoice; readonly forAll: boolean }
   | { readonly type: "stop-requested" }
   | { readonly type: "result"; readonly claim: WorkerClaim; readonly snapshot: Snapshot }
@@ -135,6 +135,7 @@ export interface NewJob {
   readonly request: JobRequest;
   readonly policy?: Policy;
   readonly group?: JobGroup | null;
+  readonly companions?: readonly string[];
 }
 
 /** A job that waits for its turn. */
@@ -142,6 +143,7 @@ export function newJob(from: NewJob, nowUs: number): Job {
   return {
     ...from,
     group: from.group ?? null,
+    companions: from.companions ?? [],
     hold: "none",
     options: from.request.options,
     order: from.id,
@@ -163,6 +165,7 @@ export function newJob(from: NewJob, nowUs: number): Job {
     mounts: [],
     process: null,
     standingAnswers: [],
+    givenAnswers: [],
     claim: null,
     workerFailure: null,
     result: null,
@@ -186,7 +189,7 @@ export function advance(job: Job, event: JobEvent, nowUs: number): Job {
     case "question":
       return isWorking(job) ? settled({ ...job, question: event.question }) : job;
     case "question-over":
-      return job.question?.id === event.question ? settled({ ...job, question: null }) : job;
+      return questionOver(job, event.question);
     case "pause-requested":
       return pauseRequested(job);
     case "resume-requested":
@@ -199,6 +202,8 @@ export function advance(job: Job, event: JobEvent, nowUs: number): Job {
       return job.hold === "held" ? settled({ ...job, hold: job.pauseRequested ? "none" : "releasing" }) : job;
     case "options-changed":
       return optionsChanged(job, event);
+    case "accompanied":
+      return accompanied(job, event.companion);
     case "answered":
       return answered(job, event.question, event.choice, event.forAll);
     case "stop-requested":
@@ -350,6 +355,11 @@ function optionsChanged(job: Job, { bandwidthLimit, priority, order }: Extract<J
   return same && (order ?? job.order) === job.order ? job : { ...job, options: same ? job.options : options, order: order ?? job.order };
 }
 
+function accompanied(job: Job, companion: string): Job {
+  if (hasEnded(job.state) || job.companions.includes(companion)) return job;
+  return { ...job, companions: [...job.companions, companion].slice(-maxCompanions) };
+}
+
 function answered(job: Job, question: number, choice: AnswerChoice, forAll: boolean): Job {
   requireActive(job, "answered");
   if (job.question === null) throw new CopyError("invalid-state", `job ${job.token} asks nothing`);
@@ -361,9 +371,19 @@ function answered(job: Job, question: number, choice: AnswerChoice, forAll: bool
   if (!choices.includes(choice)) {
     throw new CopyError("invalid-arguments", `question ${question} takes ${choices.join(", ")}, not ${choice}`);
   }
-  const others = job.standingAnswers.filter((answer) => answer.kind !== kind);
-  const standingAnswers = forAll ? [...others, { kind, choice }] : job.standingAnswers;
-  return settled({ ...job, question: null, standingAnswers, cancelRequested: job.cancelRequested || choice === "abort" });
+  return settled({
+    ...job,
+    ...withAnswer(job, job.question, choice, forAll),
+    question: null,
+    cancelRequested: job.cancelRequested || choice === "abort",
+  });
+}
+
+/** Also of one that was answered: the worker has the answer, and keeps it. */
+function questionOver(job: Job, question: number): Job {
+  if (job.question?.id === question) return settled({ ...job, question: null });
+  const givenAnswers = withoutGiven(job.givenAnswers, question);
+  return givenAnswers === job.givenAnswers ? job : { ...job, givenAnswers };
 }
 
 function claimed(job: Job, claim: WorkerClaim, snapshot: Snapshot, nowUs: number): Job {

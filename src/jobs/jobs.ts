@@ -200,6 +200,10 @@ class JobsRoom implements AdjustableJobs {
     this.steering.setOptions(this.require(job), changes);
   }
 
+  accompany(job: JobView, companion: string): void {
+    this.apply(this.require(job), { type: "accompanied", companion });
+  }
+
   answer(job: JobView, question: number, choice: AnswerChoice, forAll: boolean): void {
     const entry = this.require(job);
     this.apply(entry, { type: "answered", question, choice, forAll });
@@ -354,7 +358,8 @@ class JobsRoom implements AdjustableJobs {
     const ended = hasEnded(state);
     const isLeft = before.activity !== "none" && entry.job.activity === "none";
     // Intermediate states go with the next batch: a worker that flips its state must not make the disk busy. Users' wishes do not.
-    this.store?.save(entry.job, ended || isLeft || /(started|-requested|answered)$/.test(event.type) ? "now" : "soon");
+    const isWish = /(started|-requested|answered|accompanied|options-changed)$/.test(event.type);
+    this.store?.save(entry.job, ended || isLeft || isWish ? "now" : "soon");
     const urgent = state !== before.state || question !== before.question;
     if (ended) this.settle(entry);
     else if (isLeft) this.started.delete(entry);

@@ -147,7 +147,7 @@ export class JobRun {
     // Root's rights are not to go where links of others lead.
     const foreignLinks: "follow" | "refuse" = job.asAdmin ? "refuse" : "follow";
     const common = { request: { ...job.request, options }, sandbox: settings.sandbox, token: job.workToken, foreignLinks };
-    const { standingAnswers } = job;
+    const { standingAnswers, givenAnswers } = job;
     return startWorker({
       task:
         type === "start"
@@ -159,6 +159,7 @@ export class JobRun {
               totals: settings.totals,
               checkpoint: this.checkpointFacts(job),
               standingAnswers: [...standingAnswers],
+              givenAnswers: [...givenAnswers],
             }
           : { type, ...common, keepsPartial: goesOn(job) },
       credentials: settings.mode === "system" ? (job.asAdmin ? rootCredentials : job.owner) : null,

@@ -63,6 +63,7 @@ const recordSchema = z.object({
     .object({ token: z.string(), destinations: z.array(byteStringSchema) })
     .nullable()
     .default(null),
+  companions: z.array(z.string()).default([]),
   policy: policySchema.exactOptional(),
   options: optionsSchema.nullable(),
   order: z.number().exactOptional(),
@@ -91,6 +92,9 @@ const recordSchema = z.object({
   mounts: z.array(z.object({ point: z.string(), type: z.string(), source: z.string() })).default([]),
   process: z.object({ pid: z.number(), startTime: z.string() }).nullable().default(null),
   standingAnswers: z.array(z.object({ kind: question.shape.kind, choice: z.enum(answerChoices) })).default([]),
+  givenAnswers: z
+    .array(z.object({ question: z.number(), source: byteStringSchema, destination: byteStringSchema, choice: z.enum(answerChoices) }))
+    .default([]),
   claim: z.object({ outcome: z.enum([...outcome.options, "interrupted"]), engines, reasons: z.array(z.string()) }).nullable(),
   workerFailure: z.object({ code, message: z.string(), mayGoOn: z.boolean().default(false) }).nullable(),
   result: result.nullable(),

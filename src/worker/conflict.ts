@@ -16,6 +16,7 @@ import type { Kinship } from "../tree/same-file.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { Answer, noTrouble } from "./questions.ts";
+import type { QuestionFacts } from "./reporter.ts";
 import { Command, Word } from "./shared.ts";
 
 /** What the resolver says besides the planner's operations: the look itself failed with this errno. */
@@ -159,15 +160,20 @@ export class ConflictResolver {
     return status === 0 && afterStat.identity === source.identity;
   }
 
+  // What was answered for this very pair of files comes before what was answered for all since.
   private ask(entry: Entry): number {
-    const { reporter, questions } = this.context;
-    return questions.askStanding("conflict", () => ({
+    const { reporter, questions, log, resumption, sourceStat, destinationStat } = this.context;
+    const earlier = resumption?.answerFor(sourceStat, destinationStat) ?? null;
+    if (earlier !== null) return earlier;
+    const facts = (): QuestionFacts => ({
       ...noTrouble,
       kind: "conflict",
       source: reporter.sourcePath(entry.place),
       destination: reporter.destinationPath(entry.place),
       message: this.questionFor(entry),
-    }));
+    });
+    const keep = log === null ? null : (answer: number): void => log.answered(sourceStat, destinationStat, answer);
+    return questions.askStanding("conflict", facts, keep);
   }
 
   private isWritable({ directory, name }: Entry): boolean {

@@ -10,10 +10,11 @@ export type FirstMessage = Extract<ParentMessage, { type: "start" | "recover" | 
 type StartMessage = Extract<ParentMessage, { type: "start" }>;
 /** What a worker is started for: its first message, less what this file adds to it. */
 export type Task =
-  | (Omit<StartMessage, "identity" | "inFlightFd" | "checkpoint" | "standingAnswers"> & {
+  | (Omit<StartMessage, "identity" | "inFlightFd" | "checkpoint" | "standingAnswers" | "givenAnswers"> & {
       /** Needs WorkerOptions.checkpointFd; left out or null: nothing is logged. */
       readonly checkpoint?: Omit<NonNullable<StartMessage["checkpoint"]>, "fd"> | null;
       readonly standingAnswers?: StartMessage["standingAnswers"];
+      readonly givenAnswers?: StartMessage["givenAnswers"];
     })
   | (Omit<Extract<ParentMessage, { type: "recover" }>, "identity" | "inFlightFd" | "checkpointFd" | "keepsPartial"> & {
       readonly keepsPartial?: boolean;

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { policySchema } from "../policy-schema.ts";
 import { engineChoices, priorities } from "../request.ts";
 import { byteStringSchema, requestSchema } from "../request-schema.ts";
-import { answerChoices, maxToldPath, phases, plannedActions, questionKinds } from "./protocol.ts";
+import { answerChoices, maxGivenAnswers, maxToldPath, phases, plannedActions, questionKinds } from "./protocol.ts";
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const byteFigure = z.number().int().min(-1).max(Number.MAX_SAFE_INTEGER);
@@ -60,6 +60,10 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       checkpoint: checkpointSchema.nullable(),
       /** What was answered "for all" to a former worker: a resumed job does not ask again. */
       standingAnswers: z.array(z.object({ kind: z.enum(questionKinds), choice: z.enum(answerChoices) }).strict()).max(8),
+      /** Answers about single conflicts that no former worker has said to have taken, with the numbers of its questions. */
+      givenAnswers: z
+        .array(z.object({ question: count, source: longPath, destination: longPath, choice: z.enum(answerChoices) }).strict())
+        .max(maxGivenAnswers),
     })
     .strict(),
   /** Remove what a dead worker's in-flight record names; same identity and sandbox as the worker that died. */
@@ -220,7 +224,7 @@ export const workerMessageSchema = z.discriminatedUnion("type", [
       message: z.string().max(16384),
     })
     .strict(),
-  /** The question needs no answer any more: the job goes on by itself. */
+  /** The question needs no answer any more: the job goes on by itself, or has taken the one that it was given. */
   z.object({ type: z.literal("question-over"), question: count }).strict(),
   /** Of a dry run: what would be done, and then once the totals. */
   z.object({ type: z.literal("operations"), operations: z.array(plannedOperationSchema).max(256) }).strict(),

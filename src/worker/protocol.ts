@@ -47,6 +47,8 @@ export const questionChoices: Readonly<Record<QuestionKind, readonly AnswerChoic
   "space-low": ["retry", "continue", "abort"],
   device: ["retry", "skip", "abort"],
 };
+/** A worker's lanes ask one after the other, so more than one is rarely under way. */
+export const maxGivenAnswers = 32;
 /** What a dry run can foresee. "merge": a directory is there already. "ask": the copy would ask. */
 export const plannedActions = ["create", "overwrite", "merge", "skip", "rename", "ask", "fail"] as const;
 export type PlannedAction = (typeof plannedActions)[number];

@@ -39,13 +39,17 @@ export class Questions {
     this.reporter = reporter;
   }
 
-  /** The answer, as one of Answer; at once where one holds for all. `facts` is called when it is this lane's turn to ask. */
-  askStanding(kind: QuestionKind, facts: () => QuestionFacts): number {
+  /**
+   * The answer, as one of Answer; at once where one holds for all. `facts` is called when it is this lane's turn to ask, `keep` with what
+   * somebody answered: from then on nobody else need remember it.
+   */
+  askStanding(kind: QuestionKind, facts: () => QuestionFacts, keep: ((answer: number) => void) | null = null): number {
     return this.ask(
       kind,
       () => false,
       facts,
       () => false,
+      keep,
     );
   }
 
@@ -53,27 +57,37 @@ export class Questions {
    * As askStanding, but Answer.none when `isSettled` says, once it is this lane's turn, that nothing need be asked any more, or
    * `isOver` does, about once a second. A cancelled job's questions are answered with "skip".
    */
-  ask(kind: QuestionKind, isSettled: () => boolean, facts: () => QuestionFacts, isOver: () => boolean): number {
+  ask(
+    kind: QuestionKind,
+    isSettled: () => boolean,
+    facts: () => QuestionFacts,
+    isOver: () => boolean,
+    keep: ((answer: number) => void) | null = null,
+  ): number {
     const { shared } = this;
     shared.lock(Word.questionLock);
     try {
       const standing = Atomics.load(shared.words, Word.standing + questionKinds.indexOf(kind));
       if (standing !== 0) return standing;
       if (isSettled()) return Answer.none;
-      return this.put(facts(), isOver);
+      return this.put(facts(), isOver, keep);
     } finally {
       shared.unlock(Word.questionLock);
     }
   }
 
-  private put(facts: QuestionFacts, isOver: () => boolean): number {
+  private put(facts: QuestionFacts, isOver: () => boolean, keep: ((answer: number) => void) | null): number {
     const { control, reporter } = this;
     const words = this.shared.words;
     const number = (Atomics.add(words, Word.question, 1) + 1) % maxQuestion;
     reporter.question(number, facts);
     for (let turn = 1; ; turn++) {
       const answer = Atomics.load(words, Word.answer);
-      if (Math.floor(answer / choices) === number) return answer % choices;
+      if (Math.floor(answer / choices) === number) {
+        keep?.(answer % choices);
+        if (keep !== null) reporter.questionOver(number);
+        return answer % choices;
+      }
       if (control.isCancelled) return Answer.skip;
       if (turn % lookEvery === 0 && isOver()) {
         reporter.questionOver(number);

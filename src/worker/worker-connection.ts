@@ -335,7 +335,8 @@ function firstMessage({ task, checkpointFd }: WorkerOptions, identity: Identity 
     case "start": {
       const known = hasCheckpoint ? (task.checkpoint ?? null) : null;
       const checkpoint = known === null ? null : { ...known, fd: checkpointChildFd };
-      return { ...task, identity, inFlightFd, checkpoint, standingAnswers: task.standingAnswers ?? [] };
+      const { standingAnswers = [], givenAnswers = [] } = task;
+      return { ...task, identity, inFlightFd, checkpoint, standingAnswers, givenAnswers };
     }
   }
 }

@@ -8,6 +8,7 @@ import { Arena } from "../ffi/memory.ts";
 import { ringStatus } from "../ffi/ring.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
+import { GivenAnswers } from "./given-answers.ts";
 import { type GuardedPaths, guardedPaths, guardedRequest } from "./guarded-paths.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
@@ -141,6 +142,7 @@ class RunningJob {
   private readonly resolve: (status: number) => void;
   private readonly timers: ReturnType<typeof setInterval>[] = [];
   private readonly reasons = new Set<string>();
+  private readonly given: GivenAnswers;
   private readonly laneCount: LaneCount;
   private readonly verifies: boolean;
   private measured = { now: performance.now(), busy: 0, preemptions: 0, entries: 0, bytes: 0 };
@@ -175,6 +177,7 @@ class RunningJob {
     this.space = start.totals ? planSpace(start.request) : null;
     this.lanes.shared.floats[Float.bandwidthLimit] = options.bandwidthLimit;
     this.lanes.shared.words[Word.isWatched] = start.totals ? 1 : 0;
+    this.given = new GivenAnswers(this.lanes.shared, start.givenAnswers);
     for (const { kind, choice } of start.standingAnswers) standFor(this.lanes.shared, kind, choice);
     this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
@@ -286,13 +289,14 @@ class RunningJob {
         this.currentFile = message.path.slice(0, maxToldPath);
         break;
       case "question":
+        if (this.given.answer(shared, message.question, message.facts)) break;
         this.talk.flushBatches();
         this.question = { number: message.question, kind: message.facts.kind };
         this.talk.question(message.question, message.facts);
         break;
       case "question-over":
-        this.question = null;
-        this.talk.send({ type: "question-over", question: message.question });
+        if (this.question?.number === message.question) this.question = null;
+        this.talk.send({ type: "question-over", question: this.given.numberOf(message.question) });
         break;
       case "done":
         for (const reason of message.reasons) this.reasons.add(reason);

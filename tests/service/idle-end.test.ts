@@ -32,9 +32,8 @@ testUnless(whyNoBus(), "calls that came before the name went are answered, and w
   expect(await service.releaseIfIdle(() => held++)).toBe(true);
   expect(await Promise.all(late)).toEqual([[], [`${rootPath}/jobs/u${uid}/late`], []]);
   expect(held).toBe(1);
-  const { subscriptions, companions } = service.promises();
+  const { subscriptions } = service.promises();
   expect(subscriptions).toEqual([{ sender: expect.stringMatching(/^:/), uid, owner: uid, token: null, lines: false, errors: false }]);
-  expect(companions).toEqual([{ sender: subscriptions[0]?.sender ?? "", uid, token: "late" }]);
 
   // The next service, which has the job from the store.
   const { bus, jobs } = fixture;
@@ -48,18 +47,22 @@ testUnless(whyNoBus(), "calls that came before the name went are answered, and w
       { ...gone, owner: uid, token: null, lines: false, errors: false },
       { sender: subscriptions[0]?.sender ?? "", uid: uid + 1, owner: uid, token: null, lines: true, errors: true },
     ],
-    companions,
   });
-  expect(next.promises()).toEqual({ subscriptions, companions });
+  expect(next.promises()).toEqual({ subscriptions });
   expect(next.isBusy()).toBe(true);
+  const state = (): string | undefined => jobs.get(uid, "late")?.state;
+  expect(state()).toBe("queued");
+  client.close();
+  for (let tries = 0; state() !== "cancelled" && tries < 400; tries++) await Bun.sleep(10);
+  expect(state()).toBe("cancelled");
 });
 
 testUnless(null, "what is left for the next service is taken once, and not when it is old or makes no sense", async () => {
   await using directory = await temporaryDirectory();
-  const promises = { subscriptions: [{ sender: ":1.2", uid: 7, owner: 8, token: "x", lines: true, errors: true }], companions: [] };
+  const promises = { subscriptions: [{ sender: ":1.2", uid: 7, owner: 8, token: "x", lines: true, errors: true }] };
   leaveHandover(directory.path, promises);
   expect(takeHandover(directory.path)).toEqual(promises);
-  const none = { subscriptions: [], companions: [] };
+  const none = { subscriptions: [] };
   expect(takeHandover(directory.path)).toEqual(none);
   for (const text of [JSON.stringify({ ...promises, writtenMs: Date.now() - 3_600_000 }), "{}", "not JSON"]) {
     writeFileSync(`${directory.path}/handover.json`, text);

@@ -44,7 +44,9 @@ export class MemoryJobs implements Jobs {
       throw new CopyError("limits-exceeded", "your user has too many jobs");
     }
     const asAdmin = options.asAdmin ?? false;
-    const view = viewOf(newJob({ id: 0, token: chosen, workToken: chosen, owner: caller, asAdmin, request }, Date.now() * 1000));
+    const companions = options.companion === undefined ? [] : [options.companion];
+    const facts = { id: 0, token: chosen, workToken: chosen, owner: caller, asAdmin, request, companions };
+    const view = viewOf(newJob(facts, Date.now() * 1000));
     this.views.set(key(view), view);
     for (const listener of this.listeners.added) listener(view);
     return view;
@@ -93,6 +95,11 @@ export class MemoryJobs implements Jobs {
 
   setOptions(job: JobView, options: object): void {
     this.ask("set-options", job, JSON.stringify(options));
+  }
+
+  accompany(job: JobView, companion: string): void {
+    const { companions } = this.current(job);
+    if (!companions.includes(companion)) this.update(job, { companions: [...companions, companion] });
   }
 
   answer(job: JobView, question: number, choice: string, forAll: boolean): void {

@@ -3,7 +3,7 @@
 import { closeSync, ftruncateSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { requestSchema } from "../../src/request-schema.ts";
 import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle } from "../../src/worker/pool.ts";
-import { inFlightBytes } from "../../src/worker/protocol.ts";
+import { inFlightBytes, type ParentMessage } from "../../src/worker/protocol.ts";
 import { selfCommand } from "../../src/worker/spawn.ts";
 
 export interface RunOptions {
@@ -18,6 +18,7 @@ export interface RunOptions {
   /** A command that the worker is started by, as strace. */
   readonly under?: readonly string[];
   readonly onMessage?: (message: LiveMessage, worker: WorkerHandle) => void;
+  readonly givenAnswers?: Extract<ParentMessage, { type: "start" }>["givenAnswers"];
   readonly standingAnswers?: readonly { readonly kind: "conflict"; readonly choice: "overwrite" | "skip" | "rename" | "newer" }[];
 }
 
@@ -68,6 +69,7 @@ export class ResumableJob implements Disposable {
         totals: false,
         checkpoint: { isResumed, isSameBoot: options.isSameBoot ?? true, startedTimeUs },
         standingAnswers: [...(options.standingAnswers ?? [])],
+        givenAnswers: options.givenAnswers ?? [],
       },
       credentials: null,
       inFlightFd: this.inFlightFd,
