@@ -171,18 +171,17 @@ export class LaneContext {
 
   /** A destination directory on another filesystem than the job's (a mount point inside it) is flushed by whoever entered it. */
   noteDevice(device: number, fd: number): void {
-    const isMarked = this.log !== null && this.options.durability !== "none";
-    if ((!this.isFlushed && !isMarked) || this.otherDevices.has(device)) return;
+    if (!this.isFlushedOrMarked || this.otherDevices.has(device)) return;
     const kept = libc.fcntl(fd, dupCloseOnExec, 0);
     if (kept < 0) return;
     this.otherDevices.set(device, kept);
-    if (isMarked || this.copied !== null) this.noteForOthers(device, kept);
+    if (this.isMarked || this.copied !== null) this.noteForOthers(device, kept);
   }
 
   /** The device that an argument is copied to, by a descriptor of its directory that may be O_PATH, which nothing flushes through. */
   noteArgumentDevice(directoryFd: number): void {
     const { afterStat, arena } = this;
-    if (this.log === null || this.options.durability === "none" || afterStat.ofDescriptor(directoryFd, this.empty) < 0) return;
+    if (!this.isFlushedOrMarked || afterStat.ofDescriptor(directoryFd, this.empty) < 0) return;
     if (this.otherDevices.has(afterStat.device)) return;
     const mark = arena.mark();
     const fd = libc.openat(directoryFd, arena.cstring("."), Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
@@ -190,6 +189,19 @@ export class LaneContext {
     if (fd < 0) return;
     this.noteDevice(afterStat.device, fd);
     libc.close(fd);
+  }
+
+  /** What noteDevice kept of a device; null: nothing. It hears of all errors since, whoever else was told of them. */
+  keptDescriptor(device: number): number | null {
+    return this.otherDevices.get(device) ?? null;
+  }
+
+  private get isMarked(): boolean {
+    return this.log !== null && this.options.durability !== "none";
+  }
+
+  private get isFlushedOrMarked(): boolean {
+    return this.isFlushed || this.isMarked;
   }
 
   private get isFlushed(): boolean {

@@ -148,9 +148,13 @@ export class Leader {
     const directory = intoDirectory ? destination : destination.slice(0, destination.lastIndexOf("/")) || "/";
     const mark = arena.mark();
     const fd = libc.openat(At.AT_FDCWD, arena.cstring(directory), Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
-    const result = fd < 0 ? fd : flushFilesystem(shared, fd);
-    const isKnown = result === 0 && this.context.destinationStat.ofDescriptor(fd, this.context.empty) === 0;
-    if (isKnown) shared.floats[Float.flushedDevice] = this.context.destinationStat.device;
+    const { destinationStat, empty } = this.context;
+    const device = fd >= 0 && destinationStat.ofDescriptor(fd, empty) === 0 ? destinationStat.device : null;
+    // An error that another program's flush was told before a descriptor was opened is not told to that: one from before the copies is.
+    const kept = device === null ? null : this.context.keptDescriptor(device);
+    const result = fd < 0 ? fd : flushFilesystem(shared, kept ?? fd);
+    // Failed or not, its answer is told below, and once.
+    if (device !== null) shared.floats[Float.flushedDevice] = device;
     if (fd >= 0) libc.close(fd);
     arena.reset(mark);
     // What a flush for a mark was told, or a former worker's, this one is not.

@@ -92,6 +92,31 @@ describeUnless(firstReason(whyNoFilesystem("tmpfs"), noStrace), "a move to anoth
   });
 });
 
+for (const [program, durability] of [
+  ["cp", "job"],
+  ["mv", "none"],
+] as const) {
+  testUnless(
+    firstReason(whyNoFilesystem("tmpfs"), noStrace),
+    `${program}: the flush goes through a descriptor that was open before the first copy, and so hears what others were told of it`,
+    async () => {
+      await using here = await temporaryDirectory();
+      await using there = await mountFilesystem("tmpfs");
+      writeFileSync(`${here.path}/a`, files.one);
+      const calls = ["strace", "-f", "-qq", "-o", `${here.path}/trace`, "-e", "trace=openat,fcntl,linkat,renameat,renameat2,syncfs"];
+      const command = copydCommand(program, "--local", "--lanes=1", `--durability=${durability}`, "a", `${there.path}/a`);
+      const env = { ...plainEnvironment, XDG_RUNTIME_DIR: here.path };
+      expect((await run([...calls, ...command], { cwd: here.path, env })).status).toBe(0);
+      const lines = readFileSync(`${here.path}/trace`, "latin1").split("\n");
+      const flush = lines.findIndex((line) => line.includes("syncfs("));
+      const fd = /syncfs\((\d+)/.exec(lines[flush] ?? "")?.[1] ?? "";
+      const opened = lines.slice(0, flush).findLastIndex((line) => line.endsWith(` = ${fd}`));
+      const published = lines.findIndex((line) => line.includes(`linkat(`) || /renameat2?\(.* = 0$/.test(line));
+      expect([fd !== "", opened >= 0, published >= 0, opened < published]).toEqual([true, true, true, true]);
+    },
+  );
+}
+
 for (const program of ["cp", "mv"] as const) {
   testUnless(whyNoFaultyFilesystem(), `${program}: a file whose fsync failed is dropped, not synced again and believed`, async () => {
     await using here = await temporaryDirectory();
