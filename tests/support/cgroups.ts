@@ -41,6 +41,7 @@ export interface TestCgroup extends AsyncDisposable {
 
 /** An empty group, removed at the end with all below it, whose processes are killed. */
 export function makeCgroup(name: string): TestCgroup {
+  removeLeftOvers();
   const path = `${hierarchy}/copyd-test-${process.pid}-${name}`;
   mkdirSync(path);
   return {
@@ -49,10 +50,23 @@ export function makeCgroup(name: string): TestCgroup {
     async [Symbol.asyncDispose]() {
       if (existsSync(`${path}/cgroup.kill`)) writeFileSync(`${path}/cgroup.kill`, "1");
       for (let tries = 0; tries < 100 && isPopulated(path); tries++) await Bun.sleep(20);
-      for (const group of groupsIn(path)) rmdirSync(`${path}/${group}`);
-      rmdirSync(path);
+      removeEmpty(path);
     },
   };
+}
+
+/** Of runs that were killed. */
+function removeLeftOvers(): void {
+  for (const name of groupsIn(hierarchy ?? "")) {
+    const pid = /^copyd-test-(\d+)-/.exec(name)?.[1];
+    const path = `${hierarchy}/${name}`;
+    if (pid !== undefined && !existsSync(`/proc/${pid}`) && !isPopulated(path)) removeEmpty(path);
+  }
+}
+
+function removeEmpty(path: string): void {
+  for (const group of groupsIn(path)) rmdirSync(`${path}/${group}`);
+  rmdirSync(path);
 }
 
 /** Names of the groups in one. */
