@@ -138,12 +138,21 @@ export class Publisher {
    * which then takes the final one. 0 or -errno.
    */
   replaceNode(directoryFd: number, name: number, make: (temporary: number) => number): number {
+    return this.placeNode(directoryFd, make, (temporary) => libc.renameat2(directoryFd, temporary, directoryFd, name, 0));
+  }
+
+  /** As replaceNode, where the name must be free: -EEXIST where it is not, and nothing is left of what was made. */
+  addNode(directoryFd: number, name: number, make: (temporary: number) => number): number {
+    return this.placeNode(directoryFd, make, (temporary) => this.renameToFree(directoryFd, temporary, name));
+  }
+
+  private placeNode(directoryFd: number, make: (temporary: number) => number, giveName: (temporary: number) => number): number {
     const inFlight = this.options.inFlight;
     this.arena.reset(this.temporaryMark);
     this.temporary = this.arena.cstring(this.temporaryName());
     inFlight.creating(this.arena.memory.bytes, this.temporary - this.arena.memory.address);
     const made = make(this.temporary);
-    const renamed = made < 0 ? made : libc.renameat2(directoryFd, this.temporary, directoryFd, name, 0);
+    const renamed = made < 0 ? made : giveName(this.temporary);
     // Renaming one link of a file over another link of it succeeds and leaves both (rename(2)).
     if (made >= 0) libc.unlinkat(directoryFd, this.temporary, 0);
     inFlight.clear();
@@ -210,12 +219,16 @@ export class Publisher {
     if (this.way === "exclusive") return 0;
     if (this.way === "anonymous") return this.linkAnonymous();
     if (replace) return this.failed("renameat2", libc.renameat2(this.directoryFd, this.temporary, this.directoryFd, this.name, 0));
-    const result = libc.renameat2(this.directoryFd, this.temporary, this.directoryFd, this.name, Rename.NOREPLACE);
+    return this.renameToFree(this.directoryFd, this.temporary, this.name);
+  }
+
+  private renameToFree(directoryFd: number, temporary: number, name: number): number {
+    const result = libc.renameat2(directoryFd, temporary, directoryFd, name, Rename.NOREPLACE);
     if (result !== -Errno.EINVAL && result !== -Errno.ENOSYS) return this.failed("renameat2", result);
     // No RENAME_NOREPLACE on this filesystem: a hard link refuses an existing name just as well.
-    const linked = libc.linkat(this.directoryFd, this.temporary, this.directoryFd, this.name, 0);
+    const linked = libc.linkat(directoryFd, temporary, directoryFd, name, 0);
     if (linked < 0) return this.failed("linkat", linked);
-    libc.unlinkat(this.directoryFd, this.temporary, 0);
+    libc.unlinkat(directoryFd, temporary, 0);
     return 0;
   }
 

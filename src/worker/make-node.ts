@@ -4,7 +4,6 @@ import { Errno } from "../errno.ts";
 import type { FailureSide } from "../errors.ts";
 import { At, libc, Mode, makeDevice } from "../ffi/libc.ts";
 import { NativeMemory } from "../ffi/memory.ts";
-import type { CheckpointLog } from "./checkpoint-log.ts";
 import type { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { type How, type Maker, withholdsUntilOwned } from "./making.ts";
@@ -37,32 +36,53 @@ export class NodeMaker implements Maker {
     const directoryFd = entry.directory.fields.destinationFd;
     const aside = how === "back-up" ? backups.moveAside(entry) : 0;
     if (aside < 0) return this.fail(entry, "destination", aside, "renameat2", "cannot backup %d");
+    const isNoted = how === "new" && this.mustBeNotedFirst(entry);
     const made =
       how === "replace"
         ? publisher.replaceNode(directoryFd, entry.name, (temporary) => this.create(entry, temporary))
-        : this.create(entry, entry.name);
+        : isNoted
+          ? publisher.addNode(directoryFd, entry.name, (temporary) => this.createNoted(entry, temporary))
+          : this.create(entry, entry.name);
     arena.reset(mark);
     if (made === -Errno.EEXIST && how === "new") return "exists";
     if (made < 0) {
       if (how === "back-up") backups.putBack(entry);
       return this.fail(entry, "destination", made, this.syscall, this.words);
     }
-    this.finish(entry);
-    if (this.context.log !== null) this.noteDone(entry, this.context.log);
+    if (isNoted) return "done";
+    this.finish(entry, entry.name);
+    this.noteDone(entry, entry.name);
     return "done";
   }
 
   restore(entry: Entry): void {
-    this.finish(entry);
+    this.finish(entry, entry.name);
+  }
+
+  /**
+   * A worker that was killed after making "x (2)" and before noting it would leave it to the next, which knows nothing of it and makes
+   * "x (3)". The name is given last, then.
+   */
+  private mustBeNotedFirst(entry: Entry): boolean {
+    const { log, options } = this.context;
+    return log !== null && options.onConflict === "rename" && this.node !== "hard-link" && !entry.directory.isMade;
+  }
+
+  private createNoted(entry: Entry, temporary: number): number {
+    const made = this.create(entry, temporary);
+    if (made < 0) return made;
+    this.finish(entry, temporary);
+    this.noteDone(entry, temporary);
+    return made;
   }
 
   reportTaken(entry: Entry): void {
     this.fail(entry, "destination", -Errno.EEXIST, this.syscall, this.words);
   }
 
-  private noteDone(entry: Entry, log: CheckpointLog): void {
-    const { copyStat, sourceStat } = this.context;
-    if (copyStat.ofName(entry.directory.fields.destinationFd, entry.name) === 0) log.done(sourceStat, copyStat);
+  private noteDone(entry: Entry, name: number): void {
+    const { copyStat, log, sourceStat } = this.context;
+    if (log !== null && copyStat.ofName(entry.directory.fields.destinationFd, name) === 0) log.done(sourceStat, copyStat);
   }
 
   private prepare(entry: Entry): "ready" | "failed" {
@@ -114,15 +134,15 @@ export class NodeMaker implements Maker {
     return libc.mknodat(destinationFd, name, mode, makeDevice(sourceStat.rdevMajor, sourceStat.rdevMinor));
   }
 
-  private finish(entry: Entry): void {
+  private finish(entry: Entry, name: number): void {
     const { metadata, sourceStat, options } = this.context;
     const { sourceFd, destinationFd } = entry.directory.fields;
-    if (this.node === "symlink") metadata.toSymlink(sourceFd, entry.sourceName, sourceStat, destinationFd, entry.name);
+    if (this.node === "symlink") metadata.toSymlink(sourceFd, entry.sourceName, sourceStat, destinationFd, name);
     else if (this.node === "special") {
       const withheld = this.withholds ? sourceStat.permissions & 0o077 & ~options.umask : 0;
-      metadata.toSpecial(sourceFd, entry.sourceName, sourceStat, destinationFd, entry.name, withheld);
+      metadata.toSpecial(sourceFd, entry.sourceName, sourceStat, destinationFd, name, withheld);
     }
-    if (this.node === "symbolic-link") metadata.toLinkInstead(sourceStat, destinationFd, entry.name);
+    if (this.node === "symbolic-link") metadata.toLinkInstead(sourceStat, destinationFd, name);
   }
 
   private get words(): string {

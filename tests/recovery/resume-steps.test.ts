@@ -13,6 +13,8 @@ import { firstReason, testUnless } from "../support/skip.ts";
 
 /** Whatever changes a file, a directory or the checkpoint. */
 const steps = ["openat", "mkdirat", "linkat", "symlinkat", "renameat", "renameat2", "unlinkat", "utimensat", "pwrite64", "close", "fchmod"];
+/** What makes a link or a special file, gives it its attributes and its name. */
+const lastSteps = ["symlinkat", "mknodat", "utimensat", "renameat2"];
 const kills = process.env.COPYD_TORTURE === "1" ? 60 : 5;
 
 const directory = directoryOfEachTest();
@@ -96,3 +98,32 @@ for (const { name, operation, standing, options } of scenarios) {
     600_000,
   );
 }
+
+testUnless(
+  lacking,
+  "a link and a special file beside old ones are made once, whichever call was the last",
+  async () => {
+    const source = join(directory.path, "source");
+    mkdirSync(source);
+    symlinkSync("somewhere", join(source, "link"));
+    Bun.spawnSync(["mkfifo", join(source, "pipe")]);
+    let killed = 0;
+    for (const [index, [step, when]] of [1, 2, 3].flatMap((nth) => lastSteps.map((call) => [call, nth] as const)).entries()) {
+      const destination = join(elsewhere.path, `copy${index}`);
+      const records = join(directory.path, `records${index}`);
+      mkdirSync(records);
+      mkdirSync(destination);
+      for (const name of ["link", "pipe"]) writeFileSync(join(destination, name), "old");
+      const options = { target: "exact", onConflict: "rename" } as const;
+      using job = new ResumableJob(records, { operation: "copy", sources: [source], destination, options });
+      const first = await job.run(killedAt(step, when));
+      if (first.end.kind === "failed") {
+        killed++;
+        expect((await job.run()).end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
+      }
+      expect([step, when, readdirSync(destination).sort()]).toEqual([step, when, ["link", "link (2)", "pipe", "pipe (2)"]]);
+    }
+    expect(killed).toBeGreaterThan(4);
+  },
+  120_000,
+);
