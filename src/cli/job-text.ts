@@ -18,7 +18,7 @@ export const jobColumns: readonly Column[] = [
 
 export function jobRow(job: JobView, nowUs: number): string[] {
   const fraction = fractionOf(job);
-  const isRunning = job.state === "running";
+  const isRunning = job.state === "running" || job.state === "finishing";
   return [
     job.token,
     stateText(job),

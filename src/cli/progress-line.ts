@@ -139,7 +139,7 @@ function amountText({ phase, bytesDone, bytesTotal, bytesVerified, bytesToVerify
 }
 
 function timeLeftText({ expectedEndTimeUs, totalsValid, state, phase }: ProgressView, nowUs: number): string {
-  const isMoving = state === "running" || (state === "finishing" && phase === "verifying");
+  const isMoving = state === "running" || (state === "finishing" && phase !== "copying");
   if (!totalsValid || expectedEndTimeUs <= nowUs || !isMoving) return "";
   return `${formatDuration((expectedEndTimeUs - nowUs) / 1e6)} left`;
 }

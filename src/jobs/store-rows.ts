@@ -75,6 +75,9 @@ const recordSchema = z.object({
     smoothedBytes: z.number(),
     smoothedWork: z.number(),
     weight: z.number(),
+    flush: z
+      .object({ smoothedBytes: z.number(), weight: z.number(), movedTimeUs: z.number() })
+      .default({ smoothedBytes: 0, weight: 0, movedTimeUs: 0 }),
   }),
   errorCount: z.number(),
   warningCount: z.number(),

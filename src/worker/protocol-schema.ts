@@ -120,6 +120,8 @@ export const snapshotSchema = z
     bytesDone: count,
     /** Bytes shared with the source by cloning: on the same medium, so they prove nothing about it. */
     bytesCloned: count,
+    /** Of the bytes copied, those that the flush at the end would have to wait for now; 0 where the job ends without one. */
+    bytesUnflushed: count.default(0),
     /** Bytes read back and compared, of those that are to be: as many as bytesTotal where the job verifies, else 0. */
     bytesVerified: count,
     bytesToVerify: count,

@@ -70,6 +70,7 @@ export const emptySnapshot: Snapshot = Object.freeze({
   bytesTotal: 0,
   bytesDone: 0,
   bytesCloned: 0,
+  bytesUnflushed: 0,
   bytesVerified: 0,
   bytesToVerify: 0,
   filesTotal: 0,

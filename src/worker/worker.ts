@@ -34,6 +34,7 @@ import { confine, previewPaths, type SandboxPaths, sandboxPaths } from "./sandbo
 import { Command, Counter, Float, Word } from "./shared.ts";
 import { planSpace, type SpacePlan } from "./space-check.ts";
 import { selfName } from "./spawn.ts";
+import { type UnflushedBytes, unflushedBytes } from "./unflushed.ts";
 
 type StartMessage = Extract<ParentMessage, { type: "start" }>;
 type RecoverMessage = Extract<ParentMessage, { type: "recover" }>;
@@ -89,6 +90,7 @@ function begin(
 ): RunningJob | PreviewJob | null {
   // Before the sandbox, which does not let /proc be read.
   const identity = currentIdentity();
+  const unflushed = message.type === "start" && message.totals ? unflushedBytes(message.request) : null;
   const refusal = message.identity === null ? null : verifyIdentity(message.identity);
   const guarded =
     refusal === null && message.type !== "preview" && message.foreignLinks === "refuse" ? guardedPaths(message.request) : null;
@@ -116,10 +118,17 @@ function begin(
     void talk.end().then(() => resolve(1));
     return null;
   }
-  if (message.type === "start") return new RunningJob(talk, { ...message, policy }, paths, resolve);
+  if (message.type === "start") return new RunningJob(talk, { ...message, policy }, { guarded: paths, unflushed }, resolve);
   if (message.type === "preview") return new PreviewJob(talk, { ...message, policy }, resolve);
   void recover(talk, message).then(resolve);
   return null;
+}
+
+/** What was looked up before the sandbox. */
+interface Prepared {
+  readonly guarded: GuardedPaths | null;
+  /** null: nobody will wait for a flush, or see how long it takes. */
+  readonly unflushed: UnflushedBytes | null;
 }
 
 function sandboxOf(message: StartMessage | RecoverMessage | PreviewMessage, guarded: GuardedPaths | null): SandboxPaths {
@@ -152,9 +161,11 @@ class RunningJob {
   private question: { readonly number: number; readonly kind: QuestionKind } | null = null;
   private ended = false;
   private readonly space: SpacePlan | null;
+  private readonly unflushed: UnflushedBytes | null;
 
-  constructor(talk: JobTalk, start: StartMessage, guarded: GuardedPaths | null, resolve: (status: number) => void) {
+  constructor(talk: JobTalk, start: StartMessage, { guarded, unflushed }: Prepared, resolve: (status: number) => void) {
     this.talk = talk;
+    this.unflushed = unflushed;
     this.resolve = resolve;
     const { options } = start.request;
     this.verifies = options.verify !== "none" && options.verify !== "size";
@@ -359,6 +370,7 @@ class RunningJob {
     const total = (counter: number): number => Math.max(0, shared.total(counter));
     const filesDone = total(Counter.filesDone);
     const bytesDone = total(Counter.bytesDone);
+    const bytesCloned = total(Counter.bytesCloned);
     const engine = shared.total(Counter.engine) === 0 ? "auto" : this.latestEngine();
     return {
       phase: phases[Atomics.load(shared.words, Word.phase)] ?? "copying",
@@ -366,7 +378,8 @@ class RunningJob {
       totalsValid: Atomics.load(shared.words, Word.totalsKnown) === 1,
       bytesTotal: Math.max(total(Counter.bytesTotal), bytesDone),
       bytesDone,
-      bytesCloned: total(Counter.bytesCloned),
+      bytesCloned,
+      bytesUnflushed: this.unflushed?.of(bytesDone - bytesCloned) ?? 0,
       bytesVerified: total(Counter.bytesVerified),
       bytesToVerify: this.verifies ? Math.max(total(Counter.bytesTotal), bytesDone) : 0,
       filesTotal: Math.max(total(Counter.filesTotal), filesDone),

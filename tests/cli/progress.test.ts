@@ -75,6 +75,7 @@ test("100 % is not shown before the end, and files count where there are no byte
 test("flushing, verifying, waiting, pausing and errors are said", () => {
   const line = (change: Partial<ProgressView>): string => progressLine({ ...halfway, ...change }, { ...plain, columns: 150 });
   expect(line({ phase: "flushing" })).toContain("flushing to the device");
+  expect(line({ phase: "flushing", state: "finishing" })).toMatch(/flushing to the device .* left/);
   expect(line({ phase: "verifying" })).toContain("verifying");
   expect(line({ state: "queued" })).toContain("waiting");
   expect(line({ state: "paused" })).toContain("paused");

@@ -84,3 +84,56 @@ test("reading back is half of the way: the end is foretold with it, and goes on 
   expect(progress.rate).toBeGreaterThan(100e6);
   expect(progress.expectedEndTimeUs).toBeGreaterThan(progress.sampledTimeUs);
 });
+
+/** A copy at one speed into the page cache, which a device empties at another; snapshots every 100 ms, each looked at. */
+function* cached(total: number, copyRate: number, deviceRate: number, changes: Partial<Snapshot> = {}) {
+  let progress = startProgress(1e15);
+  const all = { ...emptySnapshot, totalsValid: true, bytesTotal: total, filesTotal: 1, ...changes };
+  let [bytesDone, bytesUnflushed, seconds, bytesVerified] = [0, 0, 0, 0];
+  const step = (phase: Snapshot["phase"]): { progress: Progress; phase: Snapshot["phase"]; seconds: number } => {
+    seconds += 0.1;
+    const snapshot = { ...all, phase, bytesDone, bytesUnflushed, bytesVerified };
+    progress = advanceProgress(progress, snapshot, progress.sampledTimeUs + 100_000);
+    return { progress, phase, seconds };
+  };
+  while (bytesDone < total) {
+    const more = Math.min(copyRate / 10, total - bytesDone);
+    bytesDone += more;
+    bytesUnflushed = Math.max(0, bytesUnflushed + more - deviceRate / 10);
+    yield step("copying");
+  }
+  while (bytesUnflushed > 0 && deviceRate > 0) {
+    bytesUnflushed = Math.max(0, bytesUnflushed - deviceRate / 10);
+    yield step("flushing");
+  }
+  while (bytesVerified < all.bytesToVerify) {
+    bytesVerified = Math.min(all.bytesToVerify, bytesVerified + deviceRate / 10);
+    yield step("verifying");
+  }
+}
+
+for (const [what, verify] of [
+  ["a flush", 0],
+  ["a flush and reading back", 1],
+] as const) {
+  test(`${what} behind a fast copy is foretold while copying, and the time left never is nonsense`, () => {
+    const bytes = 4e9;
+    const steps = [...cached(bytes, 800e6, 50e6, { bytesToVerify: bytes * verify })];
+    const end = steps.at(-1)?.seconds ?? 0;
+    expect(end).toBeGreaterThan(79);
+    for (const { progress, seconds, phase } of steps) {
+      const left = end - seconds;
+      if (seconds < 1 || left < 1) continue;
+      const told = (progress.expectedEndTimeUs - progress.sampledTimeUs) / 1e6;
+      if (Math.abs(told - left) > 2 + left * 0.1) throw new Error(`${seconds} s, ${phase}: ${told} s are told, ${left} s are left`);
+    }
+    const flushing = steps.filter(({ phase }) => phase === "flushing");
+    near(flushing.at(50)?.progress.rate ?? 0, 50e6, 0.1);
+  });
+}
+
+test("while the kernel writes nothing back, what it holds is reckoned at the speed of the copy, and not at none", () => {
+  const [last] = [...cached(4e9, 100e6, 0, {})].filter(({ seconds }) => seconds > 9.95 && seconds < 10.05);
+  const told = ((last?.progress.expectedEndTimeUs ?? 0) - (last?.progress.sampledTimeUs ?? 0)) / 1e6;
+  near(told, 30 + 10, 0.05);
+});

@@ -1,59 +1,78 @@
-// A slow device shows its own speed: a filesystem on an image behind a FUSE filesystem that takes its time for each write.
+// A slow device shows its own speed, and the time left is the device's: a filesystem on an image that takes its time for each write.
 
 import { expect } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
+import type { JobView } from "../../src/jobs/api.ts";
 import { startJob } from "../support/embedded-job.ts";
-import { mountFaultyFilesystem, whyNoFaultyFilesystem } from "../support/faulty-filesystem.ts";
-import { whyNoFilesystem } from "../support/filesystems.ts";
-import { run, runChecked } from "../support/process.ts";
-import { firstReason, testUnless } from "../support/skip.ts";
+import { testUnless } from "../support/skip.ts";
+import { mountSlowMedium, whyNoSlowMedium } from "../support/slow-medium.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 const mebibyte = 1024 * 1024;
 /** What may be in the page cache: the bound of a slow device, what is measured first, and the device's own queue. */
 const maxAheadBytes = 80 * mebibyte;
 
-/** Bytes that a block device was given to write since it is there. */
-function writtenTo(device: string): number {
-  return Number(readFileSync(`/sys/block/${device}/stat`, "latin1").trim().split(/\s+/)[6]) * 512;
-}
-
 for (const [shape, files, bytes] of [
   ["one large file", 1, 128 * mebibyte],
   ["files of a camera", 32, 4 * mebibyte],
 ] as const) {
-  testUnless(
-    firstReason(whyNoFaultyFilesystem(), whyNoFilesystem("ext4")),
-    `${shape}: the bar is the device's, not the page cache's`,
-    async () => {
-      await using source = await temporaryDirectory("/dev/shm");
-      await using below = await temporaryDirectory("/dev/shm");
-      await using mount = await temporaryDirectory();
-      mkdirSync(`${source.path}/tree`);
-      const block = randomBytes(bytes);
-      for (let file = 0; file < files; file++) writeFileSync(`${source.path}/tree/${file}`, block);
-      writeFileSync(`${below.path}/image`, "");
-      truncateSync(`${below.path}/image`, 512 * mebibyte);
-      await runChecked(["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0", `${below.path}/image`]);
-      await using fuse = await mountFaultyFilesystem({ directory: below.path, directIo: true });
-      await runChecked(["mount", "-o", "loop", `${fuse.path}/image`, mount.path]);
-      try {
-        const loop = (await runChecked(["findmnt", "-no", "SOURCE", mount.path])).stdout.trim().replace("/dev/", "");
-        await fuse.setRules([{ operations: ["write"], delayMs: 30 }]);
-        const before = writtenTo(loop);
-        let aheadBytes = 0;
-        const job = startJob([`${source.path}/tree`], mount.path, { durability: "job" });
-        job.jobs.on("changed", ({ bytesDone }) => {
-          aheadBytes = Math.max(aheadBytes, bytesDone - (writtenTo(loop) - before));
-        });
-        const ended = await job.ended;
-        expect([ended.state, ended.bytesDone]).toEqual(["completed", files * bytes]);
-        expect(aheadBytes).toBeLessThan(maxAheadBytes);
-        await fuse.setRules([]);
-      } finally {
-        await run(["umount", mount.path]);
-      }
-    },
-  );
+  testUnless(whyNoSlowMedium(), `${shape}: the bar is the device's, not the page cache's`, async () => {
+    await using source = await temporaryDirectory("/dev/shm");
+    await using medium = await mountSlowMedium();
+    mkdirSync(`${source.path}/tree`);
+    const block = randomBytes(bytes);
+    for (let file = 0; file < files; file++) writeFileSync(`${source.path}/tree/${file}`, block);
+    await medium.setRules([{ operations: ["write"], delayMs: 30 }]);
+    const before = medium.writtenBytes();
+    let aheadBytes = 0;
+    const job = startJob([`${source.path}/tree`], medium.path, { durability: "job" });
+    job.jobs.on("changed", ({ bytesDone }) => {
+      aheadBytes = Math.max(aheadBytes, bytesDone - (medium.writtenBytes() - before));
+    });
+    const ended = await job.ended;
+    expect([ended.state, ended.bytesDone]).toEqual(["completed", files * bytes]);
+    expect(aheadBytes).toBeLessThan(maxAheadBytes);
+  });
 }
+
+testUnless(
+  whyNoSlowMedium(),
+  "a device that becomes slow: the time left counts its flush and its reading back, until both are over",
+  async () => {
+    await using source = await temporaryDirectory("/dev/shm");
+    await using medium = await mountSlowMedium();
+    writeFileSync(`${source.path}/file`, randomBytes(48 * mebibyte));
+    const told: { readonly view: JobView; readonly atUs: number }[] = [];
+    const options = { durability: "job", verify: "xxh3", bandwidthLimit: 30 * mebibyte };
+    const job = startJob([`${source.path}/file`], medium.path, options);
+    const slowed: Promise<void>[] = [];
+    job.jobs.on("changed", (view) => {
+      told.push({ view, atUs: Date.now() * 1000 });
+      // What was left to the page cache until then is flushed slowly.
+      if (view.bytesDone < 44 * mebibyte || slowed.length > 0) return;
+      slowed.push(
+        medium.setRules([
+          { operations: ["write"], delayMs: 300 },
+          { operations: ["read"], delayMs: 30 },
+        ]),
+      );
+    });
+    const ended = await job.ended;
+    await Promise.all(slowed);
+    expect(ended.state).toBe("completed");
+    for (const phase of ["flushing", "verifying"] as const) {
+      const secondsLeft = (atUs: number): number => (ended.finishedTimeUs - atUs) / 1e6;
+      const those = told.filter(({ view, atUs }) => view.phase === phase && view.result === null && secondsLeft(atUs) > 1);
+      expect(those.length).toBeGreaterThan(10);
+      // The device does not go evenly, and how fast it reads is not known before it does.
+      const shares = those.map(({ view, atUs }) => (view.expectedEndTimeUs - atUs) / 1e6 / secondsLeft(atUs));
+      const right = shares.filter((share) => share > 0.3 && share < 3);
+      if (right.length < shares.length * 0.75) {
+        throw new Error(`${phase}: of the time left, ${shares.map((share) => share.toFixed(1)).join(" ")} were told`);
+      }
+      expect(those.filter(({ view }) => view.rate > 0).length).toBeGreaterThan(those.length * 0.75);
+    }
+  },
+  120_000,
+);
