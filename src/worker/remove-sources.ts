@@ -36,6 +36,8 @@ export class SourceRemover {
   /** The directory whose entries are being removed. */
   private readonly directory: Stat;
   private readonly filter: EntryFilter;
+  /** The filesystem of the argument at hand, for one-file-system. */
+  private argumentDevice = 0;
 
   constructor(context: LaneContext) {
     this.context = context;
@@ -87,7 +89,7 @@ export class SourceRemover {
       this.fail({ ...top, path }, fd, "openat", "cannot access %s");
       return;
     }
-    if (!this.wasMade(fd, { ...top, path })) {
+    if (!this.wasMade(fd, { ...top, path }) || this.isLeftMount(path)) {
       libc.close(fd);
       return;
     }
@@ -104,6 +106,12 @@ export class SourceRemover {
     else if (this.copied.hasDirectory(this.stat)) return true;
     else if (!this.copied.isLeftDirectory(this.stat)) this.reportChanged(place);
     return false;
+  }
+
+  // What is mounted there was left out with all that is in it (-x), and stands where it stood.
+  private isLeftMount(path: string): boolean {
+    if (path === "") this.argumentDevice = this.stat.device;
+    return this.context.options.oneFileSystem && this.stat.device !== this.argumentDevice;
   }
 
   // Removing while reading is fine with getdents64: an entry is reported or gone, and what is skipped keeps its directory.
@@ -195,7 +203,8 @@ export class SourceRemover {
   }
 
   private fail(place: EntryPlace, result: number, syscall: string, what: string): void {
-    this.context.reporter.fail({ place, side: "source", errno: -result, syscall, what });
+    const code = result === -Errno.EBUSY ? "source-mounted" : undefined;
+    this.context.reporter.fail({ place, side: "source", errno: -result, syscall, what, ...(code === undefined ? {} : { code }) });
   }
 
   private withName<Result>(name: string, use: (address: number) => Result): Result {
