@@ -17,6 +17,8 @@ const mostlySleeping = 0.85;
 const lostBySwitch = 0.004;
 /** Measurements before another decision: a third of a second. */
 const settleTicks = 3;
+/** Lanes that move more than this share of what the job may move sleep for the limit's sake, and wait for no medium. */
+const limitedShare = 0.5;
 /** A doubling that brings less than this was not worth it, and is the last. */
 const worthwhileGain = 1.15;
 
@@ -30,6 +32,8 @@ export interface LaneMeasurement {
   /** Files and directories finished in that time. */
   readonly entries: number;
   readonly bytes: number;
+  /** Bytes a second that the job may move; 0 for no limit. */
+  readonly limit: number;
 }
 
 export class LaneCount {
@@ -42,6 +46,7 @@ export class LaneCount {
   private busySeconds = 0;
   private preemptions = 0;
   private work = 0;
+  private bytes = 0;
   private workRateBefore = 0;
   private isSettled = false;
 
@@ -70,9 +75,15 @@ export class LaneCount {
     this.seconds += measured.seconds;
     this.busySeconds += measured.busySeconds;
     this.preemptions += measured.preemptions;
+    this.bytes += measured.bytes;
     // An entry is worth about what 64 KiB are.
     this.work += measured.entries + measured.bytes / 65536;
     if (this.ticks < settleTicks || this.seconds <= 0) return lanes;
+    // In a window of several ticks: a limited lane moves nothing in one and a whole step in the next.
+    if (measured.limit > 0 && this.bytes > measured.limit * this.seconds * limitedShare) {
+      this.reset();
+      return lanes;
+    }
     const share = this.busySeconds / (this.seconds * lanes);
     const rate = this.work / this.seconds;
     const asleep = 1 - share - (this.preemptions * lostBySwitch) / (this.seconds * lanes);
@@ -94,5 +105,6 @@ export class LaneCount {
     this.busySeconds = 0;
     this.preemptions = 0;
     this.work = 0;
+    this.bytes = 0;
   }
 }

@@ -278,10 +278,8 @@ class RunningJob {
       preemptions: preemptions - before.preemptions,
       entries: entries - before.entries,
       bytes: bytes - before.bytes,
+      limit: shared.floats[Float.bandwidthLimit] ?? 0,
     };
-    // Lanes that sleep for the limit's sake wait for no medium.
-    const limit = shared.floats[Float.bandwidthLimit] ?? 0;
-    if (limit > 0 && measurement.bytes > limit * measurement.seconds * 0.7) return;
     this.addLanes(this.laneCount.next(this.lanes.count, measurement));
   }
 

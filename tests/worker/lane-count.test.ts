@@ -7,7 +7,7 @@ import { LaneCount } from "../../src/worker/lane-count.ts";
 function second(count: LaneCount, lanes: number, busyShare: number, entries: number): number {
   let now = lanes;
   for (let tick = 0; tick < 10; tick++) {
-    now = count.next(now, { seconds: 0.1, busySeconds: 0.1 * busyShare * now, preemptions: 0, entries: entries / 10, bytes: 0 });
+    now = count.next(now, { seconds: 0.1, busySeconds: 0.1 * busyShare * now, preemptions: 0, entries: entries / 10, bytes: 0, limit: 0 });
   }
   return now;
 }
@@ -22,10 +22,10 @@ test("lanes that wait for a slow source become more, while that helps", () => {
   const count = new LaneCount(0, null, 2);
   let lanes = count.first();
   for (let tick = 0; tick < 3; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.06, preemptions: 0, entries: 20, bytes: 0 });
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.06, preemptions: 0, entries: 20, bytes: 0, limit: 0 });
   expect(lanes).toBe(4);
   for (let tick = 0; tick < 3; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.12, preemptions: 0, entries: 45, bytes: 0 });
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.12, preemptions: 0, entries: 45, bytes: 0, limit: 0 });
   expect(lanes).toBe(7);
   expect(count.reason).toContain("7 lanes");
   expect(second(count, lanes, 0.1, 900)).toBe(7);
@@ -35,7 +35,7 @@ test("lanes that hardly do anything but wait become as many as there may be at o
   const count = new LaneCount(0, null, 2);
   let lanes = count.first();
   for (let tick = 0; tick < 3; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, preemptions: 0, entries: 20, bytes: 0 });
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, preemptions: 0, entries: 20, bytes: 0, limit: 0 });
   expect(lanes).toBe(7);
 });
 
@@ -44,7 +44,7 @@ test("lanes that wake for each answer of a slow source, and make way for who giv
   let lanes = count.first();
   // As measured before a FUSE filesystem with 2 ms a call: 4 % busy, 50 to 85 involuntary switches a second and lane.
   for (let tick = 0; tick < 3; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.008, preemptions: 17, entries: 20, bytes: 0 });
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.008, preemptions: 17, entries: 20, bytes: 0, limit: 0 });
   expect(lanes).toBe(4);
 });
 
@@ -52,7 +52,7 @@ test("a doubling that brings nothing is the last", () => {
   const count = new LaneCount(0, null, 2);
   let lanes = count.first();
   for (let tick = 0; tick < 3; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.06, preemptions: 0, entries: 20, bytes: 0 });
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.06, preemptions: 0, entries: 20, bytes: 0, limit: 0 });
   expect(lanes).toBe(4);
   expect(second(count, lanes, 0.1, 200)).toBe(4);
 });
@@ -61,7 +61,18 @@ test("lanes that wait for a processor that others use stay as many as they are",
   const count = new LaneCount(0, null, 2);
   let lanes = count.first();
   for (let tick = 0; tick < 20; tick++) {
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.05, preemptions: 30, entries: 500, bytes: 0 });
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.05, preemptions: 30, entries: 500, bytes: 0, limit: 0 });
+  }
+  expect(lanes).toBe(2);
+});
+
+test("lanes that sleep for the limit's sake stay as many as they are, also where a step comes in every third measurement only", () => {
+  const count = new LaneCount(0, null, 2);
+  let lanes = count.first();
+  const limit = 4 * 1024 * 1024;
+  for (let tick = 0; tick < 30; tick++) {
+    const bytes = tick % 3 === 2 ? limit * 0.25 : 0;
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.001, preemptions: 0, entries: 0, bytes, limit });
   }
   expect(lanes).toBe(2);
 });

@@ -40,7 +40,9 @@ for (const kind of filesystemKinds) {
 
     const copy = (durability: string, target: string) =>
       callsOf(path, ["cp", "--local", "--lanes=1", "-a", `--durability=${durability}`, "source", target]);
-    const names = (calls: readonly string[]): string[] => calls.map((call) => call.slice(0, call.indexOf("(")));
+    // "???": strace saw the end of a call only, that of a thread which ended with its process.
+    const names = (calls: readonly string[]): string[] =>
+      calls.map((call) => call.slice(0, call.indexOf("("))).filter((name) => name !== "???");
 
     test("durability=job ends with one flush of the destination's filesystem, after everything else", async () => {
       const { status, calls } = await copy("job", "job");
