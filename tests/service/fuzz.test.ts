@@ -86,8 +86,13 @@ describeUnless(firstReason(whyNoBus(), unlessRoot()), "hostile calls", () => {
     };
     await storm(6);
     const before = residentKilobytes(daemon.pid);
-    await storm(10);
-    expect(residentKilobytes(daemon.pid) - before).toBeLessThan(60_000);
+    // Garbage of one storm may still lie there; a leak grows with each.
+    let least = Number.POSITIVE_INFINITY;
+    for (let round = 0; round < 4 && least >= 60_000; round++) {
+      await storm(10);
+      least = Math.min(least, residentKilobytes(daemon.pid) - before);
+    }
+    expect(least).toBeLessThan(60_000);
     expect(await callService(connection, rootPath, "org.freedesktop.DBus.Peer", "Ping")).toEqual([]);
     connection.close();
   }, 180_000);
