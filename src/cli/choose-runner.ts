@@ -53,10 +53,8 @@ const asAdministrator: Runner = async (request, listener, options) => {
 
 const systemOrEmbedded: Runner = async (request, listener, options) => {
   // Our own open files, as /dev/stdin: nobody else can open them, and the service's worker least of all.
-  if ([...request.sources, request.destination, request.options.manifest as ByteString].some(isOfThisProcess))
-    return (await embedded())(request, listener, options);
+  if (pathsOf(request, options).some(isOfThisProcess)) return (await embedded())(request, listener, options);
   const { connect, serviceRunner } = await import("./service-runner.ts");
-  if (options.alsoTo.some(({ destination }) => isOfThisProcess(destination))) return (await embedded())(request, listener, options);
   try {
     return await serviceRunner(await connect("system", systemTimeoutMs))(request, listener, options);
   } catch (error) {
@@ -71,13 +69,17 @@ const systemOrEmbedded: Runner = async (request, listener, options) => {
 };
 
 /** A job of the service may outlive us, and goes on by its paths. Throws CopyError. */
-function requireLastingPaths({ sources, destination, options }: JobRequest, { alsoTo }: RunOptions): void {
-  const others = alsoTo.map((also) => also.destination);
-  if (![...sources, destination, ...others, options.manifest as ByteString].some(isThroughWorkingDirectory)) return;
+function requireLastingPaths(request: JobRequest, options: RunOptions): void {
+  if (!pathsOf(request, options).some(isThroughWorkingDirectory)) return;
   throw new CopyError(
     "not-supported",
     "the working directory lies too deep for the service, which needs whole paths: --local copies without it",
   );
+}
+
+/** All that the job is to open; "" for a manifest that nobody wants. */
+function pathsOf({ sources, destination, options }: JobRequest, { alsoTo }: RunOptions): ByteString[] {
+  return [...sources, destination, ...alsoTo.map((also) => also.destination), options.manifest as ByteString];
 }
 
 /** Who set up a sandbox with a way to the service should learn that it leads nowhere. */
