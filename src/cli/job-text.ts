@@ -18,7 +18,7 @@ export const jobColumns: readonly Column[] = [
 
 export function jobRow(job: JobView, nowUs: number): string[] {
   const fraction = fractionOf(job);
-  const isRunning = job.state === "running" || job.state === "finishing";
+  const isRunning = isUnderWay(job);
   return [
     job.token,
     stateText(job),
@@ -30,6 +30,10 @@ export function jobRow(job: JobView, nowUs: number): string[] {
     job.errorCount > 0 ? formatCount(job.errorCount) : "",
     whatOf(job),
   ];
+}
+
+function isUnderWay({ state }: JobView): boolean {
+  return state === "running" || state === "finishing";
 }
 
 /** "running", "queued #2 high". */
@@ -79,8 +83,7 @@ export function jobFacts(job: JobView): (readonly [string, string])[] {
   ];
   if (!hasEnded(job.state)) {
     // A job that stands still has neither, whatever it had when it stopped.
-    const isRunning = job.state === "running" || job.state === "finishing";
-    if (isRunning) facts.push(["Rate", formatRate(job.rate)], ["Expected end", timeText(job.expectedEndTimeUs)]);
+    if (isUnderWay(job)) facts.push(["Rate", formatRate(job.rate)], ["Expected end", timeText(job.expectedEndTimeUs)]);
     facts.push(["File", visibleText(job.currentFile)]);
   }
   if (job.question !== null) facts.push(["Question", questionText(job.question)]);
