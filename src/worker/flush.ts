@@ -4,10 +4,16 @@
 import { Errno } from "../errno.ts";
 import { libc } from "../ffi/libc.ts";
 import { viewOf } from "../ffi/memory.ts";
+import type { JobRequest } from "../request.ts";
 import { HeadWord, pageBytes } from "./checkpoint-layout.ts";
 import type { Shared } from "./shared.ts";
 
 const maxErrno = 4095;
+
+/** Whether a job may have to wait for the devices that its copies lie on: a move does only where it could not rename. */
+export function mayEndWithFlush({ operation, options }: JobRequest): boolean {
+  return options.durability === "job" || options.verify !== "none" || operation === "move";
+}
 
 /** syncfs(2). 0, or -errno, which is then in the checkpoint, durably. */
 export function flushFilesystem(shared: Shared, fd: number): number {

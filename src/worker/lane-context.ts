@@ -23,7 +23,7 @@ import { CopiedList } from "./copied-set.ts";
 import { DirectoryTable } from "./directory.ts";
 import { SharedDirtyBounds } from "./dirty-bounds.ts";
 import type { Entry } from "./entry.ts";
-import { flushFilesystem } from "./flush.ts";
+import { flushFilesystem, mayEndWithFlush } from "./flush.ts";
 import { HardLinks } from "./hard-links.ts";
 import { commandRetries, LaneControl } from "./lane-control.ts";
 import { PolicyCheck } from "./policy-check.ts";
@@ -205,7 +205,7 @@ export class LaneContext {
   }
 
   private get isFlushed(): boolean {
-    return this.options.durability === "job" || this.options.verify !== "none" || this.copied !== null;
+    return mayEndWithFlush(this.request);
   }
 
   /** For the thread that marks, and for the leader before it removes what was moved. */

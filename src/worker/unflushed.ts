@@ -6,6 +6,7 @@
 import { openSync, readSync, statfsSync, statSync } from "node:fs";
 import type { ByteString } from "../bytes.ts";
 import type { JobRequest } from "../request.ts";
+import { mayEndWithFlush } from "./flush.ts";
 
 /** The figures come early in the longer file, of some 1.5 kB. */
 const readBytes = 4096;
@@ -17,11 +18,10 @@ const TMPFS_MAGIC = 0x01021994;
 const RAMFS_MAGIC = 0x858458f6;
 
 /** null for a job that does not wait for the device, and where the destination cannot be looked at: the job will say why. */
-export function unflushedBytes({ operation, destination, options }: JobRequest): UnflushedBytes | null {
-  const isFlushed = options.durability === "job" || options.verify !== "none" || operation === "move";
-  if (!isFlushed) return null;
+export function unflushedBytes(request: JobRequest): UnflushedBytes | null {
+  if (!mayEndWithFlush(request)) return null;
   try {
-    return new UnflushedBytes(deviceOf(destination));
+    return new UnflushedBytes(deviceOf(request.destination));
   } catch {
     return null;
   }
