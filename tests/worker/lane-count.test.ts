@@ -1,15 +1,19 @@
 // How the number of lanes follows what they do.
 
 import { expect, test } from "bun:test";
-import { LaneCount } from "../../src/worker/lane-count.ts";
+import { LaneCount, type LaneMeasurement } from "../../src/worker/lane-count.ts";
 
-/** A second of ten measurements; the lanes' number at its end. */
-function second(count: LaneCount, lanes: number, busyShare: number, entries: number): number {
+/** The lanes' number after so many tenths of a second that all went alike. */
+function after(count: LaneCount, lanes: number, ticks: number, measured: Partial<LaneMeasurement>): number {
   let now = lanes;
-  for (let tick = 0; tick < 10; tick++) {
-    now = count.next(now, { seconds: 0.1, busySeconds: 0.1 * busyShare * now, preemptions: 0, entries: entries / 10, bytes: 0, limit: 0 });
-  }
+  const nothing: LaneMeasurement = { seconds: 0.1, busySeconds: 0, preemptions: 0, entries: 0, bytes: 0, limit: 0 };
+  for (let tick = 0; tick < ticks; tick++) now = count.next(now, { ...nothing, ...measured });
   return now;
+}
+
+/** Likewise after a second. */
+function second(count: LaneCount, lanes: number, busyShare: number, entries: number): number {
+  return after(count, lanes, 10, { busySeconds: 0.1 * busyShare * lanes, entries: entries / 10 });
 }
 
 test("lanes that work all the time stay as many as they are", () => {
@@ -20,49 +24,36 @@ test("lanes that work all the time stay as many as they are", () => {
 
 test("lanes that wait for a slow source become more, while that helps", () => {
   const count = new LaneCount(0, null, 2);
-  let lanes = count.first();
-  for (let tick = 0; tick < 3; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.06, preemptions: 0, entries: 20, bytes: 0, limit: 0 });
+  const lanes = after(count, count.first(), 3, { busySeconds: 0.06, entries: 20 });
   expect(lanes).toBe(4);
-  for (let tick = 0; tick < 3; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.12, preemptions: 0, entries: 45, bytes: 0, limit: 0 });
-  expect(lanes).toBe(7);
+  expect(after(count, lanes, 3, { busySeconds: 0.12, entries: 45 })).toBe(7);
   expect(count.reason).toContain("7 lanes");
-  expect(second(count, lanes, 0.1, 900)).toBe(7);
+  expect(second(count, 7, 0.1, 900)).toBe(7);
 });
 
 test("lanes that hardly do anything but wait become as many as there may be at once", () => {
   const count = new LaneCount(0, null, 2);
-  let lanes = count.first();
-  for (let tick = 0; tick < 3; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.01, preemptions: 0, entries: 20, bytes: 0, limit: 0 });
+  const lanes = after(count, count.first(), 3, { busySeconds: 0.01, entries: 20 });
   expect(lanes).toBe(7);
 });
 
 test("lanes that wake for each answer of a slow source, and make way for who gives it, are not taken for crowded", () => {
   const count = new LaneCount(0, null, 2);
-  let lanes = count.first();
   // As measured before a FUSE filesystem with 2 ms a call: 4 % busy, 50 to 85 involuntary switches a second and lane.
-  for (let tick = 0; tick < 3; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.008, preemptions: 17, entries: 20, bytes: 0, limit: 0 });
+  const lanes = after(count, count.first(), 3, { busySeconds: 0.008, preemptions: 17, entries: 20 });
   expect(lanes).toBe(4);
 });
 
 test("a doubling that brings nothing is the last", () => {
   const count = new LaneCount(0, null, 2);
-  let lanes = count.first();
-  for (let tick = 0; tick < 3; tick++)
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.06, preemptions: 0, entries: 20, bytes: 0, limit: 0 });
+  const lanes = after(count, count.first(), 3, { busySeconds: 0.06, entries: 20 });
   expect(lanes).toBe(4);
   expect(second(count, lanes, 0.1, 200)).toBe(4);
 });
 
 test("lanes that wait for a processor that others use stay as many as they are", () => {
   const count = new LaneCount(0, null, 2);
-  let lanes = count.first();
-  for (let tick = 0; tick < 20; tick++) {
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.05, preemptions: 30, entries: 500, bytes: 0, limit: 0 });
-  }
+  const lanes = after(count, count.first(), 20, { busySeconds: 0.05, preemptions: 30, entries: 500 });
   expect(lanes).toBe(2);
 });
 
