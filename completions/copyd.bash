@@ -74,7 +74,7 @@ _copyd() {
     operands=jobs
     ;;
   cancel)
-    options='--all-users --json --session --group --help'
+    options='--all-users --json --session --group --remove --help'
     operands=jobs
     ;;
   pause)

@@ -130,12 +130,13 @@ complete -c copyd -n '__fish_seen_subcommand_from wait' -l json -d 'One JSON obj
 complete -c copyd -n '__fish_seen_subcommand_from wait' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from wait' -l help -d 'Say what it takes'
 
-complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a cancel -d 'Stop a job; what is finished stays'
+complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a cancel -d 'Stop a job; what is finished stays, unless it is to be removed'
 complete -c copyd -n '__fish_seen_subcommand_from cancel' -f -a '(__copyd_jobs)'
 complete -c copyd -n '__fish_seen_subcommand_from cancel' -l all-users -d 'Look for the job among everybody'"'"'s, which an administrator must allow; root may always'
 complete -c copyd -n '__fish_seen_subcommand_from cancel' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from cancel' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from cancel' -l group -d 'Also the jobs of the same copy to other destinations (--also)'
+complete -c copyd -n '__fish_seen_subcommand_from cancel' -l remove -d 'Remove what the job has finished; not for moves, nor what was changed since or was there before'
 complete -c copyd -n '__fish_seen_subcommand_from cancel' -l help -d 'Say what it takes'
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a pause -d 'Stop a job for a while'

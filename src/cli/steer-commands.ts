@@ -15,7 +15,21 @@ const groupArgs = {
   group: { type: "boolean", description: "Also the jobs of the same copy to other destinations (--also)" },
 } as const satisfies ArgsDef;
 
-export const cancelCommand = steer("cancel", "Stop a job; what is finished stays", (client, job, scope) => client.cancel(job, scope));
+const cancelArgs = {
+  ...groupArgs,
+  remove: {
+    type: "boolean",
+    description: "Remove what the job has finished; not for moves, nor what was changed since or was there before",
+  },
+} as const satisfies ArgsDef;
+
+export const cancelCommand = named("cancel", "Stop a job; what is finished stays, unless it is to be removed", cancelArgs, (args) =>
+  withJob(args, async (client, job) => {
+    await client.cancel(job, args.group === true ? "group" : "job", args.remove === true ? "remove" : "keep");
+    if (args.json === true) writeJson({ type: "cancel", job: job.token });
+    return 0;
+  }),
+);
 export const pauseCommand = steer("pause", "Stop a job for a while", (client, job, scope) => client.pause(job, scope));
 export const resumeCommand = steer("resume", "Let a paused job go on", (client, job, scope) => client.resume(job, scope));
 export const forgetCommand = named("forget", "Remove an ended job from the list and the history", jobArgs, (args) =>

@@ -1,7 +1,7 @@
 // What a client's calls carry: the options of a copy with its token and its destinations, and whom a wish is for.
 
 import type { ByteString } from "../bytes.ts";
-import type { AlsoTo, Scope } from "../jobs/api.ts";
+import type { AlsoTo, Published, Scope } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
 import { encodeOptions, pathBytes } from "./option-keys.ts";
 import { Variant } from "./values.ts";
@@ -17,9 +17,15 @@ export function callOptions({ options }: JobRequest, token: string, alsoTo: read
   return dict;
 }
 
-/** The a{sv} of Pause, Resume and Cancel. */
+/** The a{sv} of Pause and Resume. */
 export function scopeOption(scope: Scope): Map<string, Variant> {
   return new Map(scope === "group" ? [["group", new Variant("b", true)]] : []);
+}
+
+/** The a{sv} of Cancel. Left out where it is not asked for: an older service does not know `remove`. */
+export function cancelOptions(scope: Scope = "job", published: Published = "keep"): Map<string, Variant> {
+  const dict = scopeOption(scope);
+  return published === "remove" ? dict.set("remove", new Variant("b", true)) : dict;
 }
 
 export function newToken(): string {

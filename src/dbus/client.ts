@@ -6,7 +6,7 @@ import type { JobRequest } from "../request.ts";
 import type { EntryError } from "../worker/protocol.ts";
 import { type BusKind, busAddress } from "./address.ts";
 import { type AuditEntry, type AuditFilter, auditEntryFrom, encodeFilter } from "./client-audit.ts";
-import { callOptions, newToken, scopeOption } from "./client-calls.ts";
+import { callOptions, cancelOptions, newToken, scopeOption } from "./client-calls.ts";
 import { clientError } from "./client-errors.ts";
 import { encodeListOptions, type ListOptions, type Statistics, type StatisticsOptions, statisticsFrom } from "./client-history.ts";
 import { entryErrorFrom, errorBatchFrom, viewFromProperties } from "./client-views.ts";
@@ -198,8 +198,8 @@ export class ServiceClient implements Disposable {
     return this.fetchErrors(await this.find(job), offset);
   }
 
-  async cancel(job: JobReference, scope: Scope = "job"): Promise<void> {
-    await this.job(job, "Cancel", "a{sv}", [scopeOption(scope)]);
+  async cancel(job: JobReference, ...how: Parameters<typeof cancelOptions>): Promise<void> {
+    await this.job(job, "Cancel", "a{sv}", [cancelOptions(...how)]);
   }
 
   async pause(job: JobReference, scope: Scope = "job"): Promise<void> {

@@ -27,7 +27,7 @@ export function jobObject(job: JobView, { jobs, waits, limits }: JobObjectDepend
     ([options]) => {
       const dict = asVariantDict(options);
       checkKeys(dict, { group: "b" });
-      action(job, (dictValue(dict, "group", "b") ?? false) ? "group" : "job");
+      action(job, scopeOf(dict));
       return [];
     };
   const simple =
@@ -46,7 +46,12 @@ export function jobObject(job: JobView, { jobs, waits, limits }: JobObjectDepend
     methods: {
       Pause: steered((target, scope) => jobs.pause(target, scope)),
       Resume: steered((target, scope) => jobs.resume(target, scope)),
-      Cancel: steered((target, scope) => jobs.cancel(target, scope)),
+      Cancel: ([options]) => {
+        const dict = asVariantDict(options);
+        checkKeys(dict, { group: "b", remove: "b" });
+        jobs.cancel(job, scopeOf(dict), (dictValue(dict, "remove", "b") ?? false) ? "remove" : "keep");
+        return [];
+      },
       Forget: simple((target) => jobs.forget(target)),
       Wait: async ([options], { sender, caller }) => {
         checkKeys(asVariantDict(options), {});
@@ -67,6 +72,10 @@ export function jobObject(job: JobView, { jobs, waits, limits }: JobObjectDepend
       GetErrors: ([offset, limit]) => [listErrors(job, Number(offset), Number(limit), jobs, limits)],
     },
   };
+}
+
+function scopeOf(dict: ReturnType<typeof asVariantDict>): Scope {
+  return (dictValue(dict, "group", "b") ?? false) ? "group" : "job";
 }
 
 function choiceOf(text: string): AnswerChoice {

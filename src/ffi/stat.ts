@@ -137,10 +137,14 @@ export class Stat {
     return ((this.u32[at.stx_attributes / 4] ?? 0) & Statx.ATTR_MOUNT_ROOT) !== 0;
   }
 
+  /** Whether the filesystem keeps times of birth. */
+  get knowsBirth(): boolean {
+    return ((this.u32[at.stx_mask / 4] ?? 0) & Statx.BTIME) !== 0;
+  }
+
   /** When the inode was made, microseconds since 1970; where the filesystem does not know, when it was last changed. */
   get birthTimeUs(): number {
-    const knows = ((this.u32[at.stx_mask / 4] ?? 0) & Statx.BTIME) !== 0;
-    const offset = knows ? at.stx_btime : at.stx_ctime;
+    const offset = this.knowsBirth ? at.stx_btime : at.stx_ctime;
     return this.seconds(offset) * 1e6 + Math.floor((this.u32[offset / 4 + 2] ?? 0) / 1000);
   }
 

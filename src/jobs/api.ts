@@ -212,6 +212,9 @@ export interface SubmitOptions {
   readonly alsoTo?: readonly AlsoTo[];
 }
 
+/** What becomes of what a cancelled job has finished. */
+export type Published = "keep" | "remove";
+
 /** Whom a wish is for: one job, or all of its fan-out. */
 export type Scope = "job" | "group";
 
@@ -240,8 +243,11 @@ export interface Jobs {
   group(job: JobView): readonly JobView[];
   search(query: JobQuery): readonly JobView[];
   statistics(query: StatisticsQuery): readonly StatisticsRow[];
-  /** invalid-state when it has ended; of a fan-out those that can be are steered, and it is refused when none can. */
-  cancel(job: JobView, scope?: Scope): void;
+  /**
+   * invalid-state when it has ended; of a fan-out those that can be are steered, and it is refused when none can. `published`: what
+   * becomes of its copies; not-supported for what cannot be taken back: moves, and jobs that make links.
+   */
+  cancel(job: JobView, scope?: Scope, published?: Published): void;
   pause(job: JobView, scope?: Scope): void;
   resume(job: JobView, scope?: Scope): void;
   /** invalid-state when it has ended, or is to change its place and does not wait. */

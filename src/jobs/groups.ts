@@ -3,7 +3,8 @@
 import { totalmem } from "node:os";
 import type { ParentMessage } from "../worker/protocol.ts";
 import { type JobGroup, memberTokens } from "./group.ts";
-import type { Job, JobEvent } from "./job.ts";
+import type { Job } from "./job.ts";
+import type { JobEvent } from "./job-events.ts";
 import { Pace, type PaceLimits } from "./pace.ts";
 
 export interface GroupsDependencies<Entry> {

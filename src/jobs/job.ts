@@ -9,18 +9,20 @@
 // What users ask for and cannot have is `invalid-state`. What a worker says out of turn is ignored: it proves nothing.
 
 import { unreachable } from "../assert.ts";
-import { CopyError, type FailureCode } from "../errors.ts";
+import { CopyError } from "../errors.ts";
 import type { Policy } from "../policy.ts";
-import type { EngineChoice, JobOptions, JobRequest } from "../request.ts";
+import type { JobOptions, JobRequest } from "../request.ts";
 import { type AnswerChoice, type EntryError, questionChoices, type Snapshot } from "../worker/protocol.ts";
 import { type Answers, withAnswer, withoutGiven } from "./answers.ts";
-import { type Caller, hasEnded, type JobResult, type JobState, type Question } from "./api.ts";
+import { type Caller, hasEnded, type JobResult, type JobState, type Published, type Question } from "./api.ts";
 import { type Attempts, afterCrash, afterDeath, mayResume, noAttempts, resumedOnce } from "./attempts.ts";
 import type { JobGroup } from "./group.ts";
+import type { JobEvent, WorkerClaim, WorkerFailure } from "./job-events.ts";
 import type { JobMount } from "./job-mounts.ts";
 import { outcomeOf } from "./outcome.ts";
 import type { ProcessIdentity } from "./process-identity.ts";
 import { advanceProgress, endProgress, type Progress, restingProgress, resumeProgress, startProgress } from "./progress.ts";
+import { askedRemoval, isToRemove, type Removal } from "./removal.ts";
 
 /** Those that came last are kept: connections come and go as often as somebody likes. */
 const maxCompanions = 64;
@@ -61,6 +63,8 @@ export interface Job extends Answers {
   readonly question: Question | null;
   readonly pauseRequested: boolean;
   readonly cancelRequested: boolean;
+  /** Whether what it published is to go with its cancel, and what came of that. */
+  readonly removal: Removal;
   /** The service stops: the worker is to end so that the job can go on later. */
   readonly stopRequested: boolean;
   readonly attempts: Attempts;
@@ -80,51 +84,6 @@ export interface Job extends Answers {
 /** none: no process of it is there. working: a worker is. clearing: what a dead worker had in flight is being removed. */
 export const activities = ["none", "working", "clearing"] as const;
 export type Activity = (typeof activities)[number];
-
-export interface WorkerClaim {
-  readonly outcome: "completed" | "failed" | "cancelled" | "interrupted";
-  readonly engines: Readonly<Partial<Record<EngineChoice, number>>>;
-  readonly reasons: readonly string[];
-}
-
-export interface WorkerFailure {
-  readonly code: FailureCode;
-  readonly message: string;
-  /** It died, or was lost with the service: another one may do better. */
-  readonly mayGoOn: boolean;
-}
-
-export type JobEvent =
-  /** The first start settles the machine's boot and the mounts. */
-  | { readonly type: "started"; readonly bootId: string; readonly mounts: readonly JobMount[] }
-  | { readonly type: "worker-started"; readonly process: ProcessIdentity | null }
-  | { readonly type: "snapshot"; readonly snapshot: Snapshot }
-  | { readonly type: "errors"; readonly errors: readonly EntryError[] }
-  | { readonly type: "question"; readonly question: Question }
-  | { readonly type: "question-over"; readonly question: number }
-  | { readonly type: "pause-requested" }
-  | { readonly type: "resume-requested" }
-  | { readonly type: "cancel-requested" }
-  /** Its worker is told to pause, and to go on, for the sake of its fan-out. */
-  | { readonly type: "hold" }
-  | { readonly type: "let-go" }
-  | {
-      readonly type: "options-changed";
-      readonly bandwidthLimit?: number;
-      readonly priority?: JobOptions["priority"];
-      readonly order?: number;
-    }
-  | { readonly type: "accompanied"; readonly companion: string }
-  | { readonly type: "answered"; readonly question: number; readonly choice: AnswerChoice; readonly forAll: boolean }
-  | { readonly type: "stop-requested" }
-  | { readonly type: "result"; readonly claim: WorkerClaim; readonly snapshot: Snapshot }
-  | { readonly type: "worker-failed"; readonly failure: WorkerFailure }
-  /** For a job of a former service that ended without an order. */
-  | { readonly type: "service-lost" }
-  /** What a former worker left is being removed, while the job waits or because it was cancelled. */
-  | { readonly type: "clearing" }
-  /** No process of the job is left: only now it ends, or waits to go on. */
-  | { readonly type: "worker-ended" };
 
 export interface NewJob {
   readonly id: number;
@@ -159,6 +118,7 @@ export function newJob(from: NewJob, nowUs: number): Job {
     question: null,
     pauseRequested: false,
     cancelRequested: false,
+    removal: "none",
     stopRequested: false,
     attempts: noAttempts,
     bootId: "",
@@ -195,7 +155,7 @@ export function advance(job: Job, event: JobEvent, nowUs: number): Job {
     case "resume-requested":
       return resumeRequested(job);
     case "cancel-requested":
-      return cancelRequested(job, nowUs);
+      return cancelRequested(job, event.published ?? "keep", nowUs);
     case "hold":
       return isWorking(job) ? settled({ ...job, hold: "held" }) : job;
     case "let-go":
@@ -212,6 +172,10 @@ export function advance(job: Job, event: JobEvent, nowUs: number): Job {
       return isWorking(job) ? claimed(job, event.claim, event.snapshot, nowUs) : job;
     case "worker-failed":
       return isStarted(job) && job.workerFailure === null ? workerFailed(job, event.failure) : job;
+    case "removed":
+      return isStarted(job) && isToRemove(job) ? { ...job, removal: event.removed } : job;
+    case "removal-failed":
+      return isStarted(job) && isToRemove(job) ? { ...job, removal: { failure: event.failure } } : job;
     case "service-lost":
       return serviceLost(job);
     case "clearing":
@@ -307,7 +271,9 @@ function serviceLost(job: Job): Job {
 
 function workerEnded(job: Job, nowUs: number): Job {
   const saidNothing = job.activity === "working" && job.claim === null && job.workerFailure === null && !job.stopRequested;
-  if (saidNothing || !goesOn(job)) return ended(job, nowUs);
+  // The service ends before it was done: the next one sees to it.
+  const isLeftOver = isToRemove(job);
+  if (!isLeftOver && (saidNothing || !goesOn(job))) return ended(job, nowUs);
   const progress = restingProgress(job.progress);
   const rest = { activity: "none", claim: null, workerFailure: null, question: null, stopRequested: false, hold: "none" } as const;
   return settled({ ...job, ...rest, progress });
@@ -336,10 +302,14 @@ function resumeRequested(job: Job): Job {
   return job.pauseRequested ? settled({ ...job, pauseRequested: false }) : job;
 }
 
-function cancelRequested(job: Job, nowUs: number): Job {
+function cancelRequested(job: Job, published: Published, nowUs: number): Job {
   requireActive(job, "cancelled");
-  if (job.cancelRequested) return job;
-  const cancelled = { ...job, cancelRequested: true, pauseRequested: false };
+  const removal = askedRemoval(job, published);
+  // Its copies are where nothing is mounted now, and its user does not want to wait for them.
+  const isGivenUp = job.cancelRequested && removal === "asked" && published === "keep" && job.activity === "none";
+  if (isGivenUp) return ended({ ...job, removal: "none" }, nowUs);
+  if (job.cancelRequested && removal === job.removal) return job;
+  const cancelled = { ...job, cancelRequested: true, removal, pauseRequested: false };
   return job.startedTimeUs === 0 ? ended(cancelled, nowUs) : settled(cancelled);
 }
 

@@ -13,6 +13,7 @@ import {
   type OptionChanges,
   type Preview,
   type PreviewOptions,
+  type Published,
   type Scope,
   type StatisticsQuery,
   type StatisticsRow,
@@ -20,7 +21,8 @@ import {
 } from "./api.ts";
 import { ErrorList } from "./error-list.ts";
 import { Groups } from "./groups.ts";
-import { advance, goesOn, type Job, type JobEvent } from "./job.ts";
+import { advance, goesOn, type Job } from "./job.ts";
+import type { JobEvent } from "./job-events.ts";
 import { JobFiles } from "./job-files.ts";
 import { mountsOf } from "./job-mounts.ts";
 import { JobTable } from "./job-table.ts";
@@ -34,6 +36,7 @@ import { ownMounts } from "./obstacles.ts";
 import { removeRemainsOf } from "./orphans.ts";
 import { PastJobs } from "./past-jobs.ts";
 import { Previews } from "./previews.ts";
+import { isToRemove } from "./removal.ts";
 import { Returns } from "./returns.ts";
 import { JobRun, type RunSettings, stopOf } from "./run.ts";
 import { runSettings } from "./run-settings.ts";
@@ -184,8 +187,8 @@ class JobsRoom implements AdjustableJobs {
     return this.past.statistics(query);
   }
 
-  cancel(job: JobView, scope: Scope = "job"): void {
-    this.steering.each(job, scope, (entry) => this.steering.cancel(entry));
+  cancel(job: JobView, scope: Scope = "job", published: Published = "keep"): void {
+    this.steering.each(job, scope, (entry) => this.steering.cancel(entry, published));
   }
 
   pause(job: JobView, scope: Scope = "job"): void {
@@ -292,7 +295,7 @@ class JobsRoom implements AdjustableJobs {
   private takeUp(job: Job): void {
     const entry = this.enter(job);
     this.apply(entry, { type: "service-lost" });
-    if (goesOn(entry.job)) this.apply(entry, { type: "worker-ended" });
+    if (goesOn(entry.job) || isToRemove(entry.job)) this.apply(entry, { type: "worker-ended" });
     this.returns.add(entry, "first clear");
   }
 

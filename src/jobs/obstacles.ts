@@ -5,6 +5,7 @@ import { MountTable } from "../mount-table.ts";
 import { goesOn, type Job } from "./job.ts";
 import { missingMount } from "./job-mounts.ts";
 import { isAlive } from "./process-identity.ts";
+import { isToRemove } from "./removal.ts";
 
 /** A stick is plugged in by a person, a server comes back in its own time. */
 const mountIntervalMs = 3_000;
@@ -91,7 +92,7 @@ function reasonFor(job: Job, readMounts: () => MountTable): string | null {
     kill(job.process.pid);
     return `its former process ${job.process.pid} has not ended yet`;
   }
-  if (job.mounts.length === 0 || !goesOn(job)) return null;
+  if (job.mounts.length === 0 || !(goesOn(job) || isToRemove(job))) return null;
   const missing = missingMount(job.mounts, readMounts());
   if (missing === null) return null;
   const point = Buffer.from(missing.point, "latin1").toString("utf8");

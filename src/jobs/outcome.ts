@@ -8,10 +8,11 @@ import type { FailureCode } from "../errors.ts";
 import type { JobResult } from "./api.ts";
 import { triedText } from "./attempts.ts";
 import type { Job } from "./job.ts";
+import { lessRemoved, removalText } from "./removal.ts";
 
 /** The result of a job whose worker has ended (or that never had one: cancelled while it waited). */
 export function outcomeOf(job: Job, finishedTimeUs: number): JobResult {
-  const { snapshot } = job.progress;
+  const snapshot = lessRemoved(job.progress.snapshot, job.removal);
   const errorCount = Math.max(job.errorCount, snapshot.errorCount);
   const verdict = verdictOf(job, errorCount);
   return {
@@ -33,8 +34,13 @@ type Verdict = { readonly state: JobResult["state"]; readonly code?: FailureCode
 
 function verdictOf(job: Job, errorCount: number): Verdict {
   if (job.startedTimeUs === 0) return { state: "cancelled", code: "cancelled", message: "Cancelled before it began." };
-  if (job.workerFailure !== null) return failed(job.workerFailure.code, job.workerFailure.message + triedText(job.attempts));
-  const cancelled = { state: "cancelled", code: "cancelled", message: "Cancelled; what was finished until then was kept." } as const;
+  const { removal } = job;
+  if (job.workerFailure !== null) {
+    const andRemoved = typeof removal === "object" ? ` It was cancelled; ${removalText(removal)}` : "";
+    return failed(job.workerFailure.code, job.workerFailure.message + triedText(job.attempts) + andRemoved);
+  }
+  if (typeof removal === "object" && "failure" in removal) return failed(removal.failure.code, `Cancelled, but ${removalText(removal)}`);
+  const cancelled = { state: "cancelled", code: "cancelled", message: `Cancelled; ${removalText(removal)}` } as const;
   if (job.claim === null) {
     // No worker was left to be told.
     return job.cancelRequested ? cancelled : failed("worker-died", "The copying process ended without a result.");

@@ -7,11 +7,13 @@ import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type 
 import type { EntryError, ParentMessage } from "../worker/protocol.ts";
 import type { Caller } from "./api.ts";
 import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile } from "./in-flight-file.ts";
-import { goesOn, type Job, type JobEvent } from "./job.ts";
+import { goesOn, type Job } from "./job.ts";
+import type { JobEvent } from "./job-events.ts";
 import { type CheckpointFile, openCheckpoint, openInFlight } from "./job-files.ts";
 import { recordName } from "./left-over-records.ts";
 import type { JobsLog } from "./log.ts";
 import { processIdentity } from "./process-identity.ts";
+import { isToRemove } from "./removal.ts";
 import type { UserGroups } from "./user-groups.ts";
 
 export interface RunSettings {
@@ -69,6 +71,8 @@ export class JobRun {
   private checkpoint: CheckpointFile | null = null;
   private worker: WorkerHandle | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
+  /** The worker removes what others left, and does not copy. */
+  private isRecovering = false;
 
   constructor(settings: RunSettings, listener: RunListener) {
     this.settings = settings;
@@ -93,6 +97,8 @@ export class JobRun {
   }
 
   send(message: LaterMessage): void {
+    // Removing is what a cancelled job does.
+    if (message.type === "cancel" && this.isRecovering) return;
     this.worker?.send(message);
     if (message.type === "cancel") this.limitStopping(this.settings.cancelTimeoutMs);
     else if (message.type === "stop") this.limitStopping(this.settings.stopTimeoutMs);
@@ -161,7 +167,7 @@ export class JobRun {
               standingAnswers: [...standingAnswers],
               givenAnswers: [...givenAnswers],
             }
-          : { type, ...common, keepsPartial: goesOn(job) },
+          : { type, ...common, keepsPartial: goesOn(job), removal: this.removalFacts(job) },
       credentials: settings.mode === "system" ? (job.asAdmin ? rootCredentials : job.owner) : null,
       // Whoever asked, not whose rights it has: it is that user's share of the machine.
       group: settings.userGroups?.enter(job.owner.uid) ?? null,
@@ -185,6 +191,12 @@ export class JobRun {
     return { isResumed: !isFirst || isForgotten, isSameBoot, startedTimeUs: isForgotten ? job.createdTimeUs : job.startedTimeUs };
   }
 
+  /** For a worker that is to remove what the job has published; null: it is to stay. */
+  private removalFacts(job: Job): { isSameBoot: boolean; startedTimeUs: number } | null {
+    if (!isToRemove(job) || this.checkpoint?.wasUsed() !== true) return null;
+    return { isSameBoot: job.bootId === this.settings.bootId, startedTimeUs: job.startedTimeUs };
+  }
+
   private receive(message: LiveMessage): void {
     if (message.type === "snapshot") this.listener.apply({ type: "snapshot", snapshot: message.snapshot });
     else if (message.type === "lines") this.listener.lines(message.lines);
@@ -203,7 +215,8 @@ export class JobRun {
     if (end.kind === "result") {
       const { outcome, engines, reasons, snapshot } = end.result;
       this.listener.apply({ type: "result", claim: { outcome, engines: engines ?? {}, reasons }, snapshot });
-      this.finish("discard");
+      if (isToRemove(this.listener.job())) this.attempt("worker-died", () => this.removeRemains());
+      else this.finish("discard");
       return;
     }
     const died = this.checkpoint !== null && mayDoBetter.has(end.code);
@@ -219,38 +232,77 @@ export class JobRun {
     else this.attempt("worker-died", () => this.removeRemains());
   }
 
-  /** Of a worker that is gone: what it had in flight, and the partial files of a job that does not go on. */
+  /** Of a worker that is gone: what it had in flight, the partial files of a job that does not go on, and its copies where asked for. */
   private removeRemains(): void {
-    const keepsPartial = goesOn(this.listener.job());
-    const isNeeded = this.inFlight?.wasUsed() === true || (!keepsPartial && this.checkpoint?.wasUsed() === true);
+    const job = this.listener.job();
+    const keepsPartial = goesOn(job);
+    const hasRemoval = isToRemove(job);
+    if (hasRemoval && job.stopRequested) {
+      this.finish("keep");
+      return;
+    }
+    const hasCheckpoint = this.checkpoint?.wasUsed() === true;
+    const isNeeded = this.inFlight?.wasUsed() === true || (!keepsPartial && hasCheckpoint);
     if (!isNeeded) {
+      if (hasRemoval) this.endRemoval();
       this.finish("discard");
       return;
     }
     this.recover((removed) => {
-      // Cancelled meanwhile.
-      if (removed && keepsPartial && !goesOn(this.listener.job())) this.removeRemains();
+      const after = this.listener.job();
+      // Cancelled meanwhile, or only now so that its copies are to go as well.
+      const isNews = (keepsPartial && !goesOn(after)) || (!hasRemoval && isToRemove(after));
+      if (removed && isNews) this.removeRemains();
       else this.finish(removed ? "discard" : "keep");
     });
   }
 
   private recover(then: (removed: boolean) => void): void {
+    const hasRemoval = isToRemove(this.listener.job());
+    const hasCheckpoint = this.checkpoint?.wasUsed() === true;
     this.worker = this.launch("recover", {
       onMessage: () => undefined,
       onEnd: (end) => {
         this.forgetWorker();
         const removed = end.kind === "result" && end.result.outcome === "completed";
         if (!removed) this.logFailure("recovery failed", end.kind === "failed" ? end.message : `it ended ${end.result.outcome}`);
+        if (hasRemoval && hasCheckpoint) this.tellRemoval(end);
+        else if (hasRemoval) this.endRemoval();
         this.attempt("worker-died", () => then(removed));
       },
     });
+    this.isRecovering = true;
+    // As many copies as there are take their time: it says that it lives.
+    if (hasRemoval) return;
     this.timer = setTimeout(() => this.worker?.kill("worker-silent", "recovery took too long"), this.settings.recoverTimeoutMs);
+  }
+
+  private tellRemoval(end: WorkerEnd): void {
+    // Stopped with the service, it is not over.
+    if (this.listener.job().stopRequested && !(end.kind === "result" && end.result.outcome === "completed")) return;
+    if (end.kind === "failed") this.failRemoval(end.code, end.message);
+    else {
+      const { filesDone: files, bytesDone: bytes, filesSkipped: left } = end.result.snapshot;
+      this.listener.apply({ type: "removed", removed: { files, bytes, left } });
+    }
+  }
+
+  /** Where no checkpoint tells of copies: there are none, or there was no room for one. */
+  private endRemoval(): void {
+    if (this.listener.job().progress.snapshot.filesDone === 0) {
+      this.listener.apply({ type: "removed", removed: { files: 0, bytes: 0, left: 0 } });
+    } else this.failRemoval("not-supported", "The service had no room to note what the job has made.");
+  }
+
+  private failRemoval(code: FailureCode, message: string): void {
+    this.listener.apply({ type: "removal-failed", failure: { code, message, mayGoOn: false } });
   }
 
   private forgetWorker(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
     this.worker = null;
+    this.isRecovering = false;
   }
 
   /** A worker that was told to end and does not is ended. */
@@ -277,6 +329,7 @@ export class JobRun {
       action();
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
+      if (isToRemove(this.listener.job())) this.failRemoval(cause instanceof CopyError ? cause.code : code, reason);
       if (cause instanceof CopyError) this.fail(cause.code, reason, "is final");
       else this.fail(code, `The record of what is in flight could not be made: ${reason}`, "is final");
       this.finish("keep");

@@ -1,9 +1,10 @@
 // What users ask of a job that waits or runs, or of all jobs of its fan-out: to stop for a while, to go on, to end, to change.
 
 import { CopyError } from "../errors.ts";
-import { hasEnded, type JobView, type OptionChanges, type Scope } from "./api.ts";
+import { hasEnded, type JobView, type OptionChanges, type Published, type Scope } from "./api.ts";
 import type { Groups } from "./groups.ts";
-import type { Job, JobEvent } from "./job.ts";
+import type { Job } from "./job.ts";
+import type { JobEvent } from "./job-events.ts";
 import type { Returns } from "./returns.ts";
 import type { JobRun } from "./run.ts";
 import type { Schedule } from "./schedule.ts";
@@ -51,8 +52,8 @@ export class Steering<Entry extends Steered> {
     if (first !== undefined && refusals.length === members.length) throw first;
   }
 
-  cancel(entry: Entry): void {
-    this.dependencies.apply(entry, { type: "cancel-requested" });
+  cancel(entry: Entry, published: Published): void {
+    this.dependencies.apply(entry, { type: "cancel-requested", published });
     this.setAside(entry);
     if (entry.run !== null) entry.run.send({ type: "cancel" });
     else if (!hasEnded(entry.job.state)) this.dependencies.returns.add(entry, "first clear");

@@ -55,6 +55,12 @@ const result = z.object({
   reasons: z.array(z.string()),
   engines,
 });
+const workerFailure = z.object({ code, message: z.string(), mayGoOn: z.boolean().default(false) });
+const removal = z.union([
+  z.enum(["none", "asked"]),
+  z.object({ files: z.number(), bytes: z.number(), left: z.number() }),
+  z.object({ failure: workerFailure }),
+]);
 const recordSchema = z.object({
   workToken: z.string(),
   owner: z.object({ uid: z.number(), gid: z.number(), groups: z.array(z.number()) }),
@@ -85,6 +91,7 @@ const recordSchema = z.object({
   question: question.nullable(),
   pauseRequested: z.boolean(),
   cancelRequested: z.boolean(),
+  removal: removal.default("none"),
   // What has a default or may be missing came later: records of older versions are read as well.
   activity: z.enum(activities).exactOptional(),
   stopRequested: z.boolean().default(false),
@@ -99,7 +106,7 @@ const recordSchema = z.object({
     .array(z.object({ question: z.number(), source: byteStringSchema, destination: byteStringSchema, choice: z.enum(answerChoices) }))
     .default([]),
   claim: z.object({ outcome: z.enum([...outcome.options, "interrupted"]), engines, reasons: z.array(z.string()) }).nullable(),
-  workerFailure: z.object({ code, message: z.string(), mayGoOn: z.boolean().default(false) }).nullable(),
+  workerFailure: workerFailure.nullable(),
   result: result.nullable(),
 });
 

@@ -16,8 +16,10 @@ export type Task =
       readonly standingAnswers?: StartMessage["standingAnswers"];
       readonly givenAnswers?: StartMessage["givenAnswers"];
     })
-  | (Omit<Extract<ParentMessage, { type: "recover" }>, "identity" | "inFlightFd" | "checkpointFd" | "keepsPartial"> & {
+  | (Omit<Extract<ParentMessage, { type: "recover" }>, "identity" | "inFlightFd" | "checkpointFd" | "keepsPartial" | "removal"> & {
       readonly keepsPartial?: boolean;
+      /** Needs WorkerOptions.checkpointFd; left out or null: what was published stays. */
+      readonly removal?: Extract<ParentMessage, { type: "recover" }>["removal"];
     })
   | Omit<Extract<ParentMessage, { type: "preview" }>, "identity">;
 export type HelloMessage = Extract<WorkerMessage, { type: "hello" }>;

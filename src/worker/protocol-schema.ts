@@ -80,6 +80,11 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       checkpointFd: z.number().int().min(-1).max(64),
       /** Partial files that the checkpoint names stay, for the job will go on; else they are removed as well. */
       keepsPartial: z.boolean(),
+      /**
+       * What the job has published goes as well; null: it stays. The result's snapshot counts it: filesDone and bytesDone are what was
+       * removed, filesSkipped what was left in the job's own directories.
+       */
+      removal: checkpointSchema.pick({ isSameBoot: true, startedTimeUs: true }).nullable(),
     })
     .strict(),
   /** Say what a copy would do, and do nothing. */

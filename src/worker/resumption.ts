@@ -20,7 +20,7 @@ import { Answer } from "./questions.ts";
 import { ContentComparer, type Likeness } from "./same-content.ts";
 
 /** Timestamps come from a clock that ticks in milliseconds, the job's start from a finer one. */
-const clockSlackUs = 100_000;
+export const clockSlackUs = 100_000;
 const maxTargetBytes = 64 * 1024;
 const readFlags = Open.O_RDONLY | Open.O_NOCTTY | Open.O_NONBLOCK | Open.O_NOFOLLOW | Open.O_CLOEXEC;
 

@@ -331,6 +331,7 @@ function firstMessage({ task, checkpointFd }: WorkerOptions, identity: Identity 
         inFlightFd,
         checkpointFd: hasCheckpoint ? checkpointChildFd : -1,
         keepsPartial: task.keepsPartial ?? false,
+        removal: task.removal ?? null,
       };
     case "start": {
       const known = hasCheckpoint ? (task.checkpoint ?? null) : null;

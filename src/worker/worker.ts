@@ -18,17 +18,9 @@ import { Lanes, startLaneAhead } from "./lanes.ts";
 import { withMounts } from "./policy-mounts.ts";
 import { PreviewJob } from "./preview-job.ts";
 import { applyPriority } from "./priority.ts";
-import {
-  embeddedFlag,
-  emptySnapshot,
-  maxToldPath,
-  type ParentMessage,
-  phases,
-  type QuestionKind,
-  type Snapshot,
-  snapshotIntervalMs,
-} from "./protocol.ts";
+import { embeddedFlag, maxToldPath, type ParentMessage, phases, type QuestionKind, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
 import { giveAnswer, standFor } from "./questions.ts";
+import { RecoveryJob } from "./recovery-job.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { confine, previewPaths, type SandboxPaths, sandboxPaths } from "./sandbox.ts";
 import { Command, Counter, Float, Word } from "./shared.ts";
@@ -63,7 +55,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   return new Promise(() => {
     // Not by letting the event loop run dry: lanes that sleep and the pipe from the parent would keep it going.
     const resolve = (status: number): void => process.exit(status);
-    let job: RunningJob | PreviewJob | null = null;
+    let job: RunningJob | PreviewJob | RecoveryJob | null = null;
     const onMessage = (message: ParentMessage): void => {
       if (message.type === "start" || message.type === "recover" || message.type === "preview") {
         if (job === null) job = begin(talk, message, resolve);
@@ -87,7 +79,7 @@ function begin(
   talk: JobTalk,
   message: StartMessage | RecoverMessage | PreviewMessage,
   resolve: (status: number) => void,
-): RunningJob | PreviewJob | null {
+): RunningJob | PreviewJob | RecoveryJob | null {
   // Before the sandbox, which does not let /proc be read.
   const identity = currentIdentity();
   const unflushed = message.type === "start" && message.totals ? unflushedBytes(message.request) : null;
@@ -113,15 +105,19 @@ function begin(
     return null;
   }
   raiseDescriptorLimit();
-  if (message.type === "start" && guarded !== null && "problem" in guarded) {
+  const needsPaths = message.type === "start" || (message.type === "recover" && message.removal !== null);
+  if (needsPaths && guarded !== null && "problem" in guarded) {
     talk.send({ type: "fatal", code: "foreign-symlink", message: guarded.problem.slice(0, 4096) });
     void talk.end().then(() => resolve(1));
     return null;
   }
   if (message.type === "start") return new RunningJob(talk, { ...message, policy }, { guarded: paths, unflushed }, resolve);
   if (message.type === "preview") return new PreviewJob(talk, { ...message, policy }, resolve);
-  void recover(talk, message).then(resolve);
-  return null;
+  return new RecoveryJob(talk, { ...message, request: requestOf(message, paths) }, { isGuarded: paths !== null }, resolve);
+}
+
+function requestOf({ request }: RecoverMessage, guarded: GuardedPaths | null): RecoverMessage["request"] {
+  return guarded === null ? request : guardedRequest(request, guarded);
 }
 
 /** What was looked up before the sandbox. */
@@ -133,16 +129,10 @@ interface Prepared {
 
 function sandboxOf(message: StartMessage | RecoverMessage | PreviewMessage, guarded: GuardedPaths | null): SandboxPaths {
   if (message.type === "preview") return previewPaths(message.request);
-  return sandboxPaths(guarded === null ? message.request : { ...guardedRequest(message.request, guarded), sources: [...guarded.sources] });
-}
-
-async function recover(talk: JobTalk, message: RecoverMessage): Promise<number> {
-  const { removeInFlight, removeCheckpointPartials } = await import("./recovery.ts");
-  removeInFlight(message.inFlightFd, message.token);
-  if (!message.keepsPartial && message.checkpointFd >= 0) removeCheckpointPartials(message.checkpointFd, message.token);
-  talk.send({ type: "result", outcome: "completed", snapshot: emptySnapshot, engines: {}, reasons: [] });
-  await talk.end();
-  return 0;
+  const request = guarded === null ? message.request : { ...guardedRequest(message.request, guarded), sources: [...guarded.sources] };
+  // What was not there when the job began is a directory now, and goes from its parent.
+  const takesBack = message.type === "recover" && message.removal !== null;
+  return sandboxPaths(takesBack ? { ...request, options: { ...request.options, target: "exact" } } : request);
 }
 
 class RunningJob {

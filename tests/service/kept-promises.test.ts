@@ -1,7 +1,7 @@
 // What a client was told it may rely on holds over kill -9 of the service: jobs that end with their caller, and changed options.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connectService, type ServiceClient } from "../../src/dbus/client.ts";
 import type { JobView, Question } from "../../src/jobs/api.ts";
 import { requestSchema } from "../../src/request-schema.ts";
@@ -127,6 +127,19 @@ describeUnless(firstReason(unlessRoot(), whyNoBus()), "after kill -9 of the serv
     expect((await ended(token)).result).toMatchObject({ state: "completed", filesDone: 1, filesSkipped: 1, resumeCount: 1 });
     const [done, left] = [first, second].map(({ destination }) => readFileSync(destination).length);
     expect([done, left]).toEqual([mebibyte, "old".length]);
+  }, 60_000);
+
+  test("what a cancelled job has made is removed by the next service where this one did not come to it", async () => {
+    using caller = await connect();
+    const token = await begin(caller, "continue");
+    await running(caller, token);
+    while ((await caller.show(token)).filesDone === 0) await Bun.sleep(10);
+    await caller.cancel(token, "job", "remove");
+    await killService();
+    daemon = await startDaemon(bus);
+    const { result } = await ended(token);
+    expect(result).toMatchObject({ state: "cancelled", filesDone: 0, bytesDone: 0 });
+    expect(readdirSync(`${directory.path}/${token}`)).toEqual([]);
   }, 60_000);
 
   test("options that were changed are the changed ones, however soon it came", async () => {
