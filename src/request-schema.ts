@@ -60,7 +60,10 @@ const gnuSchema = z
     /** mv with neither -f nor -n nor -i, stdin being a terminal: ask before replacing what the caller may not write. */
     askIfUnwritable: z.boolean().default(false),
     backup: z.enum(["none", "simple", "numbered", "existing"]).default("none"),
-    backupSuffix: byteStringSchema.default("~" as ByteString),
+    /** Else the old file would lose its name to the new one, or the backup lie wherever the suffix leads. */
+    backupSuffix: byteStringSchema
+      .refine((suffix) => suffix !== "" && !suffix.includes("/"), "empty, or with a slash")
+      .default("~" as ByteString),
     attributesOnly: z.boolean().default(false),
     /** -l and -s: make links instead of copies. */
     make: z.enum(["copy", "hard-link", "symbolic-link"]).default("copy"),

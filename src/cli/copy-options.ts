@@ -83,7 +83,8 @@ function settleContradictions(state: ParseState): void {
 
 /** Root's rights do not go where links lead that others may have made: those of the arguments that are root's are followed. */
 function settleAdmin({ settings }: ParseState): void {
-  const { service, dryRun, lanes, manifest, parents, keepDirectorySymlink, dereference, recursive, hardLink } = settings;
+  const { service, dryRun, lanes, manifest, parents, keepDirectorySymlink, dereference, recursive, hardLink, symbolicLink, exchange } =
+    settings;
   const conflicts: readonly (readonly [isGiven: boolean, option: string])[] = [
     [service !== "auto", `--${service}`],
     [dryRun, "--dry-run"],
@@ -92,11 +93,15 @@ function settleAdmin({ settings }: ParseState): void {
     [parents, "--parents"],
     [keepDirectorySymlink, "--keep-directory-symlink"],
     [dereference === "always" && recursive, "--dereference (-L) and --recursive (-r)"],
+    // What the administrator is asked about is a copy, or a move in one direction.
+    [hardLink, "--link (-l)"],
+    [symbolicLink, "--symbolic-link (-s)"],
+    [exchange, "--exchange"],
   ];
   const first = conflicts.find(([isGiven]) => isGiven);
   if (first !== undefined) throw new UsageError(`cannot combine --admin with ${first[1]}`);
   // Without -r nothing but arguments can be a link.
-  const follows = dereference === "always" || (dereference === null && (!recursive || hardLink));
+  const follows = dereference === "always" || (dereference === null && !recursive);
   if (follows) settings.dereference = "arguments";
   settings.followDanglingDestination = false;
 }

@@ -217,12 +217,13 @@ function leaveWhatIsOwed(service: Service, jobs: Jobs, stateDirectory: string): 
 }
 
 /** Refusals and grants are what an administrator looks for; the rest is there for who asks. The jobs tell of themselves. */
-function tellAudit({ event, method, ...rest }: AuditRecord): void {
-  // What polkit granted has an action instead.
-  const facts = { method: method === "" ? undefined : method, ...rest };
+function tellAudit({ event, method, sender, ...rest }: AuditRecord): void {
+  // What polkit granted has an action instead; what a job was refused has no sender.
+  const facts = { method: method === "" ? undefined : method, sender: sender === "" ? undefined : sender, ...rest };
   if (event === "queued" || event === "ended") return;
   if (event === "request") log.info("call served", facts);
-  else log.notice(event === "grant" ? "authorization granted" : "call refused", facts);
+  else if (event === "grant") log.notice("authorization granted", facts);
+  else log.notice(sender === "" ? "job met what the policy forbids" : "call refused", facts);
 }
 
 /** New calls are refused, running jobs are stopped, then those who still wait are told. */

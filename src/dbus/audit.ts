@@ -6,8 +6,9 @@
 import { CopyError } from "../errors.ts";
 import type { JobView } from "../jobs/api.ts";
 import type { AuditEvent, AuditRecord } from "../jobs/audit-trail.ts";
+import type { EntryError } from "../worker/protocol.ts";
 import type { PolkitAction } from "./authorization.ts";
-import { parseJobPath } from "./object-path.ts";
+import { jobPath, parseJobPath } from "./object-path.ts";
 import type { CallContext } from "./objects.ts";
 
 /** Which job a record is about, and whose, where that is another user than the record's. */
@@ -40,6 +41,8 @@ export class Audit {
   private readonly tell: TellAudit;
   private readonly now: () => number;
   private readonly allowances = new Map<string, Allowance>();
+  /** The jobs under way that met what the policy forbids, by path. */
+  private readonly violating = new Set<string>();
 
   constructor(tell: TellAudit, now: () => number = () => performance.now()) {
     this.tell = tell;
@@ -66,12 +69,24 @@ export class Audit {
   }
 
   /** A job was asked for and taken. */
-  queued({ token, owner, asAdmin, request }: JobView): void {
-    const method = `${request.operation === "move" ? "Move" : "Copy"}${asAdmin ? "AsAdmin" : ""}`;
-    this.note({ event: "queued", method, sender: "", uid: owner.uid, job: token });
+  queued(job: JobView): void {
+    this.note({ event: "queued", method: methodOf(job), sender: "", uid: job.owner.uid, job: job.token });
+  }
+
+  /**
+   * Entries of a running job failed. That the policy forbids one is told at once, and once for the job: its end names only the code
+   * of what failed first.
+   */
+  failed(job: JobView, errors: readonly EntryError[]): void {
+    const { token, owner } = job;
+    const path = jobPath(owner.uid, token);
+    if (this.violating.has(path) || !errors.some(({ code }) => code === "policy-denied")) return;
+    this.violating.add(path);
+    this.note({ event: "refusal", method: methodOf(job), sender: "", uid: owner.uid, job: token, code: "policy-denied" });
   }
 
   ended({ token, owner, result }: JobView): void {
+    this.violating.delete(jobPath(owner.uid, token));
     const code = result?.code;
     this.note({ event: "ended", method: "", sender: "", uid: owner.uid, job: token, ...(code !== undefined && { code }) });
   }
@@ -101,6 +116,11 @@ export class Audit {
     if (this.allowances.size > maxCounted && oldest !== undefined) this.allowances.delete(oldest);
     return known;
   }
+}
+
+/** The method that makes such a job; the variants that take URIs are not told apart. */
+function methodOf({ asAdmin, request }: JobView): string {
+  return `${request.operation === "move" ? "Move" : "Copy"}${asAdmin ? "AsAdmin" : ""}`;
 }
 
 /** The job that a path means, with its owner where that is not who calls. Of a path that somebody made up it is that. */

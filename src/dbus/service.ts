@@ -268,7 +268,10 @@ export class Service {
     });
     this.jobs.on("changed", (job, urgent) => this.announcer.changed(job, urgent));
     this.jobs.on("lines", (job, lines) => this.announcer.lines(job, lines));
-    this.jobs.on("errors", (job, errors, offset) => this.announcer.errors(job, errors, offset));
+    this.jobs.on("errors", (job, errors, offset) => {
+      this.audit.failed(job, errors);
+      this.announcer.errors(job, errors, offset);
+    });
     this.jobs.on("ended", (job) => {
       this.audit.ended(job);
       this.announcer.ended(job);

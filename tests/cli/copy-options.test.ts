@@ -355,7 +355,6 @@ test("as administrator nothing is written into existing files, and only the argu
   expect(request("cp", "--admin a b").options).toMatchObject({ symlinks: "follow-arguments", gnu: { inPlace: false } });
   expect(request("cp", "-rf --adm a b").options).toMatchObject({ symlinks: "copy", gnu: { inPlace: false, force: true } });
   expect(request("cp", "-L --admin a b").options.symlinks).toBe("follow-arguments");
-  expect(request("cp", "-al --admin a b").options).toMatchObject({ symlinks: "copy", gnu: { make: "hard-link" } });
   // What only root could keep is an error when it is lost, as for root.
   expect(request("cp", "-p --admin a b").options.gnu.required).toContain("owner");
   expect(request("mv", "--admin a b")).toMatchObject({ operation: "move", options: { symlinks: "copy" } });
@@ -368,10 +367,13 @@ test("as administrator nothing is written into existing files, and only the argu
     ["--parents", "--parents"],
     ["-r --keep-directory-symlink", "--keep-directory-symlink"],
     ["-rL", "--dereference (-L) and --recursive (-r)"],
+    ["-al", "--link (-l)"],
+    ["-s", "--symbolic-link (-s)"],
   ]) {
     const { status, stderr } = ours("cp", [...(options ?? "").split(" "), "--admin", "a", "b"], utf8);
     expect([status, stderr]).toEqual([1, expect.stringContaining(`cp: cannot combine --admin with ${conflict}\n`)]);
   }
+  expect(ours("mv", ["--exchange", "--admin", "a", "b"], utf8).stderr).toContain("mv: cannot combine --admin with --exchange\n");
 });
 
 test("our own options, and that they never make an abbreviation of GNU's ambiguous", () => {

@@ -119,6 +119,13 @@ describe("options refused", () => {
     ["too long a text", { "rename-match": new Variant("s", "x".repeat(5000)) }, "bad-option", "'rename-match'"],
     ["too many patterns", { include: new Variant("as", Array(1000).fill("x")) }, "bad-option", "'include'"],
     ["a NUL in bytes", { "backup-suffix": new Variant("ay", Buffer.from("a\0b")) }, "bad-option", "'backup-suffix' contains a NUL"],
+    [
+      "a suffix that leads elsewhere",
+      { "backup-suffix": new Variant("ay", Buffer.from("/../x")) },
+      "bad-option",
+      "'backup-suffix' is refused",
+    ],
+    ["a suffix that gives the backup the new file's name", { "backup-suffix": new Variant("ay", Buffer.from("")) }, "bad-option", "empty"],
     ["half of the names", { "names-program": new Variant("s", "cp") }, "bad-option", "'names-sources'"],
     ["an empty token", { token: new Variant("s", "") }, "bad-option", "token"],
     ["a token that is no path element", { token: new Variant("s", "../x") }, "bad-option", "'../x'"],

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Audit } from "../../src/dbus/audit.ts";
 import { jobInterface, managerInterface, rootPath } from "../../src/dbus/contract.ts";
 import type { AuditRecord } from "../../src/jobs/audit-trail.ts";
+import type { EntryError } from "../../src/worker/protocol.ts";
 import { privateBus, whyNoBus } from "../support/bus.ts";
 import { callService, copy, errorOf, pathOf, variant } from "../support/bus-client.ts";
 import { plainEnvironment, runCopyd } from "../support/cli.ts";
@@ -22,7 +23,8 @@ describeUnless(whyNoBus(), "the audit", () => {
     fixture.audit.splice(0);
     await calls();
     return fixture.audit.map(({ sender, ...record }) => {
-      expect(sender).toStartWith(["queued", "ended"].includes(record.event) ? "" : ":1.");
+      const isOfJob = ["queued", "ended"].includes(record.event) || record.code === "policy-denied";
+      expect(sender).toStartWith(isOfJob ? "" : ":1.");
       return record as AuditRecord;
     });
   };
@@ -63,6 +65,32 @@ describeUnless(whyNoBus(), "the audit", () => {
     ]);
     expect(JSON.stringify(records)).not.toContain("secret");
     expect(records.every((record) => record.uid === uid)).toBe(true);
+  });
+
+  test("tells once of a job that it met what the policy forbids, whatever failed before, and names no file", async () => {
+    const failed = (code: EntryError["code"]): EntryError => ({
+      path: "/secret-name" as EntryError["path"],
+      side: "source",
+      severity: "error",
+      code,
+      errno: 0,
+      syscall: "",
+      engine: "",
+      offset: -1,
+      message: "'/secret-name' is refused",
+    });
+    const records = await told(async () => {
+      const view = fixture.jobAt(await copy(fixture.client, ["/secret-name"], { token: variant.s("forbidden") }));
+      fixture.jobs.addErrors(view, [failed("source-unreadable")]);
+      fixture.jobs.addErrors(view, [failed("source-unreadable"), failed("policy-denied")]);
+      fixture.jobs.addErrors(view, [failed("policy-denied")]);
+      fixture.jobs.end(view, "failed");
+    });
+    expect(records).toEqual([
+      { event: "queued", method: "Copy", uid, job: "forbidden" } as AuditRecord,
+      { event: "refusal", method: "Copy", uid, job: "forbidden", code: "policy-denied" } as AuditRecord,
+      { event: "ended", method: "", uid, job: "forbidden" } as AuditRecord,
+    ]);
   });
 
   test("tells what an administrator was granted", async () => {

@@ -149,9 +149,12 @@ describeUnless(firstReason(whyNoBus(), unlessRoot()), "the daemon", () => {
     const client = await connectService({ address: bus.address });
     expect((await client.audit({ code: "policy-denied" })).map(({ event, method }) => `${event} ${method}`)).toEqual([
       "ended ",
+      "refusal Copy",
       "ended ",
       "refusal CopyAsAdmin",
+      "refusal CopyAsAdmin",
     ]);
+    expect(await daemon.log()).toMatch(/job met what the policy forbids method=Copy uid=0 job=\w+ code=policy-denied/);
     client.close();
     writeFileSync(settings, "[policy]\nmax-file-size = 1000\n");
     daemon.kill("SIGHUP");

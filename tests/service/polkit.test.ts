@@ -222,13 +222,16 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "polkit", () => {
     expect(fixture.jobs.list(users.first.uid).at(-1)).toMatchObject({ asAdmin: true, request: { operation: "move" } });
   });
 
-  test("options that follow links anywhere are refused as administrator before it is asked", async () => {
+  test("options that follow links anywhere, or do more than the question says, are refused as administrator before it is asked", async () => {
     const asked = authority.asked.length;
     const path = ["1", ...bytes("/a"), ...bytes("/b")];
     for (const option of [
       ["symlinks", "s", "follow"],
       ["in-place", "b", "true"],
       ["parents", "b", "true"],
+      ["make", "s", "symbolic-link"],
+      ["make", "s", "hard-link"],
+      ["exchange", "b", "true"],
     ]) {
       const args = ["aayaya{sv}", ...path, "1", ...option];
       const answer = await busctlAs(users.first, fixture.bus.address, rootPath, managerInterface, "CopyAsAdmin", ...args);

@@ -1,6 +1,7 @@
 // Signals on a real bus: to subscribers only, no more often than needed, the end last.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { MessageType } from "../../src/dbus/codec.ts";
 import { driver } from "../../src/dbus/connection.ts";
 import { jobInterface, managerInterface, rootPath } from "../../src/dbus/contract.ts";
 import { asVariantDict, Variant } from "../../src/dbus/values.ts";
@@ -128,6 +129,22 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "signals", () => {
       for (const { destination } of fromService) expect(destination).toBe(subscriber.uniqueName);
       subscriber.close();
       monitor.close();
+    });
+
+    test("could not be broadcast, by the bus's policy: none of copyd's interfaces, none of the root object", async () => {
+      const listener = await fixture.bus.connect();
+      const log = logSignals(listener);
+      await listener.callDriver("AddMatch", "s", ["type='signal'"]);
+      const broadcast = (path: string, interfaceName: string, member: string): void => {
+        fixture.client.send({ type: MessageType.signal, path, interface: interfaceName, member, signature: "s", body: ["private"] });
+      };
+      broadcast(`${rootPath}/jobs/u0/any`, jobInterface, "Finished");
+      broadcast(`${rootPath}/jobs/u0/any`, managerInterface, "Any");
+      broadcast(rootPath, "org.freedesktop.DBus.ObjectManager", "InterfacesAdded");
+      broadcast("/", "org.example.Other", "Last");
+      await log.until("Last", 1);
+      expect(log.signals.map(({ member }) => member)).toEqual(["Last"]);
+      listener.close();
     });
 
     testUnless(whyNoGdbus(), "can be sent to another connection of the same user, and gdbus monitor shows them", async () => {
