@@ -29,6 +29,8 @@ const absentPackages: Bun.BunPlugin = {
 const result = await Bun.build({
   entrypoints: entries.length > 0 ? entries : ownEntries,
   plugins: [absentPackages],
+  // Each role loads its own parts: in one piece, a copy of one small file took 10 ms longer.
+  splitting: true,
   minify: true,
   bytecode: true,
   format: "esm",

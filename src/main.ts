@@ -13,7 +13,7 @@ async function runRole([role, ...rest]: readonly string[]): Promise<number> {
     case "daemon":
       return (await import("./daemon/daemon.ts")).main(rest);
     case "worker":
-      return (await import("./worker/worker.ts")).main(rest);
+      return (await import("./worker/start.ts")).main(rest);
     default:
       return (await import("./cli/main.ts")).main(argv);
   }

@@ -42,6 +42,11 @@ test("linked as cp or mv, it is cp or mv", async () => {
   }
 });
 
+test("it lies in parts, so that a role loads its own", () => {
+  const parts = new Set(readFileSync(binary, "latin1").match(/\/\$bunfs\/root\/chunk-\w+\.js/g));
+  expect(parts.size).toBeGreaterThan(20);
+});
+
 test("it has every role inside", async () => {
   const help = await copyd(["daemon", "--help"]);
   expect([help.status, help.stderr]).toEqual([0, ""]);

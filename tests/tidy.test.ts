@@ -62,8 +62,8 @@ test("the checker finds FFI loaded by the service through a chain of imports", (
 
 test("the checker lets types and dynamic imports pass where only loading is forbidden", () => {
   const files = [
-    file("src/main.ts", 'const { main } = await import("./worker/worker.ts");'),
-    file("src/worker/worker.ts", 'import { libc } from "../ffi/libc.ts";'),
+    file("src/main.ts", 'const { main } = await import("./worker/start.ts");'),
+    file("src/worker/start.ts", 'import { libc } from "../ffi/libc.ts";'),
     file("src/ffi/libc.ts", 'import { assert } from "../assert.ts";'),
     file("src/worker/pool.ts", 'import type { Libc } from "../ffi/libc.ts";'),
     file("src/jobs/queue.ts", 'import { pool } from "../worker/pool.ts";'),

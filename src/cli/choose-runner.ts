@@ -1,10 +1,10 @@
 // Who runs the job of cp and mv: the system service where it is there at once, else this process.
 
-import { existsSync } from "node:fs";
 import type { ByteString } from "../bytes.ts";
 import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
 import type { Settings } from "./copy-settings.ts";
+import { hasSystemBus } from "./embedded-ahead.ts";
 import { writeText } from "./output.ts";
 import { isOfThisProcess, isThroughWorkingDirectory } from "./paths.ts";
 import type { Runner, RunOptions } from "./runner.ts";
@@ -13,7 +13,6 @@ import type { Runner, RunOptions } from "./runner.ts";
 const systemTimeoutMs = 1500;
 /** Who asks for a service by name waits as long as starting it may take. */
 const patientTimeoutMs = 25_000;
-const systemSocket = "/run/dbus/system_bus_socket";
 
 /**
  * Chooses, and loads what the choice needs and nothing else: a cp of one small file is mostly loading. `calledAsCp`: the
@@ -87,10 +86,6 @@ const sandboxNote = "note: the service sees other files than this sandbox does; 
 
 function programOf({ operation, options }: JobRequest): string {
   return options.gnu.names?.program ?? (operation === "move" ? "mv" : "cp");
-}
-
-function hasSystemBus(): boolean {
-  return process.env.DBUS_SYSTEM_BUS_ADDRESS !== undefined || existsSync(systemSocket);
 }
 
 async function embedded(): Promise<Runner> {

@@ -5,6 +5,7 @@ import type { JobResult, JobView, Question } from "../jobs/api.ts";
 import { type MessageCharset, quoteName } from "../quote.ts";
 import { type EntryError, questionChoices } from "../worker/protocol.ts";
 import type { Program, Settings } from "./copy-settings.ts";
+import { isCalledAsCp } from "./embedded-ahead.ts";
 import { errorsLostText } from "./job-text.ts";
 import { errorObject, lineObject, progressObject, questionObject, resultObject, writeJson } from "./json-lines.ts";
 import { BrokenPipe, writeBytes, writeText } from "./output.ts";
@@ -179,10 +180,4 @@ export class CopyTalk {
 /** True when the process failed rather than an entry. */
 function isOurs({ code }: JobResult): boolean {
   return code?.startsWith("worker-") === true || code === "internal";
-}
-
-/** The binary linked as cp or mv, as opposed to `copyd cp`. */
-export function isCalledAsCp(): boolean {
-  const name = process.argv0.slice(process.argv0.lastIndexOf("/") + 1);
-  return name === "cp" || name === "mv";
 }

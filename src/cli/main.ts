@@ -1,12 +1,15 @@
 // The CLI: `copyd cp`, `copyd mv`, and the commands that speak to the service.
 
+import { dropAhead, startAhead } from "../worker/ahead.ts";
+import { isCalledAsCp, isSurelyEmbedded } from "./embedded-ahead.ts";
+
 /** Runs one command: argv without the runtime and the script, e.g. ["cp", "-a", "x", "y"]. Resolves to the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {
   const [command, ...rest] = argv;
   switch (command) {
     case "cp":
     case "mv":
-      return (await import("./copy-command.ts")).runCopyCommand(command, rest);
+      return await runCopy(command, rest);
     case undefined:
     case "help":
     case "-h":
@@ -17,5 +20,15 @@ export async function main(argv: readonly string[]): Promise<number> {
       return (await import("./main-help.ts")).printVersion();
     default:
       return (await import("./commands.ts")).runNamedCommand(command, rest);
+  }
+}
+
+/** Where a worker will surely be needed, it starts before anything else is loaded: a cp of one small file is mostly loading. */
+async function runCopy(program: "cp" | "mv", rest: readonly string[]): Promise<number> {
+  if (isSurelyEmbedded(rest, { calledAsCp: isCalledAsCp() })) startAhead();
+  try {
+    return await (await import("./copy-command.ts")).runCopyCommand(program, rest);
+  } finally {
+    dropAhead();
   }
 }

@@ -8,6 +8,8 @@ import { inFlightBytes } from "../worker/protocol.ts";
 /** Owns the descriptor; `discard` or `keep` closes it. */
 export interface InFlightFile {
   readonly fd: number;
+  /** null: it has no name. */
+  readonly path: string | null;
   /** True when a worker has ever written to it: there may be something to recover. */
   wasUsed(): boolean;
   /** Nothing is in flight any more: closes and removes it. */
@@ -53,6 +55,7 @@ function owned(fd: number, path: string | null): InFlightFile {
   ftruncateSync(fd, inFlightBytes);
   return {
     fd,
+    path,
     // Blocks are allocated (or reserved) by the first write; reading 4 MiB of holes would say no more.
     wasUsed: () => fstatSync(fd).blocks > 0,
     discard: () => {

@@ -172,6 +172,7 @@ export class JobRun {
       // Whoever asked, not whose rights it has: it is that user's share of the machine.
       group: settings.userGroups?.enter(job.owner.uid) ?? null,
       inFlightFd: inFlight.fd,
+      inFlightPath: inFlight.path,
       checkpointFd: this.checkpoint?.fd ?? null,
       limits: settings.workerLimits,
       trusted: settings.mode === "embedded",

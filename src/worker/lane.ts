@@ -11,7 +11,7 @@ import { markUntilDone } from "./mark-thread.ts";
 import type { PreviewLimits } from "./plan-reporter.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { Scanner } from "./scan.ts";
-import { Shared, type SharedMemory } from "./shared.ts";
+import { Shared, type SharedMemory, Word } from "./shared.ts";
 import { SpaceCheck, type SpacePlan } from "./space-check.ts";
 import { TreeCopier } from "./tree-copier.ts";
 import type { Verifier } from "./verifier.ts";
@@ -100,6 +100,8 @@ function run({ role, lane, memory, lanes, request, token, policy, guardedSources
   const verifier = verification === null ? null : new verification.Verifier(context);
   context.published = verifier;
   const tree = new TreeCopier(context, lanes);
+  Atomics.add(shared.words, Word.begun, 1);
+  if (lane === 0) post({ type: "ready" });
   if (lane === 0) new Leader(context, tree, { verifier, token }).run();
   else {
     tree.helpUntilDone(role === "assist" ? "ranges" : "entries");

@@ -9,6 +9,7 @@ import type { Policy } from "../policy.ts";
 import type { JobRequest } from "../request.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
 import type { LaneStart } from "./lane.ts";
+import { laneThread } from "./lane-thread.ts";
 import type { PreviewLimits } from "./plan-reporter.ts";
 import { inFlightBytes } from "./protocol.ts";
 import type { LaneMessage } from "./reporter.ts";
@@ -31,17 +32,6 @@ export interface LanesOptions {
   readonly onMessage: (lane: number, message: LaneMessage) => void;
   /** A thread failed to start or threw outside its own net. */
   readonly onCrash: (message: string) => void;
-}
-
-/** A thread that was started before anybody knew what it would do. */
-let startedAhead: Worker | null = null;
-
-/**
- * Starts the first lane's thread while the request is still being read. Only for a worker that will not be confined: Landlock
- * holds the threads that are started after it.
- */
-export function startLaneAhead(): void {
-  startedAhead = new Worker(laneModule());
 }
 
 export class Lanes {
@@ -77,6 +67,15 @@ export class Lanes {
     Atomics.store(this.shared.words, Word.lanes, this.count);
   }
 
+  /**
+   * Whether all are done of which `told` have said so. A thread that is still starting is not waited for: when the leader has said that
+   * all is done, it will find nothing to do, and has copied nothing that is to be verified.
+   */
+  areDone(told: number): boolean {
+    const { words } = this.shared;
+    return told === this.count || (Atomics.load(words, Word.done) === 1 && told >= Atomics.load(words, Word.begun));
+  }
+
   /** Whether a lane shares out a large file right now. */
   get isSharing(): boolean {
     return this.memory.ranges !== null && RangeBoard.isOpen(this.memory.ranges);
@@ -105,8 +104,7 @@ export class Lanes {
 
   private startThread(lane: number, role: LaneStart["role"], preview: PreviewLimits | null = null, space: SpacePlan | null = null): void {
     const { request, token, policy = [], guardedSources, onMessage, onCrash } = this.options;
-    const worker = startedAhead ?? new Worker(laneModule());
-    startedAhead = null;
+    const worker = laneThread();
     worker.onmessage = (event: { readonly data: LaneMessage }) => onMessage(lane, event.data);
     worker.onerror = (event: { readonly message: string }) => onCrash(event.message);
     const memory = this.memory;
@@ -124,11 +122,6 @@ export class Lanes {
     Atomics.notify(words, Word.command);
     Atomics.notify(words, Word.answer);
   }
-}
-
-/** In the compiled binary a thread's file is a further entry point, named relatively; from source it lies beside this one. */
-function laneModule(): string {
-  return Bun.main.startsWith("/$bunfs/") ? "./worker/lane.ts" : new URL("./lane.ts", import.meta.url).href;
 }
 
 function mapInFlight(fd: number): number {

@@ -10,7 +10,7 @@ export type FirstMessage = Extract<ParentMessage, { type: "start" | "recover" | 
 type StartMessage = Extract<ParentMessage, { type: "start" }>;
 /** What a worker is started for: its first message, less what this file adds to it. */
 export type Task =
-  | (Omit<StartMessage, "identity" | "inFlightFd" | "checkpoint" | "standingAnswers" | "givenAnswers"> & {
+  | (Omit<StartMessage, "identity" | "inFlightFd" | "inFlightPath" | "checkpoint" | "standingAnswers" | "givenAnswers"> & {
       /** Needs WorkerOptions.checkpointFd; left out or null: nothing is logged. */
       readonly checkpoint?: Omit<NonNullable<StartMessage["checkpoint"]>, "fd"> | null;
       readonly standingAnswers?: StartMessage["standingAnswers"];
@@ -54,6 +54,8 @@ export interface WorkerOptions {
   readonly group?: WorkerGroup | null;
   /** This side's descriptor of the in-flight record; stays the caller's to close. null: a dry run has nothing in flight. */
   readonly inFlightFd: number | null;
+  /** Where a worker of our own user may open the record instead; left out or null: it has no name. */
+  readonly inFlightPath?: string | null;
   /** This side's descriptor of the job's checkpoint, open for reading and writing; stays the caller's to close. */
   readonly checkpointFd?: number | null;
   readonly limits?: WorkerLimitChanges;

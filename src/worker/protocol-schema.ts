@@ -56,6 +56,8 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       totals: z.boolean(),
       /** Descriptor of the in-flight record, a regular file of inFlightBytes; -1: none. */
       inFlightFd: z.number().int().min(-1).max(64),
+      /** Where the worker opens that record itself: one that was started before its job was known has no descriptor of it. */
+      inFlightPath: z.string().exactOptional(),
       /** null: nothing is logged, and nothing can be resumed. */
       checkpoint: checkpointSchema.nullable(),
       /** What was answered "for all" to a former worker: a resumed job does not ask again. */

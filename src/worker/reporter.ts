@@ -17,6 +17,7 @@ export type LaneMessage =
   | { readonly type: "question-over"; readonly question: number }
   | { readonly type: "operations"; readonly operations: PlannedOperation[] }
   | { readonly type: "preview"; readonly summary: PreviewSummary }
+  /** The first lane begins to work. */
   | { readonly type: "ready" }
   | { readonly type: "done"; readonly reasons: readonly string[] }
   | { readonly type: "crashed"; readonly message: string };

@@ -76,6 +76,8 @@ export const Word = {
   /** 1: of an orderly stop, only the checkpoint's flush is left. */
   stopped: 38,
   partialLock: 39,
+  /** Copying lanes whose thread has got as far as to look for work. */
+  begun: 40,
   words: 48,
 } as const;
 

@@ -95,6 +95,30 @@ export const workerEnvironment: Readonly<Record<string, string>> = {
   BUN_JSC_useFTLJIT: "0",
 };
 
+export type WorkerProcess = Bun.Subprocess<"pipe", "pipe", "pipe">;
+
+export interface SpawnOptions {
+  /** As of workerCommand. */
+  readonly identity: Identity | null;
+  /** Descriptors of ours that it gets, from 3 on. */
+  readonly records: readonly number[];
+  readonly cgroup?: string | undefined;
+}
+
+/** Starts a worker's command line in its own session. Throws Bun's errors. */
+export function spawnWorker(command: readonly string[], { identity, records, cgroup }: SpawnOptions): WorkerProcess {
+  return Bun.spawn({
+    cmd: [...command],
+    ...(identity === null ? { argv0: selfName } : {}),
+    ...(cgroup === undefined ? {} : { cgroup }),
+    cwd: "/",
+    env: { ...workerEnvironment },
+    // A session of its own: a terminal's Ctrl-C reaches the parent only, which then cancels in good order.
+    detached: true,
+    stdio: ["pipe", "pipe", "pipe", ...records],
+  });
+}
+
 /**
  * What is wrong with a process that should have this identity, as the kernel tells it, or null. The worker's own word does
  * not count here: the user it runs as may have changed it.

@@ -8,9 +8,9 @@ import { Allowance } from "./allowance.ts";
 import { hasMessageShape } from "./frame-shape.ts";
 import { FrameTurns } from "./frame-turns.ts";
 import { memoryKills, processRefusals } from "./kernel-counts.ts";
+import { type Launched, launch } from "./launch.ts";
 import type { FirstMessage, HelloMessage, ResultMessage, WorkerHandle, WorkerOptions } from "./pool.ts";
 import {
-  embeddedFlag,
   encodeFrame,
   FrameDecoder,
   type Identity,
@@ -21,18 +21,7 @@ import {
   trustingParser,
   type WorkerMessage,
 } from "./protocol.ts";
-import {
-  checkpointChildFd,
-  expectedIdentity,
-  identityProblem,
-  inFlightChildFd,
-  openOwnBinary,
-  sameIdentity,
-  selfCommand,
-  selfName,
-  workerCommand,
-  workerEnvironment,
-} from "./spawn.ts";
+import { expectedIdentity, identityProblem, sameIdentity, type WorkerProcess } from "./spawn.ts";
 import { LineCutter } from "./stderr-lines.ts";
 import { defaultWorkerLimits, type WorkerLimits } from "./worker-limits.ts";
 
@@ -58,7 +47,7 @@ export class WorkerConnection implements WorkerHandle {
   readonly pid: number;
   private readonly options: WorkerOptions;
   private readonly limits: WorkerLimits;
-  private readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
+  private readonly process: WorkerProcess;
   private readonly stdout: ChunkReader;
   private readonly stderr: ChunkReader;
   private readonly identity: Identity | null;
@@ -85,16 +74,18 @@ export class WorkerConnection implements WorkerHandle {
     this.messages = new Allowance(this.limits.messagesPerSecond, this.limits.messageBurst);
     this.bytes = new Allowance(this.limits.bytesPerSecond, this.limits.bytesPerSecond);
     this.countsBefore = countsOf(options);
+    let launched: Launched;
     try {
-      this.process = spawn(options, this.identity);
+      launched = launch(options, this.identity);
     } catch (cause) {
       options.group?.left();
       throw startFailure(cause, options, this.countsBefore);
     }
+    this.process = launched.process;
     this.pid = this.process.pid;
     this.stdout = this.process.stdout.getReader();
     this.stderr = this.process.stderr.getReader();
-    this.write(firstMessage(options, this.identity), "first");
+    this.write(launched.first, "first");
     void this.readMessages();
     void this.readStderr();
     if (this.limits.silenceTimeoutMs !== Number.POSITIVE_INFINITY) this.watchSilence();
@@ -315,59 +306,6 @@ export class WorkerConnection implements WorkerHandle {
       action();
     }, delayMs);
     this.timers.add(timer);
-  }
-}
-
-function firstMessage({ task, checkpointFd }: WorkerOptions, identity: Identity | null): FirstMessage {
-  const hasCheckpoint = checkpointFd !== undefined && checkpointFd !== null;
-  const inFlightFd = inFlightChildFd;
-  switch (task.type) {
-    case "preview":
-      return { ...task, identity };
-    case "recover":
-      return {
-        ...task,
-        identity,
-        inFlightFd,
-        checkpointFd: hasCheckpoint ? checkpointChildFd : -1,
-        keepsPartial: task.keepsPartial ?? false,
-        removal: task.removal ?? null,
-      };
-    case "start": {
-      const known = hasCheckpoint ? (task.checkpoint ?? null) : null;
-      const checkpoint = known === null ? null : { ...known, fd: checkpointChildFd };
-      const { standingAnswers = [], givenAnswers = [] } = task;
-      return { ...task, identity, inFlightFd, checkpoint, standingAnswers, givenAnswers };
-    }
-  }
-}
-
-/** Descriptors beyond the three streams: the records that outlive the worker. */
-function recordsOf({ inFlightFd, checkpointFd }: WorkerOptions): number[] {
-  if (inFlightFd === null) return [];
-  return checkpointFd === undefined || checkpointFd === null ? [inFlightFd] : [inFlightFd, checkpointFd];
-}
-
-function spawn(options: WorkerOptions, identity: Identity | null): Bun.Subprocess<"pipe", "pipe", "pipe"> {
-  const records = recordsOf(options);
-  const self = options.self ?? selfCommand();
-  const binary = identity === null ? null : openOwnBinary(self);
-  const command = workerCommand(identity, self, inFlightChildFd + records.length);
-  const isEmbedded = options.trusted === true && options.task.type === "start";
-  try {
-    return Bun.spawn({
-      cmd: isEmbedded ? [...command, embeddedFlag] : command,
-      ...(identity === null ? { argv0: selfName } : {}),
-      ...(options.group == null ? {} : { cgroup: options.group.path }),
-      cwd: "/",
-      env: { ...workerEnvironment },
-      // A session of its own: a terminal's Ctrl-C reaches the parent only, which then cancels in good order.
-      detached: true,
-      stdio: ["pipe", "pipe", "pipe", ...records, ...(binary === null ? [] : [binary])],
-    });
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new CopyError("worker-start", `cannot start the copying process: ${reason}`, {}, cause);
   }
 }
 

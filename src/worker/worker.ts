@@ -1,6 +1,6 @@
 // The worker process: checks who it is, confines itself, starts its lanes, and reports about them ten times a second.
 
-import { writeFileSync } from "node:fs";
+import { openSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { layout } from "../ffi/layout.ts";
 import { libc } from "../ffi/libc.ts";
@@ -14,11 +14,11 @@ import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
 import { LaneCount } from "./lane-count.ts";
 import { whyInOrder } from "./lane-order.ts";
-import { Lanes, startLaneAhead } from "./lanes.ts";
+import { Lanes } from "./lanes.ts";
 import { withMounts } from "./policy-mounts.ts";
 import { PreviewJob } from "./preview-job.ts";
 import { applyPriority } from "./priority.ts";
-import { embeddedFlag, maxToldPath, type ParentMessage, phases, type QuestionKind, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
+import { maxToldPath, type ParentMessage, phases, type QuestionKind, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
 import { giveAnswer, standFor } from "./questions.ts";
 import { RecoveryJob } from "./recovery-job.ts";
 import type { LaneMessage } from "./reporter.ts";
@@ -32,8 +32,8 @@ type StartMessage = Extract<ParentMessage, { type: "start" }>;
 type RecoverMessage = Extract<ParentMessage, { type: "recover" }>;
 type PreviewMessage = Extract<ParentMessage, { type: "preview" }>;
 
-/** A tree that takes longer than this is worth a second thread, which costs about 2 ms and 5 MB. Milliseconds. */
-const secondLaneAfterMs = 4;
+/** A job whose first lane works for longer than this is worth a second thread, which costs some 5 ms and 5 MB. Milliseconds. */
+const secondLaneAfterMs = 3;
 /** A copy that is over by then needs no percentage, and counting takes a processor from the lanes. Milliseconds. */
 const totalsAfterMs = 1000;
 /** How long a worker whose parent has died may take to stop. Milliseconds. */
@@ -44,13 +44,10 @@ const marksAfterMs = 1000;
 const stopFlushMs = 4000;
 const RLIMIT_NOFILE = 7;
 
-/** `copyd worker`: internal; speaks the protocol on stdin and stdout. Resolves with the exit status. */
-export async function main(argv: readonly string[]): Promise<number> {
-  if (argv[0] === "--doctor") return (await import("./doctor.ts")).printDoctorReport(argv.slice(1));
-  if (argv[0] === "--verify") return (await import("./verify-manifest.ts")).printVerification();
+/** Speaks the protocol on stdin and stdout. Resolves with the exit status. */
+export async function work(): Promise<number> {
   // Its command line is a descriptor of /proc, whose number the kernel would take for a name.
   writeFileSync("/proc/self/comm", selfName);
-  if (argv[0] === embeddedFlag) startLaneAhead();
   const talk = new JobTalk();
   return new Promise(() => {
     // Not by letting the event loop run dry: lanes that sleep and the pipe from the parent would keep it going.
@@ -168,7 +165,7 @@ class RunningJob {
       guardedSources: guarded?.sources ?? null,
       token: start.token,
       policy: start.policy ?? [],
-      inFlightFd: start.inFlightFd,
+      inFlightFd: start.inFlightPath === undefined ? start.inFlightFd : openSync(start.inFlightPath, "r+"),
       checkpoint: start.checkpoint === null ? null : openCheckpoint(start.checkpoint),
       sharesFiles: start.lanes !== 1 && availableParallelism() > 1,
       onMessage: (_lane, message) => this.hear(message),
@@ -182,7 +179,6 @@ class RunningJob {
     for (const { kind, choice } of start.standingAnswers) standFor(this.lanes.shared, kind, choice);
     this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
-    setTimeout(() => this.startMoreLanes(), secondLaneAfterMs);
     if (this.lanes.shared.checkpoint !== null && options.durability !== "none") setTimeout(() => this.addMarker(), marksAfterMs);
     if (start.totals) setTimeout(() => this.countTotals(), totalsAfterMs);
   }
@@ -284,6 +280,9 @@ class RunningJob {
         Atomics.sub(shared.words, Word.errorsInFlight, 1);
         this.talk.line(message.line);
         break;
+      case "ready":
+        setTimeout(() => this.startMoreLanes(), secondLaneAfterMs);
+        break;
       case "current":
         this.currentFile = message.path.slice(0, maxToldPath);
         break;
@@ -299,7 +298,8 @@ class RunningJob {
         break;
       case "done":
         for (const reason of message.reasons) this.reasons.add(reason);
-        if (++this.lanesDone === this.lanes.count) this.finish();
+        this.lanesDone++;
+        if (this.lanes.areDone(this.lanesDone)) this.finish();
         break;
       case "crashed":
         this.crash(message.message);

@@ -1,0 +1,114 @@
+// A worker that is started before its job is known: it does the first job that comes, and ends when none does.
+
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile } from "../../src/jobs/in-flight-file.ts";
+import { requestSchema } from "../../src/request-schema.ts";
+import { dropAhead, startAhead } from "../../src/worker/ahead.ts";
+import { startWorker, type WorkerEnd } from "../../src/worker/pool.ts";
+import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+
+afterEach(() => dropAhead());
+
+function children(): number[] {
+  return readdirSync("/proc/self/task")
+    .flatMap((thread) => readFileSync(`/proc/self/task/${thread}/children`, "latin1").split(" "))
+    .filter((word) => word !== "")
+    .map(Number);
+}
+
+/** The process that the action starts. */
+function startedBy(action: () => void): number {
+  const before = new Set(children());
+  action();
+  const [pid] = children().filter((child) => !before.has(child));
+  if (pid === undefined) throw new Error("nothing was started");
+  return pid;
+}
+
+async function untilGone(pid: number): Promise<void> {
+  for (let waited = 0; existsSync(`/proc/${pid}`); waited += 10) {
+    if (waited > 10_000) throw new Error(`process ${pid} is still there`);
+    await Bun.sleep(10);
+  }
+}
+
+async function copy(directory: TemporaryDirectory, inFlight: InFlightFile): Promise<{ readonly pid: number; readonly end: WorkerEnd }> {
+  const [source, destination] = [join(directory.path, "source"), join(directory.path, "copy")];
+  writeFileSync(source, "content");
+  const { promise, resolve } = Promise.withResolvers<WorkerEnd>();
+  const worker = startWorker({
+    task: {
+      type: "start",
+      request: requestSchema.parse({ operation: "copy", sources: [source], destination }),
+      sandbox: "off",
+      token: "ahead",
+      lanes: 0,
+      totals: false,
+    },
+    credentials: null,
+    inFlightFd: inFlight.fd,
+    inFlightPath: inFlight.path,
+    trusted: true,
+    onMessage: () => undefined,
+    onEnd: resolve,
+    onStderr: () => undefined,
+  });
+  const end = await promise;
+  expect(readFileSync(destination, "utf8")).toBe("content");
+  return { pid: worker.pid, end };
+}
+
+test("the worker that was started ahead does the job, and opens the record by its name", async () => {
+  await using directory = await temporaryDirectory();
+  const inFlight = createInFlightFile(directory.path, "record");
+  const ahead = startedBy(startAhead);
+  const { pid, end } = await copy(directory, inFlight);
+  expect(end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
+  expect(pid).toBe(ahead);
+  inFlight.discard();
+});
+
+test("a record without a name takes a worker that inherits it", async () => {
+  await using directory = await temporaryDirectory();
+  const inFlight = createUnnamedInFlightFile("ahead-test");
+  const ahead = startedBy(startAhead);
+  const { pid, end } = await copy(directory, inFlight);
+  expect(end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
+  expect(pid).not.toBe(ahead);
+  inFlight.discard();
+});
+
+test("one that has died meanwhile is replaced", async () => {
+  await using directory = await temporaryDirectory();
+  const inFlight = createInFlightFile(directory.path, "record");
+  const ahead = startedBy(startAhead);
+  process.kill(ahead, "SIGKILL");
+  await untilGone(ahead);
+  const { pid, end } = await copy(directory, inFlight);
+  expect(end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
+  expect(pid).not.toBe(ahead);
+  inFlight.discard();
+});
+
+test("nobody's worker ends when it is dropped", async () => {
+  const ahead = startedBy(startAhead);
+  dropAhead();
+  await untilGone(ahead);
+});
+
+test("nobody's worker ends with its parent, however that ends", async () => {
+  const script = `
+    import { startAhead } from ${JSON.stringify(join(import.meta.dir, "../../src/worker/ahead.ts"))};
+    import { readFileSync } from "node:fs";
+    startAhead();
+    console.log(readFileSync("/proc/self/task/" + process.pid + "/children", "latin1").trim());
+    process.kill(process.pid, "SIGKILL");
+  `;
+  const parent = Bun.spawnSync([process.execPath, "-e", script]);
+  expect(parent.signalCode).toBe("SIGKILL");
+  const ahead = Number(parent.stdout.toString());
+  expect(ahead).toBeGreaterThan(0);
+  await untilGone(ahead);
+});
