@@ -3,7 +3,7 @@
 // The record goes when nothing is in flight, the checkpoint when the job's end is on the disk: a job whose end a power cut takes
 // back must still find what it had done.
 
-import { closeSync, existsSync, fstatSync, openSync, readdirSync, rmSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { createInFlightFile, type InFlightFile, reopenInFlightFile } from "./in-flight-file.ts";
 import type { Job } from "./job.ts";
@@ -43,6 +43,15 @@ export function openCheckpoint(directory: string, job: Named): CheckpointFile {
   return { fd, isNew, wasUsed: () => fstatSync(fd).size > 0, close: () => closeSync(fd) };
 }
 
+/** Moves the files of all jobs, whose store is lost, into a directory of their own. Throws the errors of renaming. */
+export function setFilesAside(directory: string, into: string, log: JobsLog): void {
+  const names = readdirSync(directory).filter((name) => name.startsWith(inFlightPrefix) || name.startsWith(checkpointPrefix));
+  if (names.length === 0) return;
+  mkdirSync(into, { mode: 0o700 });
+  for (const name of names) renameSync(join(directory, name), join(into, name));
+  log.error("what unfinished jobs had done is set aside, for their store is lost", { aside: into, files: names.length });
+}
+
 export class JobFiles {
   private readonly directory: string | null;
   /** Sees to it that the ends of jobs are on the disk; null: they are kept nowhere. */
@@ -73,9 +82,12 @@ export class JobFiles {
     }
   }
 
-  /** At the start: removes the checkpoints of jobs that have ended, and names the records of such jobs. */
-  sweep(unfinished: readonly Named[]): readonly string[] {
-    if (this.directory === null) return [];
+  /**
+   * At the start: removes the checkpoints of jobs that have ended, and names the records of such jobs. Nothing where the store does not
+   * know all jobs: what it does not name may be what one of them goes on by.
+   */
+  sweep(unfinished: readonly Named[], store: { readonly knowsAll: boolean }): readonly string[] {
+    if (this.directory === null || !store.knowsAll) return [];
     const known = new Set(unfinished.flatMap((job) => [inFlightName(job), checkpointName(job)]));
     const others = readdirSync(this.directory).filter((name) => !known.has(name));
     for (const name of others) if (name.startsWith(checkpointPrefix)) this.remove(name);

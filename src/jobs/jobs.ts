@@ -285,7 +285,7 @@ class JobsRoom implements AdjustableJobs {
 
   private takeUpAll(store: JobStore): void {
     const unfinished = store.unfinished();
-    for (const name of this.files.sweep(unfinished)) removeRemainsOf(name, store, this.settings, (job) => this.files.retire(job));
+    for (const name of this.files.sweep(unfinished, store)) removeRemainsOf(name, store, this.settings, (job) => this.files.retire(job));
     // Who was away while the service ended still finds the result.
     for (const job of store.endedSince(this.now() - this.limits.lingerMs * 1000)) this.lingering.add(this.enter(job));
     for (const job of unfinished) this.takeUp(job);

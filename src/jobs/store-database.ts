@@ -2,10 +2,15 @@
 
 import type { Database } from "bun:sqlite";
 import { closeSync, existsSync, openSync, renameSync } from "node:fs";
+import { dirname } from "node:path";
 import { CopyError } from "../errors.ts";
+import { setFilesAside } from "./job-files.ts";
 import type { JobsLog } from "./log.ts";
 
 export type StoreDatabase = Database;
+
+/** SQLite's name for a database without a file. */
+export const memoryPath = ":memory:";
 
 /** "copy" in ASCII: tells a database of copyd from any other file that happens to be SQLite's. */
 const applicationId = 0x636f7079;
@@ -56,8 +61,11 @@ export async function openDatabase(path: string, log: JobsLog, nowUs: number, bu
   const { Database, SQLiteError } = await import("bun:sqlite");
   const open = (file: string): Database => {
     // Paths are private. SQLite gives its other files the mode of this one.
-    if (file !== ":memory:") closeSync(openSync(file, "a", 0o600));
-    return prepared(new Database(file, { create: true, strict: true }), busyTimeoutMs);
+    if (file !== memoryPath) closeSync(openSync(file, "a", 0o600));
+    const { database, isNew } = prepared(new Database(file, { create: true, strict: true }), busyTimeoutMs);
+    // An emptied one has lost jobs, whose files say what they had done.
+    if (isNew && file !== memoryPath) setFilesAside(dirname(file), `${nameAside(file, nowUs)}-files`, log);
+    return database;
   };
   try {
     return open(path);
@@ -69,7 +77,7 @@ export async function openDatabase(path: string, log: JobsLog, nowUs: number, bu
     const reason = cause instanceof Error ? cause.message : String(cause);
     if (!(cause instanceof UnusableDatabase) && !/^SQLITE_(CORRUPT|NOTADB|ERROR|FORMAT|SCHEMA)/.test(code)) {
       log.error("the job store cannot be opened; jobs are kept in memory only", { path, reason });
-      return open(":memory:");
+      return open(memoryPath);
     }
     return openAfresh(path, reason, open, log, nowUs);
   }
@@ -77,13 +85,13 @@ export async function openDatabase(path: string, log: JobsLog, nowUs: number, bu
 
 function openAfresh(path: string, reason: string, open: (file: string) => Database, log: JobsLog, nowUs: number): Database {
   try {
-    const aside = setAside(path, nowUs);
+    const aside = setAside(path, nowUs, log);
     log.error("the job store could not be used and was set aside; a new one is begun", { path, aside, reason });
     return open(path);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     log.error("the job store cannot be used nor set aside; jobs are kept in memory only", { path, reason: `${reason}; ${why}` });
-    return open(":memory:");
+    return open(memoryPath);
   }
 }
 
@@ -92,7 +100,7 @@ class UnusableDatabase extends Error {
   override readonly name = "UnusableDatabase";
 }
 
-function prepared(database: Database, busyTimeoutMs: number): Database {
+function prepared(database: Database, busyTimeoutMs: number): { readonly database: Database; readonly isNew: boolean } {
   try {
     database.run(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
     // Looks before it writes anything: what is set aside is to be as it was found.
@@ -111,7 +119,7 @@ function prepared(database: Database, busyTimeoutMs: number): Database {
       database.run(`PRAGMA user_version = ${migrations.length}`);
       database.run(`PRAGMA application_id = ${applicationId}`);
     })();
-    return database;
+    return { database, isNew: version === 0 };
   } catch (cause) {
     database.close();
     throw cause;
@@ -136,13 +144,21 @@ function pragma(database: Database, name: "user_version" | "application_id"): nu
   return database.query<Record<string, number>, []>(`PRAGMA ${name}`).get()?.[name] ?? 0;
 }
 
-/** Renames the database and the files that belong to it; returns its new name. Nothing is ever deleted. */
-function setAside(path: string, nowUs: number): string {
+/**
+ * Renames the database and the files that belong to it; returns its new name. Nothing is ever deleted, its jobs' checkpoints included:
+ * the service that can use it goes on with them once all is put back.
+ */
+function setAside(path: string, nowUs: number, log: JobsLog): string {
+  const aside = nameAside(path, nowUs);
+  setFilesAside(dirname(path), `${aside}-files`, log);
+  for (const suffix of ["", "-wal", "-shm"]) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
+  return aside;
+}
+
+function nameAside(path: string, nowUs: number): string {
   const stamp = new Date(nowUs / 1000).toISOString().replace(/[-:]/g, "");
   for (let attempt = 0; ; attempt++) {
     const aside = `${path}.${stamp}${attempt === 0 ? "" : `.${attempt}`}`;
-    if (existsSync(aside)) continue;
-    for (const suffix of ["", "-wal", "-shm"]) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
-    return aside;
+    if (!existsSync(aside) && !existsSync(`${aside}-files`)) return aside;
   }
 }

@@ -10,12 +10,14 @@ import { type AuditLimits, type AuditQuery, type AuditRecord, AuditTrail, type K
 import { History } from "./history.ts";
 import type { Job } from "./job.ts";
 import type { JobsLog } from "./log.ts";
-import { openDatabase, type StoreDatabase } from "./store-database.ts";
+import { memoryPath, openDatabase, type StoreDatabase } from "./store-database.ts";
 import { errorFromRow, type JobRow, jobFromRow, jobToRow } from "./store-rows.ts";
 
 export interface JobStore {
   /** The highest number that a job was ever stored under. */
   readonly lastId: number;
+  /** False where there may be unfinished jobs that it cannot read: its file could not be opened, or a later version wrote a row. */
+  readonly knowsAll: boolean;
   /** Jobs that had not ended, oldest first. */
   unfinished(): readonly Job[];
   /** Jobs of a user, or of all for null, ended ones included; newest first. */
@@ -97,6 +99,7 @@ class SqliteStore implements JobStore {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private endsSincePruning = 0;
   private failing = false;
+  private hasUnreadable = false;
 
   constructor(database: StoreDatabase, options: StoreOptions, now: () => number) {
     this.database = database;
@@ -108,6 +111,10 @@ class SqliteStore implements JobStore {
     this.trail = new AuditTrail(database, { auditDays, maxAuditRecordsPerUser, maxAuditRecords });
     this.tryWriting(() => this.prune());
     this.tryWriting(() => this.trail.prune(now()));
+  }
+
+  get knowsAll(): boolean {
+    return !this.hasUnreadable && (this.options.path === memoryPath || this.database.filename !== memoryPath);
   }
 
   unfinished(): readonly Job[] {
@@ -280,6 +287,7 @@ class SqliteStore implements JobStore {
     return rows.flatMap((row) => {
       const job = jobFromRow(row);
       if (job === null) this.options.log.error("a stored job cannot be read and is left alone", { id: row.id, job: row.token });
+      if (job === null && row.finished_us === 0) this.hasUnreadable = true;
       return job ?? [];
     });
   }

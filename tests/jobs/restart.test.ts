@@ -1,7 +1,8 @@
 // A service that was killed or stopped, and started again: its jobs go on, and none is called what it was not.
 
+import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { JobView } from "../../src/jobs/api.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
@@ -82,6 +83,69 @@ test("after kill -9 of the service, all jobs come back: started ones go on once 
   // Checkpoints of jobs that have ended go with the next start at the latest.
   await (await openRoom(state.path)).end();
   expect(readdirSync(state.path)).toEqual(["jobs.db"]);
+});
+
+/** The names of the jobs' own files. */
+function filesIn(path: string): string[] {
+  return readdirSync(path).filter((name) => /^(checkpoint|in-flight)-/.test(name));
+}
+
+test("a store that cannot be opened for a while takes nothing of what its jobs had done", async () => {
+  await using state = await temporaryDirectory();
+  await killedRoom(state.path, "run?then=well");
+  const files = filesIn(state.path);
+  expect(files).toHaveLength(2);
+  renameSync(join(state.path, "jobs.db"), join(state.path, "elsewhere"));
+  mkdirSync(join(state.path, "jobs.db"));
+  const blind = await openRoom(state.path);
+  expect(blind.jobs.list(null)).toEqual([]);
+  expect((await untilEnded(blind.jobs, blind.jobs.submit(testCaller, "new", testRequest("well")))).state).toBe("completed");
+  await blind.end();
+  expect(filesIn(state.path)).toEqual(files);
+  rmSync(join(state.path, "jobs.db"), { recursive: true });
+  renameSync(join(state.path, "elsewhere"), join(state.path, "jobs.db"));
+  const room = await openRoom(state.path);
+  expect((await untilEnded(room.jobs, found(room, "running"))).result).toMatchObject({ state: "completed", resumeCount: 1 });
+  await room.end();
+});
+
+for (const [what, spoil] of [
+  [
+    "from the future",
+    (path: string): void => {
+      using database = new Database(path);
+      database.run("PRAGMA user_version = 999");
+    },
+  ],
+  [
+    "emptied",
+    (path: string): void => {
+      truncateSync(path);
+      rmSync(`${path}-wal`, { force: true });
+    },
+  ],
+] as const) {
+  test(`what the jobs of a store that is ${what} had done is set aside with it`, async () => {
+    await using state = await temporaryDirectory();
+    await killedRoom(state.path, "run?then=well");
+    const files = filesIn(state.path);
+    spoil(join(state.path, "jobs.db"));
+    await (await openRoom(state.path)).end();
+    expect(filesIn(state.path)).toEqual([]);
+    const aside = readdirSync(state.path).filter((name) => name.endsWith("-files"));
+    expect(aside.flatMap((name) => filesIn(join(state.path, name)))).toEqual(files);
+  });
+}
+
+test("a row that a later version wrote keeps the files of its job", async () => {
+  await using state = await temporaryDirectory();
+  await killedRoom(state.path, "run?then=well");
+  const files = filesIn(state.path);
+  const database = new Database(join(state.path, "jobs.db"));
+  database.run("UPDATE jobs SET record = json_set(record, '$.attempts', 'another form') WHERE token = 'running'");
+  database.close();
+  await (await openRoom(state.path)).end();
+  expect(filesIn(state.path)).toEqual(files);
 });
 
 test("a worker that outlived its service is ended before another one goes on", async () => {
