@@ -209,7 +209,7 @@ export const failures = {
   "not-supported": row(bus("NotSupported"), "medium", 1, false, "The filesystem does not support this; choose another option."),
   interrupted: row(own("CopyFailed"), "low", 1, true, "Try again."),
   // The job and its worker
-  cancelled: row(own("Cancelled"), "low", 130, false, "The copy was cancelled; finished files were kept."),
+  cancelled: row(own("Cancelled"), "low", 130, false, "The job was cancelled; its message says what became of finished files."),
   "worker-died": row(
     own("CopyFailed"),
     "critical",

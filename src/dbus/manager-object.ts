@@ -193,6 +193,7 @@ function managerProperty(name: ManagerProperty, { jobs, limits, version, feature
         "history",
         "statistics",
         "errors-signal",
+        "cancel-remove",
         ...(authorizations.isPossible ? administratorFeatures : []),
         ...features,
       ]);

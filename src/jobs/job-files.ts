@@ -32,11 +32,13 @@ export function inFlightName({ owner, workToken }: Named): string {
 
 /** The job's record, a former worker's where there is one. Throws the errors of opening. */
 export function openInFlight(directory: string, job: Named): InFlightFile {
+  makeAgain(directory);
   return reopenInFlightFile(directory, inFlightName(job)) ?? createInFlightFile(directory, inFlightName(job));
 }
 
 /** Throws the errors of opening. */
 export function openCheckpoint(directory: string, job: Named): CheckpointFile {
+  makeAgain(directory);
   const path = join(directory, checkpointName(job));
   const isNew = !existsSync(path);
   const fd = openSync(path, isNew ? "wx+" : "r+", 0o600);
@@ -50,6 +52,11 @@ export function setFilesAside(directory: string, into: string, log: JobsLog): vo
   mkdirSync(into, { mode: 0o700 });
   for (const name of names) renameSync(join(directory, name), join(into, name));
   log.error("what unfinished jobs had done is set aside, for their store is lost", { aside: into, files: names.length });
+}
+
+/** Somebody may have removed the service's directory under it. */
+function makeAgain(directory: string): void {
+  if (!existsSync(directory)) mkdirSync(directory, { recursive: true, mode: 0o700 });
 }
 
 export class JobFiles {

@@ -34,6 +34,7 @@ export function removalText(removal: Removal): string {
   if (typeof removal === "string") return "what was finished until then was kept.";
   if ("failure" in removal) return `what was finished until then could not be removed: ${removal.failure.message}`;
   const { files, left } = removal;
+  if (files === 0 && left === 0) return "nothing was finished until then.";
   const removed = `what was finished until then was removed (${files === 1 ? "1 file" : `${files} files`})`;
   if (left === 0) return `${removed}.`;
   return `${removed}; ${left === 1 ? "1 entry that is" : `${left} entries that are`} not known to be the job's or changed since stayed.`;

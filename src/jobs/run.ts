@@ -108,10 +108,25 @@ export class JobRun {
     const job = this.listener.job();
     const { stateDirectory, recordDirectory } = this.settings;
     if (stateDirectory !== null) {
-      this.inFlight = openInFlight(stateDirectory, job);
-      this.checkpoint = openCheckpoint(stateDirectory, job);
-    } else if (recordDirectory !== null) this.inFlight = createInFlightFile(recordDirectory, recordName(job.workToken));
-    else this.inFlight = createUnnamedInFlightFile(job.workToken);
+      const open = (): CheckpointFile => openCheckpoint(stateDirectory, job);
+      // Without one, a job that was begun before would meet its own copies as somebody else's.
+      this.checkpoint = job.attempts.resumed > 0 ? open() : (this.withoutPlace(open) ?? null);
+      this.inFlight = this.withoutPlace(() => openInFlight(stateDirectory, job)) ?? null;
+    } else if (recordDirectory !== null) {
+      this.inFlight = this.withoutPlace(() => createInFlightFile(recordDirectory, recordName(job.workToken))) ?? null;
+    }
+    this.inFlight ??= createUnnamedInFlightFile(job.workToken);
+  }
+
+  /** Opens a file that outlives this process; undefined where its filesystem is full or read-only: the job is done all the same. */
+  private withoutPlace<File>(open: () => File): File | undefined {
+    try {
+      return open();
+    } catch (cause) {
+      if (!isWithoutPlace(cause)) throw cause;
+      this.logFailure("what the job has done cannot be noted: interrupted, it would begin anew", cause.message);
+      return undefined;
+    }
   }
 
   private work(): void {
@@ -350,6 +365,10 @@ export class JobRun {
     this.listener.apply({ type: "worker-ended" });
     this.listener.ended();
   }
+}
+
+function isWithoutPlace(cause: unknown): cause is Error {
+  return cause instanceof Error && "code" in cause && ["ENOSPC", "EDQUOT", "EROFS"].includes(String(cause.code));
 }
 
 const rootCredentials = { uid: 0, gid: 0, groups: [0] };

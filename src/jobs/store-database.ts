@@ -5,9 +5,12 @@ import { closeSync, existsSync, openSync, renameSync } from "node:fs";
 import { dirname } from "node:path";
 import { CopyError } from "../errors.ts";
 import { setFilesAside } from "./job-files.ts";
+import { LastingDatabase } from "./lasting-database.ts";
 import type { JobsLog } from "./log.ts";
 
-export type StoreDatabase = Database;
+export interface StoreDatabase extends Pick<Database, "query" | "run" | "transaction"> {
+  close(): void;
+}
 
 /** SQLite's name for a database without a file. */
 export const memoryPath = ":memory:";
@@ -57,7 +60,7 @@ const migrations: readonly string[] = [
 ];
 
 /** A usable database in any case but one: CopyError `invalid-state` when another copyd has it open. */
-export async function openDatabase(path: string, log: JobsLog, nowUs: number, busyTimeoutMs: number): Promise<StoreDatabase> {
+export async function openDatabase(path: string, log: JobsLog, nowUs: number, busyTimeoutMs: number): Promise<LastingDatabase> {
   const { Database, SQLiteError } = await import("bun:sqlite");
   const open = (file: string): Database => {
     // Paths are private. SQLite gives its other files the mode of this one.
@@ -67,8 +70,9 @@ export async function openDatabase(path: string, log: JobsLog, nowUs: number, bu
     if (isNew && file !== memoryPath) setFilesAside(dirname(file), `${nameAside(file, nowUs)}-files`, log);
     return database;
   };
+  const lasting = (file: string): LastingDatabase => new LastingDatabase(open(file), file === memoryPath ? null : file, () => open(file));
   try {
-    return open(path);
+    return lasting(path);
   } catch (cause) {
     const code = cause instanceof SQLiteError ? (cause.code ?? "") : "";
     if (code.startsWith("SQLITE_BUSY")) {
@@ -77,13 +81,13 @@ export async function openDatabase(path: string, log: JobsLog, nowUs: number, bu
     const reason = cause instanceof Error ? cause.message : String(cause);
     if (!(cause instanceof UnusableDatabase) && !/^SQLITE_(CORRUPT|NOTADB|ERROR|FORMAT|SCHEMA)/.test(code)) {
       log.error("the job store cannot be opened; jobs are kept in memory only", { path, reason });
-      return open(memoryPath);
+      return lasting(memoryPath);
     }
-    return openAfresh(path, reason, open, log, nowUs);
+    return openAfresh(path, reason, lasting, log, nowUs);
   }
 }
 
-function openAfresh(path: string, reason: string, open: (file: string) => Database, log: JobsLog, nowUs: number): Database {
+function openAfresh(path: string, reason: string, open: (file: string) => LastingDatabase, log: JobsLog, nowUs: number): LastingDatabase {
   try {
     const aside = setAside(path, nowUs, log);
     log.error("the job store could not be used and was set aside; a new one is begun", { path, aside, reason });

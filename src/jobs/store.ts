@@ -9,8 +9,9 @@ import type { JobQuery, StatisticsQuery, StatisticsRow } from "./api.ts";
 import { type AuditLimits, type AuditQuery, type AuditRecord, AuditTrail, type KeptAuditRecord } from "./audit-trail.ts";
 import { History } from "./history.ts";
 import type { Job } from "./job.ts";
+import type { LastingDatabase } from "./lasting-database.ts";
 import type { JobsLog } from "./log.ts";
-import { memoryPath, openDatabase, type StoreDatabase } from "./store-database.ts";
+import { memoryPath, openDatabase } from "./store-database.ts";
 import { errorFromRow, type JobRow, jobFromRow, jobToRow } from "./store-rows.ts";
 
 export interface JobStore {
@@ -88,7 +89,7 @@ export async function openStore(options: StoreOptions): Promise<JobStore> {
 
 class SqliteStore implements JobStore {
   readonly lastId: number;
-  private readonly database: StoreDatabase;
+  private readonly database: LastingDatabase;
   private readonly options: StoreOptions;
   private readonly now: () => number;
   private readonly dirty = new Map<number, Job>();
@@ -101,7 +102,7 @@ class SqliteStore implements JobStore {
   private failing = false;
   private hasUnreadable = false;
 
-  constructor(database: StoreDatabase, options: StoreOptions, now: () => number) {
+  constructor(database: LastingDatabase, options: StoreOptions, now: () => number) {
     this.database = database;
     this.past = new History(database);
     this.options = options;
@@ -114,7 +115,7 @@ class SqliteStore implements JobStore {
   }
 
   get knowsAll(): boolean {
-    return !this.hasUnreadable && (this.options.path === memoryPath || this.database.filename !== memoryPath);
+    return !this.hasUnreadable && (this.options.path === memoryPath || this.database.path !== null);
   }
 
   unfinished(): readonly Job[] {
@@ -238,7 +239,12 @@ class SqliteStore implements JobStore {
     clearTimeout(this.timer);
     this.timer = undefined;
     if (this.dirty.size === 0 && this.newErrors.size === 0 && !this.trail.isPending) return;
-    const written = this.tryWriting(() => this.database.transaction(() => this.writeAll())());
+    const written = this.tryWriting(() => {
+      if (this.database.restore()) {
+        this.options.log.error("the job store was removed while it was in use, and is written again", { path: this.options.path });
+      }
+      this.database.transaction(() => this.writeAll())();
+    });
     if (!written) {
       this.flushLater();
       return;

@@ -2,9 +2,11 @@
 
 import { assert } from "../assert.ts";
 import type { ByteString } from "../bytes.ts";
+import { recordBytes } from "../engines/in-flight.ts";
 import { RangeBoard } from "../engines/range-board.ts";
+import { Errno } from "../errno.ts";
 import { libc, Mmap } from "../ffi/libc.ts";
-import { mapAnonymous } from "../ffi/memory.ts";
+import { mapAnonymous, NativeMemory } from "../ffi/memory.ts";
 import type { Policy } from "../policy.ts";
 import type { JobRequest } from "../request.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
@@ -103,11 +105,12 @@ export class Lanes {
   }
 
   private startThread(lane: number, role: LaneStart["role"], preview: PreviewLimits | null = null, space: SpacePlan | null = null): void {
-    const { request, token, policy = [], guardedSources, onMessage, onCrash } = this.options;
+    const { request, token, policy = [], guardedSources, inFlightFd, onMessage, onCrash } = this.options;
     const worker = laneThread();
     worker.onmessage = (event: { readonly data: LaneMessage }) => onMessage(lane, event.data);
     worker.onerror = (event: { readonly message: string }) => onCrash(event.message);
-    const memory = this.memory;
+    const writesFiles = role === "copy" || role === "assist";
+    const memory = !writesFiles || reserveRecord(inFlightFd, lane) ? this.memory : { ...this.memory, inFlight: 0 };
     const start: LaneStart = { role, lane, memory, lanes: this.lanesAddress, request, token, policy, guardedSources, preview, space };
     worker.postMessage(start);
     this.threads.push(worker);
@@ -122,6 +125,18 @@ export class Lanes {
     Atomics.notify(words, Word.command);
     Atomics.notify(words, Word.answer);
   }
+}
+
+/**
+ * Room for a lane's record: a page of the mapping that the filesystem has no block for would kill the worker. False: it has none, and the
+ * lane does without a record.
+ */
+function reserveRecord(fd: number, lane: number): boolean {
+  if (fd < 0) return false;
+  const reserved = libc.fallocate(fd, 0, lane * recordBytes, recordBytes);
+  if (reserved !== -Errno.EOPNOTSUPP) return reserved === 0;
+  using zeros = new NativeMemory(recordBytes);
+  return libc.pwrite(fd, zeros.address, recordBytes, lane * recordBytes) === recordBytes;
 }
 
 function mapInFlight(fd: number): number {

@@ -215,7 +215,8 @@ class RunningJob {
     const { words } = this.lanes.shared;
     // A cancel that came before is final.
     if (Atomics.load(words, Word.command) === Command.cancel) return;
-    if (this.lanes.shared.checkpoint !== null) Atomics.store(words, Word.stopping, 1);
+    // Also where there was no room for a checkpoint: whoever goes on proves what is there.
+    Atomics.store(words, Word.stopping, 1);
     this.lanes.command(Command.cancel);
     this.timers.push(
       setInterval(() => {
