@@ -2,7 +2,7 @@
 
 import { CopyError } from "../errors.ts";
 import type { NamedCommand } from "./named-command.ts";
-import { BrokenPipe, writeText } from "./output.ts";
+import { writeText } from "./output.ts";
 import { escapeControls } from "./terminal-text.ts";
 
 /** Each loads its own file when it is called. */
@@ -49,7 +49,6 @@ export async function runNamedCommand(name: string, rawArgs: readonly string[]):
   try {
     return await command.run(args);
   } catch (error) {
-    if (error instanceof BrokenPipe) return 141;
     if (error instanceof CopyError) {
       writeText("stderr", `${called}: ${escapeControls(error.message)}\n${error.advice}\n`);
       return error.failure.exitStatus;

@@ -15,7 +15,7 @@ import { CopyTalk } from "./copy-talk.ts";
 import { isCalledAsCp } from "./embedded-ahead.ts";
 import { UsageError, usageMessage } from "./getopt.ts";
 import { catchInterruptions } from "./interruption.ts";
-import { BrokenPipe, writeBytes, writeText } from "./output.ts";
+import { writeBytes, writeText } from "./output.ts";
 import { absolutePath, workingDirectory } from "./paths.ts";
 import { typedDestinations } from "./runner.ts";
 import { escapeControls } from "./terminal-text.ts";
@@ -41,13 +41,9 @@ export async function runCopyCommand(program: Program, arguments_: readonly stri
       return 1;
     }
     if (error instanceof CopyError) return complain(program, error);
-    if (error instanceof BrokenPipe) return brokenPipeStatus;
     throw error;
   }
 }
-
-/** What a shell shows for a program that SIGPIPE ended, as cp would have been. */
-const brokenPipeStatus = 141;
 
 async function copy(command: CopyCommand, charset: MessageCharset): Promise<number> {
   const { program, settings } = command;

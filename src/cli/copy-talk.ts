@@ -8,7 +8,7 @@ import type { Program, Settings } from "./copy-settings.ts";
 import { isCalledAsCp } from "./embedded-ahead.ts";
 import { errorsLostText } from "./job-text.ts";
 import { errorObject, lineObject, progressObject, questionObject, resultObject, writeJson } from "./json-lines.ts";
-import { BrokenPipe, writeBytes, writeText } from "./output.ts";
+import { OutputLost, writeBytes, writeText } from "./output.ts";
 import { ProgressDisplay, progressStyle, standardErrorTerminal } from "./progress.ts";
 import { AnswerReader } from "./prompt.ts";
 import type { Answer, RunListener, RunningJob } from "./runner.ts";
@@ -32,7 +32,7 @@ export class CopyTalk {
   /** Whether anybody will see a percentage; counting for nobody would only slow the copy down. */
   readonly wantsTotals: boolean;
   private declined = false;
-  private pipeBroken = false;
+  private outputLost: OutputLost | null = null;
   private nextJsonMs = 0;
   /** A question that came before the job was attached. */
   private early: Question | null = null;
@@ -68,17 +68,17 @@ export class CopyTalk {
   attach(job: RunningJob): void {
     this.job = job;
     if (this.early !== null) void this.ask(this.early);
-    if (this.pipeBroken) job.cancel();
+    if (this.outputLost?.isSilent === true) job.cancel();
   }
 
-  /** The last word; a status where it is not the result's own. */
+  /** The last word; a status where it is not the result's own. Throws OutputLost where not all could be said. */
   finish(result: JobResult): number | null {
     this.display.close();
     // A failure of entries was told entry by entry; of cancelling, the one who did it knows.
     const untold = result.state === "failed" && (this.errorsTold === 0 || isOurs(result));
-    if (untold && !this.pipeBroken) writeText("stderr", `${this.program}: ${escapeControls(result.message)}\n`);
+    if (untold && this.outputLost?.isSilent !== true) writeText("stderr", `${this.program}: ${escapeControls(result.message)}\n`);
     if (this.json) this.guard(() => writeJson(resultObject(result)));
-    if (this.pipeBroken) return 141;
+    if (this.outputLost !== null) throw this.outputLost;
     // Since coreutils 9.2 a declined prompt ends in status 1.
     return result.state === "completed" && this.declined ? 1 : null;
   }
@@ -164,15 +164,15 @@ export class CopyTalk {
     this.onQuestionOver();
   }
 
-  /** Whoever read standard output has gone: cp would have been ended by SIGPIPE. */
+  /** Whoever read standard output has gone: cp would have been ended by SIGPIPE. Where it is full, cp goes on and says so at its end. */
   private guard(write: () => void): void {
-    if (this.pipeBroken) return;
+    if (this.outputLost !== null) return;
     try {
       write();
     } catch (error) {
-      if (!(error instanceof BrokenPipe)) throw error;
-      this.pipeBroken = true;
-      this.job?.cancel();
+      if (!(error instanceof OutputLost)) throw error;
+      this.outputLost = error;
+      if (error.isSilent) this.job?.cancel();
     }
   }
 }

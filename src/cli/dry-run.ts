@@ -13,7 +13,7 @@ import type { PlannedAction, PlannedOperation, PreviewSummary } from "../worker/
 import { ownIdentity } from "./embedded-runner.ts";
 import { UsageError } from "./getopt.ts";
 import { operationObject, summaryObject, writeJson } from "./json-lines.ts";
-import { writeBytes, writeText } from "./output.ts";
+import { OutputLost, writeBytes, writeText } from "./output.ts";
 import { typedDestinations } from "./runner.ts";
 import { formatBytes, formatCount } from "./units.ts";
 
@@ -38,6 +38,7 @@ async function runOne(request: JobRequest, { json, charset }: DryRunStyle, desti
   if (request.options.gnu.parents) throw new UsageError("--dry-run cannot be combined with --parents", { tryHelp: false });
   const jobs = createJobs({ mode: "embedded" });
   const interruption = new AbortController();
+  let lost: OutputLost | null = null;
   const interrupt = (): void => interruption.abort();
   process.once("SIGINT", interrupt);
   process.once("SIGTERM", interrupt);
@@ -46,12 +47,23 @@ async function runOne(request: JobRequest, { json, charset }: DryRunStyle, desti
       maxOperations: Number.MAX_SAFE_INTEGER,
       maxBytes: Number.MAX_SAFE_INTEGER,
       signal: interruption.signal,
-      onOperations: (operations) => tell(operations, json, charset),
+      onOperations: (operations) => {
+        try {
+          tell(operations, json, charset);
+        } catch (error) {
+          // Not thrown at who reads from the worker: it is no fault of theirs.
+          if (!(error instanceof OutputLost)) throw error;
+          lost = error;
+          interruption.abort();
+        }
+      },
     });
+    if (lost !== null) throw lost;
     if (json) writeJson(summaryObject(summary, destination));
     else writeText("stdout", summaryText(summary));
     return summary.counts.fail > 0 || !summary.isWhole ? 1 : 0;
   } catch (error) {
+    if (lost !== null) throw lost;
     if (error instanceof CopyError && error.code === "cancelled") return error.failure.exitStatus;
     throw error;
   } finally {

@@ -5,7 +5,19 @@ import { isCalledAsCp, isSurelyEmbedded } from "./embedded-ahead.ts";
 
 /** Runs one command: argv without the runtime and the script, e.g. ["cp", "-a", "x", "y"]. Resolves to the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {
-  const [command, ...rest] = argv;
+  try {
+    return await run(argv);
+  } catch (error) {
+    const { OutputLost, writeText } = await import("./output.ts");
+    if (!(error instanceof OutputLost)) throw error;
+    const [command = ""] = argv;
+    const called = command === "cp" || command === "mv" ? command : `copyd ${command.startsWith("-") ? "" : command}`.trimEnd();
+    if (!error.isSilent) writeText("stderr", `${called}: ${error.message}\n`);
+    return error.exitStatus;
+  }
+}
+
+async function run([command, ...rest]: readonly string[]): Promise<number> {
   switch (command) {
     case "cp":
     case "mv":

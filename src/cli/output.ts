@@ -1,19 +1,30 @@
 // Bytes to standard output and standard error, at once and in order: what cp prints is done when the next line is printed.
 
 import { writeSync } from "node:fs";
+import { errnoText } from "../errno.ts";
 
 export type Stream = "stdout" | "stderr";
 
 const descriptors: Readonly<Record<Stream, number>> = { stdout: 1, stderr: 2 };
 
-/** The reader of standard output has gone: what follows is printed for nobody. */
-export class BrokenPipe extends Error {
-  override readonly name = "BrokenPipe";
+/** Standard output takes no more: its reader has gone ("nobody reads"), or its disk is full. What follows would be for nobody. */
+export class OutputLost extends Error {
+  override readonly name = "OutputLost";
+  /** That of a program which SIGPIPE ended, or that of cp where it cannot write. */
+  readonly exitStatus: number;
+  /** A shell says nothing of a program that SIGPIPE ended. */
+  readonly isSilent: boolean;
+
+  constructor(cause: NodeJS.ErrnoException) {
+    super(`write error: ${errnoText(-(cause.errno ?? 0))}`, { cause });
+    this.isSilent = cause.code === "EPIPE";
+    this.exitStatus = this.isSilent ? 141 : 1;
+  }
 }
 
 /**
- * Writes latin1 bytes whole. Throws BrokenPipe where nobody reads standard output any more; what cannot be written to standard
- * error is dropped, as there is nowhere left to say so.
+ * Writes latin1 bytes whole. Throws OutputLost where standard output takes them no more; what cannot be written to standard error is
+ * dropped, as there is nowhere left to say so.
  */
 export function writeBytes(stream: Stream, latin1: string): void {
   writeWhole(stream, Buffer.from(latin1, "latin1"));
@@ -34,8 +45,7 @@ function writeWhole(stream: Stream, bytes: Buffer): void {
       // A terminal or pipe that somebody made non-blocking and that is full: wait for its reader.
       if (code === "EAGAIN") Bun.sleepSync(5);
       else if (stream === "stderr") return;
-      else if (code === "EPIPE") throw new BrokenPipe("nobody reads standard output", { cause: error });
-      else throw error;
+      else throw new OutputLost(error as NodeJS.ErrnoException);
     }
   }
 }

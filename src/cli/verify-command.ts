@@ -8,7 +8,7 @@ import { messageCharset, quoteName } from "../quote.ts";
 import { verifyMethods } from "../request.ts";
 import type { VerifyReport, VerifyTask } from "../worker/verify-manifest.ts";
 import { rawArguments } from "./argv.ts";
-import { writeJson } from "./json-lines.ts";
+import { nameFields, writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
 import { writeBytes, writeText } from "./output.ts";
 import { absolutePath, workingDirectory } from "./paths.ts";
@@ -79,7 +79,7 @@ class VerifyTalk {
 
   hear(report: VerifyReport): void {
     if (report.type === "failed") {
-      throw new CopyError(failureCodeOf(report.errno, "source"), `${this.quote(report.path)}: ${errnoText(report.errno)}`);
+      throw new CopyError(failureCodeOf(report.errno, "source"), `${this.asText(report.path)}: ${errnoText(report.errno)}`);
     }
     if (report.type === "end") this.end = report;
     else if (report.type === "progress") this.showProgress(report);
@@ -98,7 +98,7 @@ class VerifyTalk {
       [this.odd, this.odd === 1 ? "odd line" : "odd lines"],
     ].filter(([count]) => count !== 0);
     const checked = this.right + this.wrong + this.missing;
-    if (checked === 0 && this.odd === 0) throw new CopyError("bad-manifest", `${this.quote(this.manifest)} names no file`);
+    if (checked === 0 && this.odd === 0) throw new CopyError("bad-manifest", `${this.asText(this.manifest)} names no file`);
     if (!this.json) {
       const how = this.end.ways.every((way) => way === "direct" || way === "dropped") ? "off the medium" : "in part from memory";
       const read = this.end.ways.length === 0 ? "" : `, ${formatBytes(this.end.bytes)} read ${how}`;
@@ -147,11 +147,16 @@ class VerifyTalk {
   private quote(name: string): string {
     return quoteName(name as ByteString, this.charset);
   }
+
+  /** Quoted, for messages that are text. */
+  private asText(name: string): string {
+    return displayText(this.quote(name) as ByteString);
+  }
 }
 
 function textFields(report: VerifyReport): Readonly<Record<string, unknown>> {
   if (report.type === "odd") return { ...report, code: "bad-manifest" };
-  return "name" in report ? { ...report, name: displayText(report.name as ByteString) } : { ...report };
+  return "name" in report ? { ...report, ...nameFields("name", report.name as ByteString) } : { ...report };
 }
 
 async function runWorker(task: VerifyTask, hear: (report: VerifyReport) => void): Promise<void> {

@@ -71,7 +71,7 @@ class Resolver implements Disposable {
       const link = ahead.length === 0 && !isLastFollowed ? null : this.linkAt(`/${done.join("/")}`);
       if (link === null) continue;
       if (typeof link !== "string") return link;
-      if (++links > maxLinks) return { problem: `too many symbolic links in ${quoteName(path)}` };
+      if (++links > maxLinks) return { problem: `too many symbolic links in ${quoted(path)}` };
       if (link.startsWith("/")) done.length = 0;
       else done.pop();
       ahead.push(...namesOf(link).reverse());

@@ -133,6 +133,30 @@ test("a reader that goes away ends it as SIGPIPE would", async () => {
   expect((await runShell(script, { cwd })).status).toBe(141);
 });
 
+test("a dry run whose reader goes away ends so too, without a word", async () => {
+  await run(["bash", "-c", "mkdir d && for i in $(seq 3000); do echo x >d/$i; done"], { cwd });
+  const script = `set -o pipefail; "$@" cp --dry-run -r d e | head -n 1 >/dev/null`;
+  expect(await runShell(script, { cwd })).toMatchObject({ status: 141, stderr: "" });
+});
+
+test("standard output that is full is told in one line, and what cp was to copy is copied", async () => {
+  write("a", "x");
+  const message = "write error: No space left on device\n";
+  for (const [command, program] of [
+    ["cp -v --local a b", "cp"],
+    ["cp --json --local a c", "cp"],
+    ["cp --dry-run a d", "cp"],
+    ["cp --help", "cp"],
+    ["--version", "copyd"],
+    ["jobs --help", "copyd jobs"],
+    ["config show", "copyd config"],
+  ] as const) {
+    const result = await runShell(`"$@" ${command} >/dev/full`, { cwd });
+    expect([command, result.status, result.stderr]).toEqual([command, 1, `${program}: ${message}`]);
+  }
+  expect(readdirSync(cwd).sort()).toEqual(["a", "b", "c"]);
+});
+
 testUnless(whyNoUsers(), "another user's unreadable file is one error, and the rest is copied as that user", async () => {
   const user = unlistedUser();
   write("secret", "x");

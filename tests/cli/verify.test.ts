@@ -79,6 +79,16 @@ test("a copy without its manifest has failed, and says so", async () => {
   expect(stderr).toContain("No such file or directory");
 });
 
+test("names that are not UTF-8 come as bytes too, and a manifest that is not there is named as it is written", async () => {
+  await using folder = await temporaryDirectory();
+  const script = `printf abc >$'h\\xff'; "$@" cp --local --manifest=sums $'h\\xff' copy && sed -i $'s/copy/h\\xff/' sums && "$@" verify --json sums`;
+  const { status, stdout, stderr } = await runShell(script, { cwd: folder.path });
+  expect([status, stderr]).toEqual([0, ""]);
+  const file = stdout.split("\n").find((line) => line.includes('"type":"file"')) ?? "";
+  expect(JSON.parse(file)).toMatchObject({ name: "h\ufffd", nameBase64: Buffer.from("h\xff", "latin1").toString("base64") });
+  expect((await runCopyd(["verify", "mü"], { cwd: folder.path })).stderr).toStartWith(`copyd verify: '${folder.path}/mü': No such file`);
+});
+
 test("--manifest is refused for mv and without a name", async () => {
   expect((await runCopyd(["mv", "--manifest=x", "a", "b"])).stderr).toContain("--manifest is for cp");
   expect((await runCopyd(["cp", "--manifest=", "a", "b"])).stderr).toContain("--manifest needs the name of a file");
