@@ -56,7 +56,6 @@ export function polkitAuthorize(connection: BusConnection): Authorize {
         throw new CopyError("not-authorized", `polkit could not be asked about ${action}: ${reason}`);
       })
       .finally(() => signal.removeEventListener("abort", takeBack));
-    context.stillThere();
     const [isAuthorized, isChallenge] = reply.signature === "(bba{ss})" ? (reply.body[0] as readonly [boolean, boolean]) : [false, false];
     if (isAuthorized === true) return;
     if (isChallenge !== true) throw new CopyError("not-authorized", `polkit does not allow ${action}`);

@@ -227,6 +227,10 @@ export class Publisher {
     if (result !== -Errno.EINVAL && result !== -Errno.ENOSYS) return this.failed("renameat2", result);
     // No RENAME_NOREPLACE on this filesystem: a hard link refuses an existing name just as well.
     const linked = libc.linkat(directoryFd, temporary, directoryFd, name, 0);
+    // Nor links, as on a phone or in a cloud behind FUSE: the kernel itself has just seen that the name is free, and that must do.
+    if (result === -Errno.EINVAL && hasNoLinks(linked)) {
+      return this.failed("renameat2", libc.renameat2(directoryFd, temporary, directoryFd, name, 0));
+    }
     if (linked < 0) return this.failed("linkat", linked);
     libc.unlinkat(directoryFd, temporary, 0);
     return 0;
@@ -262,6 +266,11 @@ export class Publisher {
 }
 
 const procPrefix = Buffer.from("/proc/self/fd/");
+
+/** link(2) where the filesystem has no hard links. */
+function hasNoLinks(result: number): boolean {
+  return result === -Errno.EPERM || result === -Errno.EOPNOTSUPP || result === -Errno.ENOSYS;
+}
 
 /** O_TMPFILE where the filesystem or the kernel lacks it (open(2)): EOPNOTSUPP, EISDIR, EINVAL; ENOENT on some network filesystems. */
 function isUnsupported(errno: number): boolean {

@@ -7,6 +7,7 @@ import { Publisher, temporaryPrefix } from "../../src/engines/publish.ts";
 import { Errno } from "../../src/errno.ts";
 import { At, libc, Open } from "../../src/ffi/libc.ts";
 import { Arena, NativeMemory } from "../../src/ffi/memory.ts";
+import { type FaultRule, mountFaultyFilesystem, whyNoFaultyFilesystem } from "../support/faulty-filesystem.ts";
 import { filesystemKinds, mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { runChecked } from "../support/process.ts";
 import { describeUnless, testUnless, unlessRoot } from "../support/skip.ts";
@@ -241,3 +242,44 @@ function whyNoMqueue(): string | null {
   if (unlessRoot() !== null) return unlessRoot();
   return readFileSync("/proc/filesystems", "utf8").includes("\tmqueue\n") ? null : "this kernel has no mqueue filesystem";
 }
+
+/** As NFS, or a phone behind FUSE: rename(2) takes no flags. The time is for who comes between it and what is tried next. */
+const refusesFlags: FaultRule = { operations: ["rename"], errno: "EINVAL", delayMs: 400, times: 1 };
+
+/** Publishes a new file where it must not replace anything; the result. */
+function publishNew(bench: Bench, name: string): number {
+  const fd = bench.create(name);
+  bench.write(fd, "new");
+  const published = bench.publisher.publish(false);
+  if (published < 0) bench.publisher.abandon();
+  libc.close(fd);
+  return published;
+}
+
+testUnless(whyNoFaultyFilesystem(), "without RENAME_NOREPLACE, a name taken in the last moment stays as it is", async () => {
+  await using below = await temporaryDirectory();
+  await using filesystem = await mountFaultyFilesystem({ directory: below.path, cacheMs: 0, rules: [refusesFlags] });
+  using bench = benchFor("named", filesystem.path);
+  const other = Bun.spawn(["sh", "-c", `sleep 0.2; printf old >'${below.path}/file'`]);
+  expect(publishNew(bench, "file")).toBe(-Errno.EEXIST);
+  await other.exited;
+  expect(readdirSync(below.path)).toEqual(["file"]);
+  expect(readFileSync(`${below.path}/file`, "utf8")).toBe("old");
+});
+
+testUnless(
+  whyNoFaultyFilesystem(),
+  "with neither RENAME_NOREPLACE nor hard links, a name that is free is given, and no other",
+  async () => {
+    await using below = await temporaryDirectory();
+    const rules: readonly FaultRule[] = [refusesFlags, { operations: ["link"], errno: "EPERM" }];
+    await using filesystem = await mountFaultyFilesystem({ directory: below.path, cacheMs: 0, rules });
+    using bench = benchFor("named", filesystem.path);
+    writeFileSync(`${below.path}/taken`, "old");
+    expect(publishNew(bench, "taken")).toBe(-Errno.EEXIST);
+    expect(publishNew(bench, "free")).toBe(0);
+    expect(readdirSync(below.path).sort()).toEqual(["free", "taken"]);
+    expect(readFileSync(`${below.path}/free`, "utf8")).toBe("new");
+    expect(readFileSync(`${below.path}/taken`, "utf8")).toBe("old");
+  },
+);

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Message, MessageType } from "../../src/dbus/codec.ts";
 import type { BusConnection } from "../../src/dbus/connection.ts";
 import { busName, jobInterface, managerInterface, rootPath } from "../../src/dbus/contract.ts";
+import { defaultServiceLimits } from "../../src/dbus/service-limits.ts";
 import { Variant } from "../../src/dbus/values.ts";
 import { whyNoBus } from "../support/bus.ts";
 import { busctlAs, callService, logSignals, variant } from "../support/bus-client.ts";
@@ -19,6 +20,7 @@ class Authority {
   readonly cancelled: unknown[] = [];
   /** null: a person thinks about it. */
   answer: readonly [boolean, boolean] | null = [false, false];
+  private readonly held: Message[] = [];
   private readonly connection: BusConnection;
 
   constructor(connection: BusConnection) {
@@ -37,9 +39,18 @@ class Authority {
       return;
     }
     this.asked.push(message.body);
-    if (this.answer === null) return;
+    if (this.answer === null) this.held.push(message);
+    else this.reply(message, this.answer);
+  }
+
+  /** Whoever has thought about it so far comes to this answer. */
+  decide(answer: readonly [boolean, boolean]): void {
+    for (const message of this.held.splice(0)) this.reply(message, answer);
+  }
+
+  private reply(message: Message, answer: readonly [boolean, boolean]): void {
     const reply = { type: MessageType.return, replySerial: message.serial, destination: message.sender };
-    this.connection.send({ ...reply, signature: "(bba{ss})", body: [[...this.answer, new Map()]] });
+    this.connection.send({ ...reply, signature: "(bba{ss})", body: [[...answer, new Map()]] });
   }
 }
 
@@ -288,10 +299,28 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "polkit", () => {
     child.kill("SIGKILL");
     await child.exited;
     await until(() => authority.cancelled.includes(cancellationId));
+    // A yes that is on its way by then comes too late.
+    authority.decide([true, false]);
+    authority.answer = [false, false];
+    expect((await copyAsAdmin()).ok).toBe(false);
     expect(fixture.jobs.list(null).length).toBe(jobs);
     // Nor is one counted against the user that is over.
     authority.answer = [true, false];
     for (let round = 0; round < 10; round++) expect((await copyAsAdmin()).ok).toBe(true);
+  });
+
+  test("a user may have only so many questions open, and others ask on", async () => {
+    authority.answer = null;
+    const asked = authority.asked.length;
+    const open = Array.from({ length: defaultServiceLimits.maxAuthorizationsPerUser }, () => copyAsAdmin());
+    await until(() => authority.asked.length === asked + open.length);
+    expect(JSON.stringify(await copyAsAdmin())).toContain("too many authorizations of your user are under way");
+    const others = ["aayaya{sv}", "1", ...bytes("/a"), ...bytes("/b"), "0"];
+    const other = busctlAs(users.second, fixture.bus.address, rootPath, managerInterface, "CopyAsAdmin", ...others);
+    await until(() => authority.asked.length === asked + open.length + 1);
+    authority.decide([true, false]);
+    for (const call of [...open, other]) expect((await call).ok).toBe(true);
+    expect(authority.asked.length).toBe(asked + open.length + 1);
   });
 
   test("the audit trail is shown to whom it allows it, as was asked", async () => {

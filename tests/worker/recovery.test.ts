@@ -22,6 +22,9 @@ import { Arena } from "../../src/ffi/memory.ts";
 import { Stat } from "../../src/ffi/stat.ts";
 import { inFlightBytes } from "../../src/worker/protocol.ts";
 import { removeInFlight } from "../../src/worker/recovery.ts";
+import { whyNoFilesystem } from "../support/filesystems.ts";
+import { runChecked } from "../support/process.ts";
+import { testUnless } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
 let directory: TemporaryDirectory;
@@ -104,12 +107,38 @@ test("a file that somebody put in the place of the unfinished one stays", () => 
   expect(existsSync(`${path}/file`)).toBe(true);
 });
 
+testUnless(
+  whyNoFilesystem("tmpfs"),
+  "nothing is removed from a filesystem that was mounted in the place of another, where inodes have the same numbers",
+  async () => {
+    const mount = async (): Promise<void> => void (await runChecked(["mount", "-t", "tmpfs", "copyd-test", path]));
+    await mount();
+    try {
+      writeFileSync(`${path}/empty`, "");
+      record(0, "empty", "creating");
+      await mount();
+      try {
+        writeFileSync(`${path}/empty`, "");
+        expect(removeInFlight(fd, "job")).toBe(0);
+        expect(existsSync(`${path}/empty`)).toBe(true);
+      } finally {
+        await runChecked(["umount", path]);
+      }
+      expect(removeInFlight(fd, "job")).toBe(1);
+    } finally {
+      await runChecked(["umount", path]);
+    }
+  },
+);
+
 test("nothing is removed from a directory that came in the place of the recorded one", () => {
   writeFileSync(`${path}/file`, "half");
   record(0, "file", "created");
+  record(1, "empty", "creating");
   renameSync(path, `${directory.path}/moved`);
   mkdirSync(path);
   writeFileSync(`${path}/file`, "another's");
+  writeFileSync(`${path}/empty`, "");
   expect(removeInFlight(fd, "job")).toBe(0);
   rmSync(path, { recursive: true });
   symlinkSync("elsewhere", path);
