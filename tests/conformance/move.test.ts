@@ -1,7 +1,18 @@
 // What a move across filesystems removes: what was copied whole, under the very name that was copied, and nothing else (rule 5).
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { startJob } from "../support/embedded-job.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { describeUnless } from "../support/skip.ts";
@@ -95,5 +106,33 @@ describeUnless(whyNoFilesystem("tmpfs"), "a move across filesystems", () => {
     const end = await job.ended;
     expect([end.state, job.errors.map(({ code }) => code)]).toEqual(["failed", ["source-changed"]]);
     expect(below(tree)).toEqual(["appeared"]);
+  });
+
+  test("leaves a file that appeared meanwhile, and one that was written to after it had been copied, and says so", async () => {
+    const { tree, target } = freshTree();
+    for (let file = 0; file < 6; file++) writeFileSync(`${tree}/${file}`, Buffer.alloc(500_000, file));
+    const job = startJob([tree], target, { target: "exact", bandwidthLimit: 1_500_000 }, "move");
+    let copied = "";
+    while (copied === "") {
+      await Bun.sleep(5);
+      copied = readdirSync(target).find((name) => /^\d$/.test(name)) ?? "";
+    }
+    appendFileSync(`${tree}/${copied}`, "more");
+    writeFileSync(`${tree}/appeared`, "new");
+    const end = await job.ended;
+    expect([end.state, job.errors.map(({ code }) => code)]).toEqual(["failed", ["source-changed", "source-changed"]]);
+    expect(below(tree)).toEqual([copied, "appeared"]);
+    expect([statSync(`${tree}/${copied}`).size, readFileSync(`${tree}/appeared`, "utf8")]).toEqual([500_004, "new"]);
+  });
+
+  test("leaves what the patterns leave out where it is, and that is no failure", async () => {
+    const { tree, target } = freshTree();
+    mkdirSync(`${tree}/sub`);
+    mkdirSync(`${tree}/left`);
+    for (const name of ["one.txt", "two.o", "sub/three.txt", "sub/four.o", "left/five.txt"]) writeFileSync(`${tree}/${name}`, name);
+    const job = startJob([tree], target, { target: "exact", exclude: ["*.o", "left"] }, "move");
+    expect([(await job.ended).state, job.errors]).toEqual(["completed", []]);
+    expect(below(target)).toEqual(["one.txt", "sub", "sub/three.txt"]);
+    expect(below(tree)).toEqual(["left", "left/five.txt", "sub", "sub/four.o", "two.o"]);
   });
 });

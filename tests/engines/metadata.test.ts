@@ -8,7 +8,7 @@ import { libc, Open } from "../../src/ffi/libc.ts";
 import { Arena } from "../../src/ffi/memory.ts";
 import { filesystemKinds, mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { havePrograms, runChecked } from "../support/process.ts";
-import { firstReason, testUnless } from "../support/skip.ts";
+import { firstReason, testUnless, unlessRoot } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { asUser, runAs, unlistedUser, whyNoUsers } from "../support/users.ts";
 import { opened, statOf } from "./copying.ts";
@@ -191,6 +191,26 @@ test("a file without attributes costs one flistxattr and one futimens, and nothi
   libc.close(sourceFd);
   libc.close(destinationFd);
 });
+
+testUnless(
+  unlessRoot(),
+  "setuid stays where only the owner of a file that was written into had to be changed, which clears it",
+  async () => {
+    await using directory = await temporaryDirectory();
+    await runChecked(["sh", "-ec", "for f in source copy; do echo x > $f; done; chown 3:4 source; chmod 6755 source copy"], {
+      cwd: directory.path,
+    });
+    using arena = new Arena(8192);
+    const sourceFd = opened(arena, `${directory.path}/source`, Open.O_RDONLY);
+    const destinationFd = opened(arena, `${directory.path}/copy`, Open.O_WRONLY);
+    using copier = new MetadataCopier(everything, () => {});
+    copier.toDescriptor(sourceFd, statOf(arena, sourceFd), destinationFd, { uid: 0, gid: 0, mode: 0o6755 });
+    const { uid, gid, mode } = statSync(`${directory.path}/copy`);
+    expect([uid, gid, mode & 0o7777]).toEqual([3, 4, 0o6755]);
+    libc.close(sourceFd);
+    libc.close(destinationFd);
+  },
+);
 
 test("nothing is done to what somebody put in a special file's place", async () => {
   await using directory = await temporaryDirectory();

@@ -8,6 +8,7 @@ import {
   linkSync,
   mkdirSync,
   openSync,
+  readdirSync,
   renameSync,
   rmSync,
   statSync,
@@ -18,10 +19,12 @@ import {
 import { InFlight, InFlightState, recordBytes } from "../../src/engines/in-flight.ts";
 import { layout } from "../../src/ffi/layout.ts";
 import { At, libc, Mmap } from "../../src/ffi/libc.ts";
-import { Arena } from "../../src/ffi/memory.ts";
+import { Arena, mapAnonymous } from "../../src/ffi/memory.ts";
 import { Stat } from "../../src/ffi/stat.ts";
+import { logStart } from "../../src/worker/checkpoint-layout.ts";
+import { PartialSlot } from "../../src/worker/partial-files.ts";
 import { inFlightBytes } from "../../src/worker/protocol.ts";
-import { removeInFlight } from "../../src/worker/recovery.ts";
+import { removeInFlight, removePartials } from "../../src/worker/recovery.ts";
 import { whyNoFilesystem } from "../support/filesystems.ts";
 import { runChecked } from "../support/process.ts";
 import { testUnless } from "../support/skip.ts";
@@ -60,6 +63,12 @@ function record(lane: number, name: string, state: "creating" | "created", where
   inFlight.created(known ? stat.inodeLow : 0, known ? stat.inodeHigh : 0);
 }
 
+function statOf(arena: Arena, name: string): Stat {
+  const stat = new Stat(arena.allocate(layout.statx.size)).withBirth();
+  expect(stat.ofName(At.AT_FDCWD, arena.cstring(name))).toBe(0);
+  return stat;
+}
+
 test("an unfinished file is removed, in every lane's record", () => {
   for (const lane of [0, 1, 31]) {
     writeFileSync(`${path}/file-${lane}`, "half");
@@ -77,6 +86,27 @@ test("a temporary file with the job's token is removed, another job's is not", (
   record(1, ".copyd-other-7", "creating");
   expect(removeInFlight(fd, "job")).toBe(1);
   expect(existsSync(`${path}/.copyd-other-7`)).toBe(true);
+});
+
+test("of big files that nobody goes on with, only the recorded one is removed, under a temporary name of this job", () => {
+  const head = mapAnonymous(logStart);
+  using arena = new Arena(16 * 1024);
+  const [source, directoryStat] = [statOf(arena, path), statOf(arena, path)];
+  const names = [".copyd-job-1", ".copyd-other-1", "mine", ".copyd-job-2", ".copyd-job-3"];
+  const slots = names.map((name, index) => {
+    writeFileSync(`${path}/${name}`, "half");
+    const slot = new PartialSlot(head, index);
+    const { inodeLow: directoryInodeLow, inodeHigh: directoryInodeHigh } = directoryStat;
+    const isElsewhere = name === ".copyd-job-3";
+    const place = { name, directory: path, directoryInodeLow: directoryInodeLow + (isElsewhere ? 1 : 0), directoryInodeHigh };
+    expect(slot.fill(source, statOf(arena, `${path}/${name}`), place, 1)).toBe(true);
+    return slot;
+  });
+  writeFileSync(`${path}/new`, "a whole file");
+  renameSync(`${path}/new`, `${path}/.copyd-job-2`);
+  expect(removePartials(slots, "job")).toBe(1);
+  expect(readdirSync(path).sort()).toEqual(names.slice(1).sort());
+  expect(slots.some(({ isUsed }) => isUsed)).toBe(false);
 });
 
 test("an empty file that was about to be created is removed, one with content is somebody else's", () => {
