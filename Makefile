@@ -29,6 +29,11 @@ dist/copyd: $(SOURCES)
 	@sh scripts/bootstrap.sh start
 	@$(BUN) scripts/build.ts
 
+# In a fresh clone too; some ten milliseconds where all is there.
+.PHONY: tools
+tools:
+	@sh scripts/bootstrap.sh start
+
 .PHONY: run
 run: ## Copy from the checkout: make run ARGS='SOURCE... DEST' (without: a demonstration)
 	@sh scripts/start.sh $(ARGS)
@@ -45,31 +50,31 @@ torture: build ## The recovery suite at length: thousands of kills, an hour and 
 check: lint types generated check-tests ## What holds in every commit: format, lint, types, generated files, fast tests
 
 .PHONY: lint
-lint: ## Format and lint, changing nothing
+lint: tools ## Format and lint, changing nothing
 	@$(BIOME) ci --error-on-warnings .
 
 .PHONY: types
-types: ## Type-check
+types: tools ## Type-check
 	@$(BUN) check
 
 .PHONY: generated
-generated: ## Check that generated files are what their generators write
+generated: tools ## Check that generated files are what their generators write
 	@for script in scripts/generate-*.ts; do $(BUN) "$$script" --check || exit 1; done
 
 .PHONY: check-tests
-check-tests: ## The fast tests
+check-tests: tools ## The fast tests
 	@$(BUN) test --only-failures --timeout=30000 $(SLOW) tests
 
 .PHONY: coverage
-coverage: ## The fast tests, and which lines they reach (coverage/lcov.info)
+coverage: tools ## The fast tests, and which lines they reach (coverage/lcov.info)
 	@$(BUN) test --coverage --coverage-reporter=text --coverage-reporter=lcov --timeout=30000 $(SLOW) tests
 
 .PHONY: format
-format: ## Format and apply the linter's safe fixes
+format: tools ## Format and apply the linter's safe fixes
 	@$(BIOME) check --write .
 
 .PHONY: generate
-generate: ## Write the generated files anew
+generate: tools ## Write the generated files anew
 	@for script in scripts/generate-*.ts; do $(BUN) "$$script" || exit 1; done
 
 .PHONY: bench
@@ -78,8 +83,7 @@ bench: build ## Side by side with cp and whatever else is installed; QUICK=1: th
 	@$(BUN) bench/run.ts $(if $(QUICK),--quick,$(if $(ARGS),,--service)) $(ARGS)
 
 .PHONY: bench-check
-bench-check: ## Fail where the newest result misses a floor by more than the noise
-	@sh scripts/bootstrap.sh start
+bench-check: tools ## Fail where the newest result misses a floor by more than the noise
 	@$(BUN) bench/run.ts --check
 
 # What is installed where, as source:destination:mode. uninstall removes exactly these.

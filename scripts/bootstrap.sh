@@ -129,7 +129,11 @@ if packages_are_installed && [ -z "$missing" ]; then exit 0; fi
 
 # The lock is on package.json itself, so that it needs no file of its own.
 exec 9<package.json
-command -v flock >/dev/null && flock 9
+if command -v flock >/dev/null; then
+  flock 9
+  # Of a run that was killed: nobody else is at it.
+  rm -rf node_modules/.bootstrap-*
+fi
 packages_are_installed || install_packages
 missing=$(missing_packages)
 install_system_packages

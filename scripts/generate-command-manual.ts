@@ -62,7 +62,7 @@ function page(): string {
     roffItem("128 + n", "Signal n ended it: 130 for Ctrl-C. What was finished stays, and no new file is left half-made."),
     roffSection("ENVIRONMENT"),
     roffItem("DBUS_SYSTEM_BUS_ADDRESS, DBUS_SESSION_BUS_ADDRESS", "Where the buses are."),
-    roffItem("NO_COLOR", "Whatever its value, nothing is coloured."),
+    roffItem("NO_COLOR", "Set, and not empty: nothing is coloured."),
     roffItem("POSIXLY_CORRECT, SIMPLE_BACKUP_SUFFIX, VERSION_CONTROL", "As for GNU cp and mv."),
     roffSection("EXAMPLES"),
     roffLines("A tree with all that it has; a terminal shows how far it is:"),

@@ -68,6 +68,28 @@ test("with a Bun of the pinned version on the PATH npm is not needed, and the se
   expect([second.status, second.stderr, second.stdout]).toEqual([0, "", ""]);
 }, 130_000);
 
+test("what a killed run left is removed by the next one", async () => {
+  wantPackages("");
+  standIn("bun", installer);
+  mkdirSync(`${clone}/node_modules/.bootstrap-killed`, { recursive: true });
+  writeFileSync(`${clone}/node_modules/.bootstrap-killed/bun`, "half of it");
+  expect((await bootstrap()).status).toBe(0);
+  expect(existsSync(`${clone}/node_modules/.bootstrap-killed`)).toBe(false);
+});
+
+test("in a fresh clone every target of make first brings what it needs", async () => {
+  const help = (await runChecked(["make", "--no-print-directory", "help"], { cwd: root })).stdout;
+  const targets = [...help.matchAll(/^ {2}([a-z-]+) /gm)].map(([, target]) => target ?? "");
+  expect(targets).toContain("lint");
+  for (const target of targets.filter((name) => !["help", "clean", "uninstall"].includes(name))) {
+    const { stdout } = await runChecked(["make", "--no-print-directory", "--dry-run", "--always-make", target], { cwd: root });
+    expect([target, stdout.split("\n")[0]]).toEqual([
+      target,
+      expect.stringMatching(/^(COPYD_TORTURE=1 )?sh scripts\/(bootstrap|start|test)\.sh/),
+    ]);
+  }
+});
+
 testUnless(unlessInLock, "a Bun that is not what bun.lock names is never run", async () => {
   wantPackages("");
   standIn("bun", "echo 0.0.1");
