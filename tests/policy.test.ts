@@ -81,6 +81,9 @@ test("a request is refused for what can be seen of it, .. and doubled slashes in
   expect(broken("/srv", "/tmp")).toBeNull();
   expect(broken("/b", "/etc/")).toMatchObject({ rule: "deny-destinations" });
   expect(broken("/b", "/tmp", { manifest: "/etc/list" })).toMatchObject({ path: "/etc/list" });
+  // What is exchanged is written on both sides.
+  expect(broken("/etc/b", "/tmp")).toBeNull();
+  expect(broken("/etc/b", "/tmp", { gnu: { exchange: true } })).toMatchObject({ path: "/etc/b", rule: "deny-destinations" });
   // A name in the settings is UTF-8; a request's are bytes.
   const umlaut = [{ ...none, denySources: paths("/srv/geheim-ü") }];
   const request = requestSchema.parse({ operation: "copy", sources: [byteStringFromText("/srv/geheim-ü/x")], destination: "/tmp" });

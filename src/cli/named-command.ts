@@ -2,6 +2,7 @@
 
 import { stripVTControlCharacters } from "node:util";
 import { type ArgsDef, defineCommand, type ParsedArgs, renderUsage, runCommand } from "citty";
+import { CopyError } from "../errors.ts";
 
 export interface NamedCommand {
   readonly name: string;
@@ -23,7 +24,14 @@ export function named<const Args extends ArgsDef>(
   args: Args,
   run: (args: ParsedArgs<Args>) => Promise<number>,
 ): NamedCommand {
-  const command = defineCommand({ meta: { name, description }, args, run: (context) => run(context.args) });
+  const command = defineCommand({
+    meta: { name, description },
+    args,
+    run: (context) => {
+      requireNoMore(args, context.args._);
+      return run(context.args);
+    },
+  });
   return {
     name,
     description,
@@ -39,6 +47,13 @@ export function named<const Args extends ArgsDef>(
       return Number(result);
     },
   };
+}
+
+/** citty drops what it has no name for: `copyd cancel A B` would cancel A, and say nothing of B. */
+function requireNoMore(args: ArgsDef, operands: readonly string[]): void {
+  const taken = Object.values(args).filter(({ type }) => type === "positional");
+  const extra = taken.some(({ valueHint }) => valueHint?.endsWith("...")) ? undefined : operands[taken.length];
+  if (extra !== undefined) throw new CopyError("usage", `extra operand '${extra}'`);
 }
 
 function optionsOf(args: ArgsDef): ReadonlySet<string> {

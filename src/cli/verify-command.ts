@@ -40,8 +40,8 @@ const args = {
 const hashMethods = verifyMethods.filter((method) => method !== "none" && method !== "size");
 
 export const verifyCommand = named("verify", "Check files against a manifest of checksums, off the medium", args, async (given) => {
-  const [manifest, directory = "." as ByteString, ...more] = rawArguments(given._);
-  if (manifest === undefined || more.length > 0) throw new CopyError("usage", "one MANIFEST and at most one DIR");
+  const [manifest, directory = "." as ByteString] = rawArguments(given._);
+  if (manifest === undefined) throw new CopyError("usage", "a MANIFEST is needed");
   const method = hashMethods.find((known) => known === given.method) ?? null;
   if (given.method !== undefined && method === null) {
     throw new CopyError("usage", `--method is one of ${hashMethods.join(", ")}, not '${given.method}'`);

@@ -207,6 +207,20 @@ test("help and versions go to standard output; no command and unknown ones are m
   expect((await runCopyd(["show"], { cwd })).status).toBe(1);
 });
 
+test("what a command has no place for is refused, not left out without a word", async () => {
+  for (const words of [
+    ["jobs", "a"],
+    ["cancel", "a", "b"],
+    ["limit", "a", "1M", "c"],
+    ["verify", "a", "b", "c"],
+    ["config", "check", "x"],
+  ]) {
+    const extra = words.at(-1);
+    const { status, stderr } = await runCopyd(words, { cwd });
+    expect([words, status, stderr]).toEqual([words, 1, `copyd ${words[0]}: extra operand '${extra}'\nSee --help.\n`]);
+  }
+});
+
 test("doctor examines the machine and filesystems, names odd ones harmlessly, and does not need a service", async () => {
   const env = { ...plainEnvironment, DBUS_SYSTEM_BUS_ADDRESS: `unix:path=${cwd}/no-bus` };
   const { stdout, status } = await runShell(`mkdir $'\\x1b[1m\\xff' && "$@" doctor $'\\x1b[1m\\xff' /dev/shm`, { cwd, env });

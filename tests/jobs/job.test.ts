@@ -122,6 +122,13 @@ test("answers for all stand for the workers to come, the last one of a kind", ()
   expect(all.standingAnswers).toEqual([{ kind: "conflict", choice: "overwrite" }]);
 });
 
+test("an answer that the question does not take is refused, and the question stays open", () => {
+  const asking = job(started, { type: "question", question: testQuestion });
+  const answer: JobEvent = { type: "answered", question: 7, choice: "retry", forAll: false };
+  expect(() => advance(asking, answer, 9000)).toThrow("question 7 takes overwrite, skip, rename, newer, abort, not retry");
+  expect(asking.state).toBe("question");
+});
+
 test("a job that waits to go on can be cancelled, and ends once its remains are removed", () => {
   const cancelled = job(started, died, workerEnded, { type: "cancel-requested" });
   expect(viewOf(cancelled)).toMatchObject({ cancelable: true, result: null });

@@ -2,7 +2,7 @@
 
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ByteString } from "../../src/bytes.ts";
 import { noAttempts } from "../../src/jobs/attempts.ts";
@@ -11,7 +11,10 @@ import type { JobEvent } from "../../src/jobs/job-events.ts";
 import { type JobsLog, noLog } from "../../src/jobs/log.ts";
 import { type JobStore, openStore } from "../../src/jobs/store.ts";
 import { type EntryError, emptySnapshot } from "../../src/worker/protocol.ts";
+import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { testCaller, testQuestion, testRequest } from "../support/jobs.ts";
+import { run } from "../support/process.ts";
+import { testUnless } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 const started: JobEvent = { type: "started", bootId: "boot", mounts: [] };
@@ -227,6 +230,36 @@ function withDatabase(path: string, statement: string): void {
   database.run(statement);
   database.close();
 }
+
+testUnless(
+  whyNoFilesystem("tmpfs"),
+  "what a full disk does not take is kept, called durable by nobody, and written when there is room",
+  async () => {
+    await using disk = await mountFilesystem("tmpfs", { sizeBytes: 4 * 1024 * 1024 });
+    const logged: string[] = [];
+    const path = join(disk.path, "jobs.sqlite");
+    const store = await open(path, logged);
+    store.save(job(1), "now");
+    expect(store.makeDurable()).toBe(true);
+    await run(["dd", "if=/dev/zero", `of=${disk.path}/filler`, "bs=4096"]);
+    // More than the log has room for in what it takes up already.
+    const large = job(2, [started]);
+    const sources = Array.from({ length: 200 }, () => "/".padEnd(2000, "x") as ByteString);
+    store.save({ ...large, request: { ...large.request, sources } }, "now");
+    store.addErrors(large, [error("/b")]);
+    expect(store.makeDurable()).toBe(false);
+    expect(logged).toHaveLength(1);
+    expect(logged[0]).toStartWith("the job store cannot be written");
+    rmSync(join(disk.path, "filler"));
+    expect(store.makeDurable()).toBe(true);
+    expect(logged[1]).toStartWith("the job store can be written again");
+    store.close();
+    const again = await open(path);
+    expect(again.unfinished().map(({ id }) => id)).toEqual([1, 2]);
+    expect(again.errors(job(2), 0, 10)).toHaveLength(1);
+    again.close();
+  },
+);
 
 test("a store that another copyd has open is refused by name", async () => {
   await using directory = await temporaryDirectory();

@@ -92,9 +92,11 @@ describeUnless(firstReason(whyNoMachine(), noTools), "the installed service", ()
 
   testUnless(noPython, "the README's Python example works as written", async () => {
     writeFileSync(join(machine.root, "root/example.py"), exampleBlocks("python").join(""));
-    const { stdout, stderr } = await shell("timeout 30 /usr/bin/python3 /root/example.py");
-    expect(stderr).toBe("");
-    expect(stdout).toEndWith("completed 1 file copied.\n");
+    for (let run = 0; run < 2; run++) {
+      const { stdout, stderr } = await shell("timeout 30 /usr/bin/python3 /root/example.py");
+      expect(stderr).toBe("");
+      expect(stdout).toEndWith("completed 1 file copied.\n");
+    }
     expect((await shell("cmp /etc/hostname /tmp/hostname")).status).toBe(0);
   });
 });

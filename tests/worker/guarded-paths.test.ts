@@ -2,9 +2,10 @@
 
 import { expect, test } from "bun:test";
 import { lchownSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import type { ByteString } from "../../src/bytes.ts";
 import type { JobRequest } from "../../src/request.ts";
 import { requestSchema } from "../../src/request-schema.ts";
-import { guardedPaths } from "../../src/worker/guarded-paths.ts";
+import { type GuardedPaths, guardedPaths, guardedRequest } from "../../src/worker/guarded-paths.ts";
 import { testUnless, unlessRoot } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
@@ -34,6 +35,10 @@ testUnless(
     expect(found("one/")).toEqual(is("real/"));
     expect(found("one/.")).toEqual(is("real"));
     expect(found("missing/one")).toEqual(is("missing/one"));
+    // The lanes open what was found, and follow no link that has come since.
+    const follows = requestOf(`${top}/three`, `${top}/new`, { symlinks: "follow-arguments" });
+    const lanes = guardedRequest(follows, guardedPaths(follows) as GuardedPaths);
+    expect([lanes.options.symlinks, lanes.destination]).toEqual(["copy", `${top}/new` as ByteString]);
     expect(guardedPaths(requestOf("/", "/../.."))).toEqual({ sources: ["/"], destination: "/" } as never);
   },
 );

@@ -1,7 +1,19 @@
 // The policy holds whatever way leads to a path: links, "..", bind mounts, hard links, moves; and the rest is copied.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { byteStringFromText, displayText } from "../../src/bytes.ts";
 import type { Caller, JobView } from "../../src/jobs/api.ts";
@@ -9,6 +21,7 @@ import { createJobs } from "../../src/jobs/jobs.ts";
 import type { Policy, PolicyRules } from "../../src/policy.ts";
 import type { JobRequest } from "../../src/request.ts";
 import { requestSchema } from "../../src/request-schema.ts";
+import { PolicyGuard } from "../../src/worker/policy-guard.ts";
 import type { EntryError, PlannedOperation } from "../../src/worker/protocol.ts";
 import { untilEnded } from "../support/jobs.ts";
 import { runChecked } from "../support/process.ts";
@@ -201,8 +214,22 @@ test("nothing is written at or below a denied destination, whatever way leads th
   // (Where links are kept, cp gives the name a file of its own.)
   const inPlace = { options: { onConflict: "overwrite", preserve: ["mode"], gnu: { inPlace: true } } };
   expect(refused(await run(rules, [at("data/public")], at("out/hard-link"), inPlace))).toEqual(["/out/hard-link"]);
+  // A link to nothing is not written through, though cp was asked to: where it leads would be known too late.
+  symlinkSync(at("kept/made"), at("out/dangling"));
+  const through = { options: { onConflict: "overwrite", gnu: { inPlace: true, followDanglingDestination: true } } };
+  expect((await run(rules, [at("data/public")], at("out/dangling"), through)).errors.map(({ code }) => code)).toEqual(["dangling-symlink"]);
   expect(below(at("kept"))).toEqual(["file", "inner"]);
   expect(readFileSync(at("kept/file"), "utf8")).toBe("kept");
+});
+
+test("what has no path that can be known is not allowed", () => {
+  const guard = new PolicyGuard(policyOf({ denySources: paths(at("data/secret")) }));
+  const fd = openSync("/proc/self/ns/mnt", "r");
+  expect(guard.brokenByPlace(fd, "source")).toBe("its path cannot be known");
+  closeSync(fd);
+  const known = openSync(at("data/public"), "r");
+  expect(guard.brokenByPlace(known, "source")).toBeNull();
+  closeSync(known);
 });
 
 /** What a dry run says would fail, as `refused` has it, and that it says so of nothing else. */
@@ -295,5 +322,10 @@ test("a move takes along nothing that is denied, and leaves it where it was", as
   // What holds nothing denied is renamed as a whole, and files by themselves are asked about too.
   expect((await run(rules, [at("out/data")], at("renamed"), { operation: "move" })).job.result?.state).toBe("completed");
   expect(refused(await run({ maxFileSize: 3 }, [at("renamed/public")], at("out"), { operation: "move" }))).toEqual(["/renamed/public"]);
+  // Nor is a directory renamed that may hold files of a kind that is denied.
+  writeFileSync(at("renamed/film.mkv"), "x");
+  const byKind = await run({ denyExtensions: ["mkv"] }, [at("renamed")], at("out"), { operation: "move" });
+  expect(refused(byKind)).toEqual(["/renamed/film.mkv"]);
+  expect([below(at("renamed")), existsSync(at("out/renamed/public"))]).toEqual([["film.mkv"], true]);
   expect(refused(await run(rules, [at("data/secret")], at("out"), { operation: "move" }).catch(explain))).toEqual(["refused"]);
 });

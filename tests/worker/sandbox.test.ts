@@ -3,11 +3,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { ByteString } from "../../src/bytes.ts";
 import { Errno } from "../../src/errno.ts";
 import { landlockAbi } from "../../src/ffi/landlock.ts";
 import { Ring } from "../../src/ffi/ring.ts";
 import { requestSchema } from "../../src/request-schema.ts";
-import { type confine, sandboxPaths } from "../../src/worker/sandbox.ts";
+import { type confine, previewPaths, sandboxPaths } from "../../src/worker/sandbox.ts";
 import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { run, runChecked } from "../support/process.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
@@ -136,6 +137,25 @@ describe("a copy", () => {
     expect(answer.links.slice(1).every((result) => result < 0)).toBe(true);
   });
 
+  testUnless(reason, "that merges a tree as cp does writes into what is there, anywhere, and makes nothing elsewhere", async () => {
+    await using place = await places();
+    const path = place.path;
+    mkdirSync(`${path}/destination/source`);
+    const answer = await confined({
+      request: {
+        operation: "copy",
+        sources: [`${path}/source`],
+        destination: `${path}/destination`,
+        options: { recursive: true, gnu: { inPlace: true } },
+      },
+      access: [{ directory: `${path}/other`, file: "file" }],
+      moves: [[`${path}/other/file`, `${path}/destination/gone`]],
+    });
+    // A file without a name can be had, and cannot get one.
+    expect(answer.main).toEqual([{ ...all, list: denied, create: denied }]);
+    expect(answer.moves[0]).toBeLessThan(0);
+  });
+
   testUnless(reason, "to and from paths that do not exist is confined all the same", async () => {
     await using place = await places();
     const path = place.path;
@@ -228,6 +248,21 @@ test("the paths of a job follow from its request", async () => {
   const move = paths({ ...copy, operation: "move", sources: [`${path}/source/`, `${path}/other`, "/top"] });
   expect(move.removeFrom).toEqual([path, "/"]);
   expect(move.readWrite).toEqual([`${path}/destination`, `${path}/source/`, `${path}/other`, "/top"]);
+});
+
+test("a dry run may read what its job would read and write, and nothing more", async () => {
+  await using place = await places();
+  const path = place.path;
+  const request = { sources: [`${path}/source`], destination: `${path}/destination`, options: { gnu: { inPlace: true } } };
+  for (const operation of ["copy", "move"]) {
+    expect(previewPaths(requestSchema.parse({ ...request, operation }))).toEqual({
+      readOnly: [`${path}/source`, `${path}/destination`] as ByteString[],
+      readWrite: [],
+      removeFrom: [],
+      linkFrom: [],
+      writeInto: [],
+    });
+  }
 });
 
 test("cp may write where links at the destination lead, and only where it merges into a tree, anywhere", async () => {
