@@ -37,7 +37,8 @@ export async function runCopyCommand(program: Program, arguments_: readonly stri
     return await copy(parsed, charset);
   } catch (error) {
     if (error instanceof UsageError) {
-      writeBytes("stderr", usageMessage(program, error));
+      // GNU's own help says nothing of our options.
+      writeBytes("stderr", usageMessage(program, error, isCalledAsCp() ? program : `copyd ${program}`));
       return 1;
     }
     if (error instanceof CopyError) return complain(program, error);

@@ -134,6 +134,6 @@ function harmless(typed: string): string {
 }
 
 /** A mistake as coreutils prints it, latin1 bytes with the last newline. */
-export function usageMessage(program: string, { text, tryHelp }: UsageError): string {
-  return `${program}: ${text}\n${tryHelp ? `Try '${program} --help' for more information.\n` : ""}`;
+export function usageMessage(program: string, { text, tryHelp }: UsageError, called = program): string {
+  return `${program}: ${text}\n${tryHelp ? `Try '${called} --help' for more information.\n` : ""}`;
 }

@@ -187,7 +187,7 @@ test("--parents needs a directory, as a mistake on the command line", async () =
   write("a", "x");
   expect(await cp("--parents a b")).toMatchObject({
     status: 1,
-    stderr: "cp: with --parents, the destination must be a directory\nTry 'cp --help' for more information.\n",
+    stderr: "cp: with --parents, the destination must be a directory\nTry 'copyd cp --help' for more information.\n",
   });
 });
 
