@@ -14,6 +14,7 @@ import { requestSchema } from "../../src/request-schema.ts";
 import type { EntryError } from "../../src/worker/protocol.ts";
 import { runCopyd } from "../support/cli.ts";
 import { flipBit } from "../support/damage.ts";
+import { type FaultRule, mountFaultyFilesystem, whyNoFaultyFilesystem } from "../support/faulty-filesystem.ts";
 import { type FilesystemKind, filesystemKinds, mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { testCaller } from "../support/jobs.ts";
 import { runChecked } from "../support/process.ts";
@@ -199,6 +200,21 @@ function peakMemory(): number {
     .toString()
     .split("\n")
     .reduce((most, line) => Math.max(most, Number(line) * 1024), 0);
+}
+
+for (const size of ["+5", "-5"] as const) {
+  testUnless(whyNoFaultyFilesystem(), `a copy whose size is ${size} bytes off is found by its size alone`, async () => {
+    await using below = await temporaryDirectory();
+    writeFileSync(join(below.path, "source"), "x".repeat(100));
+    mkdirSync(join(below.path, "there"));
+    const rules: readonly FaultRule[] = [{ operations: ["getattr"], path: "/copy", size }];
+    await using there = await mountFaultyFilesystem({ directory: join(below.path, "there"), cacheMs: 0, rules });
+    const command = ["cp", "--local", "--verify=size", join(below.path, "source"), join(there.path, "copy")];
+    const { status, stderr } = await runCopyd(command);
+    const at = size === "+5" ? 100 : 95;
+    const message = `is not what was copied: the first difference is at byte ${at} (size)`;
+    expect({ status, stderr }).toEqual({ status: 1, stderr: `cp: '${there.path}/copy' ${message}\n` });
+  });
 }
 
 testUnless(whyNoFilesystem("btrfs"), "a forced clone is compared by reading both, and called a clone", async () => {

@@ -111,6 +111,24 @@ for (const durability of ["job", "none"]) {
 
 testUnless(
   reason,
+  "a copy in doubt whose own flush fails is made again, be it what its source is as far as it can be read",
+  async () => {
+    makeFiles(5);
+    using job = move();
+    expect((await job.run({ ...injecting("error=EIO:signal=KILL:when=1"), lanes: 1 })).end.kind).toBe("failed");
+    const inodes = (): number[] => [0, 1, 2, 3, 4].map((file) => statSync(join(destination, `f${file}`)).ino);
+    const before = inodes();
+    // The copy alone: the checkpoint is flushed as well.
+    const path = ["-P", join(destination, "f2"), "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO"];
+    const second = await job.run({ under: ["strace", "-f", "-qq", "-o", "/dev/null", ...path], lanes: 1 });
+    expect([second.errors, existsSync(source)]).toEqual([[], false]);
+    expect(inodes().map((inode, file) => inode === before[file])).toEqual([true, true, false, true, true]);
+  },
+  60_000,
+);
+
+testUnless(
+  reason,
   "what is in doubt after a kill in a flush stays so until it was looked at, over further kills",
   async () => {
     makeFiles(40);

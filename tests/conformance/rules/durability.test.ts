@@ -2,10 +2,11 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { copydCommand, plainEnvironment } from "../../support/cli.ts";
 import { mountFaultyFilesystem, whyNoFaultyFilesystem } from "../../support/faulty-filesystem.ts";
 import { type FilesystemKind, filesystemKinds, mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../../support/filesystems.ts";
-import { havePrograms, run } from "../../support/process.ts";
+import { havePrograms, run, runChecked } from "../../support/process.ts";
 import { describeUnless, firstReason, testUnless } from "../../support/skip.ts";
 import { temporaryDirectory } from "../../support/temporary.ts";
 
@@ -91,6 +92,31 @@ describeUnless(firstReason(whyNoFilesystem("tmpfs"), noStrace), "a move to anoth
     const { status, stderr } = await callsOf(here.path, ["mv", "--local", "a", `${there.path}/a`], inject);
     expect({ status, stderr }).toEqual({ status: 1, stderr: `mv: cannot flush the filesystem of '${there.path}/a': Input/output error\n` });
     expect(readFileSync(`${here.path}/a`, "utf8")).toBe(files.one);
+  });
+
+  test("keeps its sources when the flush of a filesystem fails that is mounted below the destination", async () => {
+    await using here = await temporaryDirectory();
+    await using there = await mountFilesystem("tmpfs");
+    mkdirSync(`${here.path}/tree/below`, { recursive: true });
+    writeFileSync(`${here.path}/tree/below/file`, files.one);
+    mkdirSync(`${there.path}/below`);
+    await runChecked(["mount", "-t", "tmpfs", "copyd-test", `${there.path}/below`]);
+    try {
+      const script = `import { startJob } from ${JSON.stringify(join(import.meta.dir, "../../support/embedded-job.ts"))};
+        const job = startJob(${JSON.stringify([`${here.path}/tree`])}, ${JSON.stringify(there.path)}, { target: "exact" }, "move");
+        console.log(JSON.stringify([(await job.ended).state, job.errors.map(({ code, message }) => [code, message])]));
+        process.exit(0);`;
+      writeFileSync(`${here.path}/move.ts`, script);
+      // The first flush is that of the destination itself.
+      const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=syncfs", "-e", "inject=syncfs:error=EIO:when=2"];
+      const { stdout } = await runChecked([...strace, process.execPath, `${here.path}/move.ts`]);
+      const message = `cannot flush a filesystem below '${there.path}': Input/output error`;
+      expect(JSON.parse(stdout)).toEqual(["failed", [["flush-failed", message]]]);
+      expect(readFileSync(`${here.path}/tree/below/file`, "utf8")).toBe(files.one);
+      expect(readFileSync(`${there.path}/below/file`, "utf8")).toBe(files.one);
+    } finally {
+      await runChecked(["umount", `${there.path}/below`]);
+    }
   });
 });
 
