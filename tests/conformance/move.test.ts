@@ -13,6 +13,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { join } from "node:path";
 import { startJob } from "../support/embedded-job.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { describeUnless } from "../support/skip.ts";
@@ -135,4 +136,17 @@ describeUnless(whyNoFilesystem("tmpfs"), "a move across filesystems", () => {
     expect(below(target)).toEqual(["one.txt", "sub", "sub/three.txt"]);
     expect(below(tree)).toEqual(["left", "left/five.txt", "sub", "sub/four.o", "two.o"]);
   });
+});
+
+test("a rename beside what is there takes the first free name, and replaces nothing under the others", async () => {
+  await using place = await temporaryDirectory();
+  for (const name of ["from", "to"]) mkdirSync(join(place.path, name));
+  writeFileSync(join(place.path, "from/a.txt"), "mine");
+  const theirs = ["a.txt", "a (2).txt"].map((name) => join(place.path, "to", name));
+  for (const path of theirs) writeFileSync(path, "theirs");
+  const job = startJob([join(place.path, "from/a.txt")], join(place.path, "to"), { target: "directory", onConflict: "rename" }, "move");
+  expect([(await job.ended).state, job.errors]).toEqual(["completed", []]);
+  for (const path of theirs) expect(readFileSync(path, "utf8")).toBe("theirs");
+  expect(readFileSync(join(place.path, "to/a (3).txt"), "utf8")).toBe("mine");
+  expect(below(join(place.path, "from"))).toEqual([]);
 });
