@@ -115,18 +115,19 @@ FILES := dist/copyd:$(PREFIX)/bin/copyd:755 \
 
 .PHONY: install
 install: dist/copyd ## Install the binary, the bus's files, the units and the documents
-	@set -e; for entry in $(FILES); do \
+	@set -e; done=install; if [ -e '$(DESTDIR)$(PREFIX)/lib/systemd/system/copyd-resume.service' ]; then done=upgrade; fi; \
+	for entry in $(FILES); do \
 	  source=$${entry%%:*}; rest=$${entry#*:}; destination=$(DESTDIR)$${rest%:*}; \
 	  install -D -m "$${rest##*:}" "$$source" "$$destination"; \
 	  case $$source in *.service) sed -i 's#/usr/bin/copyd#$(PREFIX)/bin/copyd#' "$$destination" ;; esac; \
-	done
-	@sh scripts/reload-service.sh '$(DESTDIR)'
+	done; \
+	sh scripts/reload-service.sh '$(DESTDIR)' $$done
 
 .PHONY: uninstall
 uninstall: ## Remove exactly what install put there (jobs' history in /var/lib/copyd stays)
 	@for entry in $(FILES); do rest=$${entry#*:}; rm -f "$(DESTDIR)$${rest%:*}"; done
 	@rmdir "$(DESTDIR)$(PREFIX)/share/doc/copyd" 2>/dev/null || true
-	@sh scripts/reload-service.sh '$(DESTDIR)' stop
+	@sh scripts/reload-service.sh '$(DESTDIR)' uninstall
 
 .PHONY: clean
 clean: ## Remove what was built and measured

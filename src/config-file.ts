@@ -1,6 +1,6 @@
 // Settings from TOML files, each with the line it stands on: the file itself, and what administrators dropped in beside it.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { camelCase } from "./config-settings.ts";
 import { CopyError } from "./errors.ts";
@@ -49,8 +49,8 @@ function dropIns(directory: string): string[] {
     names = readdirSync(directory);
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
-    if (code === "ENOENT" || code === "ENOTDIR") return [];
-    throw new CopyError("bad-config", `${directory} cannot be read (${code}): check its mode`, { path: directory }, cause);
+    if (isAbsent(directory, code)) return [];
+    throw new CopyError("bad-config", `${directory} cannot be read (${code}): it is a folder for drop-ins`, { path: directory }, cause);
   }
   const paths = names
     .filter((name) => name.endsWith(".toml") && !name.startsWith("."))
@@ -65,9 +65,14 @@ function readText(path: string, { mayBeAbsent }: { readonly mayBeAbsent: boolean
     return readFileSync(path, "utf8");
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
-    if (code === "ENOENT" && mayBeAbsent) return null;
+    if (mayBeAbsent && isAbsent(path, code)) return null;
     throw new CopyError("bad-config", `${path} cannot be read (${code}): check the path given with --config and its mode`, { path }, cause);
   }
+}
+
+/** A link to nothing is there: whoever made it means the file to count, and it may be one with a policy. */
+function isAbsent(path: string, code: string): boolean {
+  return code === "ENOENT" && lstatSync(path, { throwIfNoEntry: false }) === undefined;
 }
 
 function parseLayer(path: string, text: string): Layer {
@@ -124,7 +129,7 @@ function lines(text: string): (section: string, key: string) => number {
   const found = new Map<string, number>();
   let section = "";
   for (const [index, line] of text.split("\n").entries()) {
-    const header = /^\s*\[\s*"?([^"\]]*?)"?\s*\]/.exec(line)?.[1];
+    const header = /^\s*\[\s*([^\]]*?)\s*\]/.exec(line)?.[1]?.replace(/["']/g, "");
     if (header !== undefined) section = header;
     const key = header === undefined ? /^\s*"?([\w.-]+)"?\s*=/.exec(line)?.[1] : "";
     const name = key === undefined ? undefined : `${section}\0${key}`;

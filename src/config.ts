@@ -6,6 +6,7 @@ import { type Layer, put, readConfigFiles } from "./config-file.ts";
 import { camelCase, kebabCase, policyGroup, type Settings, sections, settingsOf } from "./config-settings.ts";
 import { CopyError } from "./errors.ts";
 import { logLevels } from "./log.ts";
+import { gidOf, hasRules, type PolicyGroup } from "./policy-groups.ts";
 
 export type Config = Settings & {
   readonly bus: "system" | "session";
@@ -18,14 +19,6 @@ export type Config = Settings & {
   /** The files that were read, absolute, the last of which wins. */
   readonly files: readonly string[];
 };
-
-export interface PolicyGroup {
-  /** A name or a number. */
-  readonly group: string;
-  /** Where it stands, for messages. */
-  readonly origin: string;
-  readonly rules: Settings["policy"];
-}
 
 export const daemonUsage = `Usage: copyd daemon [--session] [--config FILE] [--log-level LEVEL] [--set SECTION.KEY=VALUE]...
 
@@ -70,10 +63,22 @@ export function examineConfig(
   environment: Environment,
 ): { readonly files: readonly string[]; readonly problems: readonly string[]; readonly settings: readonly SettingInForce[] } {
   const { files, layers } = readLayers(argv, environment);
-  const problems = layers.flatMap(problemsOf);
+  const mistakes = layers.flatMap(problemsOf);
+  const problems = mistakes.length > 0 ? mistakes : groupsIn(layers).flatMap(groupProblem);
   const settings =
     problems.length > 0 ? [] : [...Object.keys(sections), ...groupSections(layers)].flatMap((section) => inForce(section, layers));
   return { files, problems, settings };
+}
+
+/** Only what has rules needs somebody to hold them to. */
+function groupProblem(group: PolicyGroup): string[] {
+  try {
+    if (hasRules(group.rules)) gidOf(group);
+    return [];
+  } catch (error) {
+    if (error instanceof CopyError) return [error.message];
+    throw error;
+  }
 }
 
 /** All standard values, for tests and for the embedded mode. */

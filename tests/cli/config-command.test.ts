@@ -1,7 +1,7 @@
 // `copyd config`: what it says of right and wrong settings, and that what it shows is itself a settings file.
 
 import { expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { examineConfig } from "../../src/config.ts";
 import { type RunResult, run } from "../support/process.ts";
@@ -27,6 +27,35 @@ test("check says which files are right, and of wrong ones every mistake with its
   expect([missing.status, missing.stderr]).toEqual([78, expect.stringContaining("cannot be read (ENOENT)")]);
 });
 
+test("check finds what would keep the service from starting, or a policy from holding: a group that nobody knows, a link to nothing", async () => {
+  await using directory = await temporaryDirectory();
+  const file = `${directory.path}/copyd.toml`;
+  writeFileSync(file, '[policy.nobody-knows-it]\ndeny-sources = ["/x"]\n');
+  const unknown = await copyd("check", `--config=${file}`);
+  expect([unknown.status, unknown.stdout]).toEqual([78, ""]);
+  expect(unknown.stderr).toBe(
+    `${file}:1: [policy.nobody-knows-it]: there is no group 'nobody-knows-it'; use its number where it is not always known\n`,
+  );
+  // Names that TOML wants in quotes have their lines, too.
+  writeFileSync(file, '[jobs]\n[policy."root"]\n\nmax-file-size = "1G"\n');
+  expect((await copyd("check", `--config=${file}`)).stderr).toStartWith(`${file}:4: policy.root.max-file-size = "1G": `);
+  writeFileSync(file, "");
+  mkdirSync(`${file}.d`);
+  symlinkSync("/nowhere", `${file}.d/10-policy.toml`);
+  const dangling = await copyd("check", `--config=${file}`);
+  expect([dangling.status, dangling.stderr]).toEqual([78, expect.stringContaining("10-policy.toml cannot be read (ENOENT)")]);
+  rmSync(`${file}.d`, { recursive: true });
+  writeFileSync(`${file}.d`, "");
+  expect((await copyd("check", `--config=${file}`)).stderr).toContain("cannot be read (ENOTDIR): it is a folder for drop-ins");
+  const ofSession = (): Promise<RunResult> =>
+    run([process.execPath, main, "config", "check", "--session"], { env: { PATH: "/usr/bin:/bin", XDG_CONFIG_HOME: directory.path } });
+  expect(await ofSession()).toMatchObject({ status: 0, stdout: "There is no file: the standard values hold.\n" });
+  mkdirSync(`${directory.path}/copyd`);
+  symlinkSync("/nowhere", `${directory.path}/copyd/copyd.toml`);
+  const standard = await ofSession();
+  expect([standard.status, standard.stderr]).toEqual([78, expect.stringContaining("copyd.toml cannot be read (ENOENT)")]);
+});
+
 test("show prints what is in force, from files and not from the caller's environment, as a file that says the same", async () => {
   await using directory = await temporaryDirectory();
   const file = `${directory.path}/copyd.toml`;
@@ -50,4 +79,7 @@ test("anything else than check and show is a mistake", async () => {
   const result = await copyd("chek");
   expect([result.status, result.stdout]).toEqual([1, ""]);
   expect(result.stderr).toContain("copyd config check");
+  // A file is not an operand: else /etc/copyd/copyd.toml would seem to be that file.
+  const operand = await copyd("check", "/some/file.toml");
+  expect([operand.status, operand.stderr]).toEqual([1, expect.stringContaining("extra operand '/some/file.toml'")]);
 });

@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { privateBus, whyNoBus } from "../support/bus.ts";
 import { havePrograms, run, runChecked } from "../support/process.ts";
 import { testUnless } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
@@ -69,6 +70,14 @@ for (const name of ["dbus/org.copyd.Copyd1.xml", "dbus/org.copyd.Copyd1.conf", "
     await runChecked(["xmllint", "--noout", "--nonet", join(repository, name)]);
   });
 }
+
+testUnless(whyNoBus(), "dbus-daemon takes the bus's policy, on a bus of the system kind, without a word", async () => {
+  await using bus = await privateBus({ kind: "system" });
+  const connection = await bus.connect();
+  expect(connection.uniqueName).toStartWith(":");
+  const said = readFileSync(join(bus.directory, "dbus-daemon.log"), "utf8").split("\n");
+  expect(said.filter((line) => line !== "" && !line.includes("Failed to set fd limit"))).toEqual([]);
+});
 
 testUnless(
   unlessXmllint ?? (existsSync(polkitDtd) ? null : "polkit's DTD is not installed"),
