@@ -37,6 +37,13 @@ function decodeBody(signature: string, body: Buffer): readonly unknown[] | strin
   return seen.messages[0]?.body ?? seen.refused[0]?.[1] ?? "dropped";
 }
 
+test("of a key that comes twice in a dict, the last one counts", () => {
+  const pairs = call("a(su)", [[["k", 1], ["k", 2]]]); // biome-ignore format: a row of a table
+  // On the wire a dict's entries are structs.
+  const body = pairs.subarray(pairs.length - pairs.readUInt32LE(4));
+  expect(decodeBody("a{su}", body)).toEqual([new Map([["k", 2]])]);
+});
+
 describe("values", () => {
   const cases: [string, unknown[]][] = [
     ["ybnqiuxtd", [255, true, -5, 65535, -70000, 4_000_000_000, -9_007_199_254_740_993n, 18_446_744_073_709_551_615n, 1.5]],
