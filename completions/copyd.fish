@@ -228,7 +228,7 @@ complete -c copyd -n '__fish_seen_subcommand_from config' -l help -d 'Say what i
 
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a verify -d 'Check files against a manifest of checksums, off the medium'
 complete -c copyd -n '__fish_seen_subcommand_from verify' -f -a 'MANIFEST'
-complete -c copyd -n '__fish_seen_subcommand_from verify' -l method -x -d 'What lines with 64 digits are: sha256 (without it) or blake3; or md5, xxh3, crc32 for all lines'
+complete -c copyd -n '__fish_seen_subcommand_from verify' -l method -x -d 'What lines with 64 digits are: sha256 or blake3 (without it, either); or md5, xxh3, crc32 for all lines'
 complete -c copyd -n '__fish_seen_subcommand_from verify' -s v -l verbose -d 'Name each file, also those that are right'
 complete -c copyd -n '__fish_seen_subcommand_from verify' -l json -d 'One JSON object a line on standard output'
 complete -c copyd -n '__fish_seen_subcommand_from verify' -l help -d 'Say what it takes'

@@ -31,7 +31,7 @@ const args = {
   method: {
     type: "string",
     valueHint: "METHOD",
-    description: "What lines with 64 digits are: sha256 (without it) or blake3; or md5, xxh3, crc32 for all lines",
+    description: "What lines with 64 digits are: sha256 or blake3 (without it, either); or md5, xxh3, crc32 for all lines",
   },
   verbose: { type: "boolean", alias: "v", description: "Name each file, also those that are right" },
   json: { type: "boolean", description: "One JSON object a line on standard output" },

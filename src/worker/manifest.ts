@@ -6,7 +6,8 @@
 import type { HashMethod } from "../engines/hash.ts";
 
 export type ManifestLine =
-  | { readonly kind: "file"; readonly method: HashMethod; readonly digest: string; readonly name: string }
+  /** `methods`: one; or, where only the digest's length tells and fits several, each of them. */
+  | { readonly kind: "file"; readonly methods: readonly [HashMethod, ...HashMethod[]]; readonly digest: string; readonly name: string }
   | { readonly kind: "nothing" }
   | { readonly kind: "odd"; readonly problem: string };
 
@@ -42,8 +43,8 @@ const unknownLengths: Readonly<Record<number, string>> = {
 };
 
 /**
- * One line without its end, as a byte string. `assumed`: the method of lines that do not say theirs (64 digits may be SHA-256 or
- * BLAKE3); null goes by the length, where 64 is SHA-256.
+ * One line without its end, as a byte string. `assumed`: the method of lines that do not say theirs; null goes by the length, and 64
+ * digits may be SHA-256 or BLAKE3.
  */
 export function parseManifestLine(line: string, assumed: HashMethod | null): ManifestLine {
   if (line === "" || line === "\r" || line.startsWith("#")) return { kind: "nothing" };
@@ -54,20 +55,21 @@ export function parseManifestLine(line: string, assumed: HashMethod | null): Man
   const plain = /^(XXH3_)?([0-9a-fA-F]+) ([ *])(.+)$/s.exec(text);
   if (plain === null) return odd("it is not a digest, two spaces and a name");
   const digest = plain[2] ?? "";
-  const method = plain[1] !== undefined ? "xxh3" : (assumed ?? methodOfLength(digest.length));
-  if (method === null) {
+  const methods = plain[1] !== undefined ? (["xxh3"] as const) : assumed !== null ? ([assumed] as const) : methodsOfLength(digest.length);
+  if (methods === null) {
     const known = unknownLengths[digest.length];
     return odd(known === undefined ? `no digest has ${digest.length} digits` : `${known} is not supported`);
   }
-  return file(method, digest, plain[4] ?? "", isEscaped);
+  return file(methods, digest, plain[4] ?? "", isEscaped);
 }
 
 function tagged(tag: string, name: string, digest: string, isEscaped: boolean): ManifestLine {
   const method = Object.hasOwn(methodOfTag, tag) ? methodOfTag[tag] : undefined;
-  return method === undefined ? odd(`${tag} is not supported`) : file(method, digest, name, isEscaped);
+  return method === undefined ? odd(`${tag} is not supported`) : file([method], digest, name, isEscaped);
 }
 
-function file(method: HashMethod, digest: string, written: string, isEscaped: boolean): ManifestLine {
+function file(methods: readonly [HashMethod, ...HashMethod[]], digest: string, written: string, isEscaped: boolean): ManifestLine {
+  const [method] = methods;
   const wanted = digestLength[method];
   if (digest.length !== wanted) return odd(`a digest of ${method} has ${wanted} digits, not ${digest.length}`);
   // A manifest that came by way of Windows.
@@ -75,11 +77,11 @@ function file(method: HashMethod, digest: string, written: string, isEscaped: bo
   if (name === null) return odd("its name has an escape that means nothing");
   if (name.includes("\0")) return odd("its name has a NUL byte");
   if (name === "-") return odd("it names standard input");
-  return { kind: "file", method, digest: digest.toLowerCase(), name };
+  return { kind: "file", methods, digest: digest.toLowerCase(), name };
 }
 
-function methodOfLength(length: number): HashMethod | null {
-  return length === 64 ? "sha256" : length === 32 ? "md5" : length === 8 ? "crc32" : null;
+function methodsOfLength(length: number): readonly [HashMethod, ...HashMethod[]] | null {
+  return length === 64 ? ["sha256", "blake3"] : length === 32 ? ["md5"] : length === 8 ? ["crc32"] : null;
 }
 
 function unescaped(name: string): string | null {

@@ -17,16 +17,16 @@ test.each(methods)("every name comes back from a line of %s", (method) => {
     if (method === "blake3" && name.endsWith("\r")) continue;
     const line = manifestLine(method, digests[method], name);
     expect(line.slice(0, -1)).not.toContain("\n");
-    expect(parseManifestLine(line.slice(0, -1), method)).toEqual({ kind: "file", method, digest: digests[method], name });
+    expect(parseManifestLine(line.slice(0, -1), method)).toEqual({ kind: "file", methods: [method], digest: digests[method], name });
   }
 });
 
 test("lines of the sum programs in all their forms are understood", () => {
   const { sha256, md5, blake3 } = digests;
-  const file = (method: string, digest: string, name: string) => ({ kind: "file", method, digest, name });
-  expect(parseManifestLine(`${sha256}  a b`, null)).toEqual(file("sha256", sha256, "a b") as never);
+  const file = (method: string, digest: string, name: string) => ({ kind: "file", methods: method.split(" "), digest, name });
+  expect(parseManifestLine(`${sha256}  a b`, null)).toEqual(file("sha256 blake3", sha256, "a b") as never);
   expect(parseManifestLine(`${md5} *binary`, null)).toEqual(file("md5", md5, "binary") as never);
-  expect(parseManifestLine(`${sha256.toUpperCase()}  a`, null)).toEqual(file("sha256", sha256, "a") as never);
+  expect(parseManifestLine(`${sha256.toUpperCase()}  a`, null)).toEqual(file("sha256 blake3", sha256, "a") as never);
   expect(parseManifestLine(`${blake3}  a`, "blake3")).toEqual(file("blake3", blake3, "a") as never);
   expect(parseManifestLine(`SHA256 (a) (b) = ${sha256}`, null)).toEqual(file("sha256", sha256, "a) (b") as never);
   expect(parseManifestLine(`\\MD5 (a\\nb) = ${md5}`, null)).toEqual(file("md5", md5, "a\nb") as never);
@@ -55,5 +55,5 @@ test.each([
 
 test("a method that was asked for holds for lines that do not say theirs", () => {
   expect(parseManifestLine(`${"a".repeat(64)}  x`, "md5")).toMatchObject({ kind: "odd" });
-  expect(parseManifestLine(`SHA256 (x) = ${"a".repeat(64)}`, "md5")).toMatchObject({ kind: "file", method: "sha256" });
+  expect(parseManifestLine(`SHA256 (x) = ${"a".repeat(64)}`, "md5")).toMatchObject({ kind: "file", methods: ["sha256"] });
 });
