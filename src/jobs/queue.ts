@@ -74,7 +74,7 @@ export class JobQueue<Job extends Queued = Queued> {
   /** The greatest order that was ever put into each: nearly all come behind it, and need no sorting. */
   private readonly lastOrders = new WeakMap<ReadonlyMap<string, Job>, number>();
   /** By user, worked out when somebody asks. */
-  private readonly positions = new Map<number, ReadonlyMap<string, number>>();
+  private readonly positions = new Map<number, Map<string, number>>();
   private readonly limits: QueueLimits;
   private count = 0;
 
@@ -92,9 +92,11 @@ export class JobQueue<Job extends Queued = Queued> {
       classes = new Map(byUrgency.map((priority) => [priority, new Map()]));
       this.users.set(job.uid, classes);
     }
-    this.insert(classes, job);
+    const isLast = this.insert(classes, job) === "at the end" && isLeastUrgent(classes, job.priority);
     this.count++;
-    this.positions.delete(job.uid);
+    const positions = this.positions.get(job.uid);
+    if (isLast && positions !== undefined) positions.set(job.token, positions.size + 1);
+    else this.positions.delete(job.uid);
   }
 
   /** Places for a job of this user and priority before and behind all that wait. */
@@ -115,15 +117,16 @@ export class JobQueue<Job extends Queued = Queued> {
     return positions.get(token) ?? 0;
   }
 
-  private insert(classes: Map<Priority, Map<string, Job>>, job: Job): void {
+  private insert(classes: Map<Priority, Map<string, Job>>, job: Job): "at the end" | "among others" {
     const jobs = classes.get(job.priority) ?? new Map<string, Job>();
     jobs.set(job.token, job);
     const last = this.lastOrders.get(jobs) ?? Number.NEGATIVE_INFINITY;
     this.lastOrders.set(jobs, Math.max(last, job.order));
-    if (job.order >= last) return;
+    if (job.order >= last) return "at the end";
     const sorted = [...jobs].sort(([, one], [, other]) => one.order - other.order);
     jobs.clear();
     for (const [token, each] of sorted) jobs.set(token, each);
+    return "among others";
   }
 
   /** False when it was not waiting. */
@@ -198,4 +201,9 @@ export class JobQueue<Job extends Queued = Queued> {
     }
     return null;
   }
+}
+
+/** True when no job of a lower priority waits. */
+function isLeastUrgent(classes: ReadonlyMap<Priority, ReadonlyMap<string, unknown>>, priority: Priority): boolean {
+  return byUrgency.slice(byUrgency.indexOf(priority) + 1).every((lower) => (classes.get(lower)?.size ?? 0) === 0);
 }

@@ -23,12 +23,17 @@ export interface ScheduleDependencies<Entry> {
   readonly tellLimit: (entry: Entry, bandwidthLimit: number) => void;
 }
 
+/** Jobs that wait; the reasons of a longer queue are worked out every so often, and not whenever a job comes or goes. */
+const shortQueue = 200;
+const reasonsIntervalMs = 250;
+
 export class Schedule<Entry> {
   readonly turns: Turns;
   private readonly dependencies: ScheduleDependencies<Entry>;
   private readonly bandwidth: Bandwidth;
   private isDue = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private reasonsTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(dependencies: ScheduleDependencies<Entry>) {
     this.dependencies = dependencies;
@@ -42,14 +47,23 @@ export class Schedule<Entry> {
     this.isDue = true;
     queueMicrotask(() => {
       this.isDue = false;
-      const { isOpen, find, started, admits, start, tellWait } = this.dependencies;
+      const { isOpen, admits, start } = this.dependencies;
       if (!isOpen() || this.turns.size === 0) return;
       this.turns.look();
       for (let entry = this.next(); entry !== undefined; entry = this.next()) if (admits(entry)) start(entry);
-      this.turns.waits(started(), ({ uid, token }, reason) => {
-        const entry = find(uid, token);
-        if (entry !== undefined) tellWait(entry, reason);
-      });
+      if (this.turns.size <= shortQueue) this.tellReasons();
+      else this.reasonsTimer ??= setTimeout(() => this.tellReasons(), reasonsIntervalMs).unref();
+    });
+  }
+
+  private tellReasons(): void {
+    clearTimeout(this.reasonsTimer);
+    this.reasonsTimer = undefined;
+    const { isOpen, find, started, tellWait } = this.dependencies;
+    if (!isOpen()) return;
+    this.turns.waits(started(), ({ uid, token }, reason) => {
+      const entry = find(uid, token);
+      if (entry !== undefined) tellWait(entry, reason);
     });
   }
 

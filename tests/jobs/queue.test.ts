@@ -1,7 +1,12 @@
 // Who is next: nobody waits for ever behind somebody else's jobs, and priorities order one's own.
 
 import { expect, test } from "bun:test";
+import { newJob } from "../../src/jobs/job.ts";
+import { defaultJobLimits } from "../../src/jobs/limits.ts";
 import { JobQueue, type Load, type Priority, type Queued, type QueueLimits } from "../../src/jobs/queue.ts";
+import { Schedule } from "../../src/jobs/schedule.ts";
+import { testCaller, testRequest } from "../support/jobs.ts";
+import { Random } from "../support/random.ts";
 
 const limits: QueueLimits = { maxRunning: 2, maxRunningNow: 1, maxRunningPerUser: 2, maxWorkersPerUser: 3 };
 
@@ -136,3 +141,56 @@ test("random queues serve everybody, and nobody more than once more than another
     expect([...waiting.values()].every((left) => left === 0)).toBe(true);
   }
 });
+
+test("the places told are those of the order, whatever came, went and was moved before", () => {
+  const random = new Random();
+  const queue = new JobQueue(limits);
+  const waiting = new Map<string, Queued>();
+  for (let step = 0; step < 400; step++) {
+    const token = `t${random.below(60)}`;
+    if (waiting.has(token)) {
+      queue.remove(1, token);
+      waiting.delete(token);
+    } else {
+      const job = queued(
+        1,
+        token,
+        random.pick(["low", "normal", "normal", "high"]),
+        random.below(4) === 0 ? -random.below(100) : ++lastOrder,
+      );
+      queue.add(job);
+      waiting.set(token, job);
+    }
+    // Asked in between, so that what is remembered is brought up to date and not worked out afresh.
+    if (random.below(3) === 0) continue;
+    const expected = [...queue.all()].map(({ token: each }) => each);
+    expect(expected.map((each) => queue.position(1, each))).toEqual(expected.map((_, index) => index + 1));
+    expect(expected.toSorted()).toEqual([...waiting.keys()].toSorted());
+  }
+});
+
+test("of a long queue the reasons are not worked out for each job that comes", async () => {
+  let told = 0;
+  const schedule = new Schedule<object>({
+    limits: { ...defaultJobLimits, maxRunning: 0 },
+    slowDevices: null,
+    now: () => 0,
+    find: () => ({}),
+    started: () => [],
+    isOpen: () => true,
+    admits: () => true,
+    start: () => undefined,
+    tellWait: () => told++,
+    tellLimit: () => undefined,
+  });
+  const count = 1500;
+  for (let id = 1; id <= count; id++) {
+    const request = testRequest("well");
+    schedule.turns.add(newJob({ id, token: `t${id}`, workToken: `t${id}`, owner: testCaller, asAdmin: false, request }, id));
+    schedule.pump();
+    await Promise.resolve();
+  }
+  // As many as fit into a short queue, and those of a few steps of time.
+  expect(told).toBeLessThan(20 * count);
+  while (told < count) await Bun.sleep(10);
+}, 20_000);
