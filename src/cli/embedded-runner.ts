@@ -49,7 +49,8 @@ function follow(jobs: Jobs, submitted: JobView, listener: RunListener, close: ()
     ended,
     cancel: () => unlessEnded((job) => jobs.cancel(job)),
     pause: () => unlessEnded((job) => (job.pausable ? jobs.pause(job) : undefined)),
-    resume: () => unlessEnded((job) => (job.state === "paused" ? jobs.resume(job) : undefined)),
+    // Whatever its state was when it was last heard of: one that was just told to pause has not said so yet.
+    resume: () => unlessEnded((job) => jobs.resume(job)),
     answer: (question, answer) => unlessEnded((job) => jobs.answer(job, question, answer, false)),
     close,
   };

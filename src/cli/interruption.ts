@@ -39,11 +39,16 @@ export function catchInterruptions(listener: InterruptionListener): Interruption
     });
   }
   // The worker is in a session of its own, so that Ctrl-C cannot kill it; Ctrl-Z does not reach it either.
+  let stopping: ReturnType<typeof setTimeout> | undefined;
   on("SIGTSTP", () => {
     listener.pause();
-    setTimeout(() => process.kill(process.pid, "SIGSTOP"), pauseMs);
+    clearTimeout(stopping);
+    stopping = setTimeout(() => process.kill(process.pid, "SIGSTOP"), pauseMs);
   });
-  on("SIGCONT", listener.resume);
+  on("SIGCONT", () => {
+    clearTimeout(stopping);
+    listener.resume();
+  });
   return {
     status: () => status,
     stop: () => {

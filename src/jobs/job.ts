@@ -292,7 +292,7 @@ function countErrors(job: Job, errors: readonly EntryError[]): Job {
 }
 
 function pauseRequested(job: Job): Job {
-  if (job.pauseRequested || (job.state === "paused" && isPausable(job))) return requireActive(job, "paused");
+  if (job.pauseRequested) return requireActive(job, "paused");
   if (!isPausable(job)) throw refusal(job, "paused");
   return settled({ ...job, pauseRequested: true });
 }

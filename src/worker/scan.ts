@@ -15,6 +15,9 @@ import type { SpaceCheck } from "./space-check.ts";
 
 const directoryFlags = Open.O_RDONLY | Open.O_DIRECTORY | Open.O_NONBLOCK | Open.O_CLOEXEC;
 
+/** How often a paused scan looks whether the job has ended. */
+const lookMs = 100;
+
 interface OpenDirectory {
   readonly fd: number;
   readonly device: number;
@@ -62,8 +65,13 @@ export class Scanner {
     this.space?.run(this.neededBytes);
   }
 
-  private get isOver(): boolean {
-    return Atomics.load(this.shared.words, Word.done) === 1 || Atomics.load(this.shared.words, Word.command) === Command.cancel;
+  /** Before each entry: waits while the job is paused, for looking is input, too; false when it is over. */
+  private mayGoOn(): boolean {
+    const { words } = this.shared;
+    const isDone = (): boolean => Atomics.load(words, Word.done) === 1;
+    // The end comes without a word here.
+    while (Atomics.load(words, Word.command) === Command.pause && !isDone()) Atomics.wait(words, Word.command, Command.pause, lookMs);
+    return !isDone() && Atomics.load(words, Word.command) !== Command.cancel;
   }
 
   /** False when the job ended first. Symlinks to directories below the argument count as links even where they are followed. */
@@ -73,7 +81,7 @@ export class Scanner {
     while (stack.length > 0) {
       const directory = stack[stack.length - 1] as OpenDirectory;
       const name = directory.subdirectories.pop();
-      if (this.isOver) break;
+      if (!this.mayGoOn()) break;
       if (name !== undefined) {
         this.enter(stack, directory.fd, name, directory.device);
         continue;
@@ -103,10 +111,11 @@ export class Scanner {
   private list(directory: OpenDirectory): void {
     for (;;) {
       const length = libc.getdents64(directory.fd, this.batch.address, batchBytes);
-      if (length <= 0 || this.isOver) return;
+      if (length <= 0) return;
       for (let offset = 0; offset < length; offset += recordLength(this.batch.bytes, offset)) {
         const at = recordName(offset);
         if (isDotOrDotDot(this.batch.bytes, at)) continue;
+        if (!this.mayGoOn()) return;
         const type = recordType(this.batch.bytes, offset);
         if (type === DirentType.DIR) directory.subdirectories.push(nameString(this.batch.bytes, at));
         else if (type !== DirentType.REG && type !== DirentType.UNKNOWN) this.add(Counter.filesTotal, 1);

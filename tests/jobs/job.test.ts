@@ -228,6 +228,14 @@ test("a request whose goal is reached changes nothing", () => {
   expect(advance(paused, { type: "pause-requested" }, 9000)).toBe(paused);
 });
 
+test("a pause counts also while the worker has yet to say that the one before it is over", () => {
+  const asked = { type: "pause-requested" } as const;
+  const resumed = job(started, snapshot({ phase: "copying" }), asked, snapshot({ paused: true }), { type: "resume-requested" });
+  expect(resumed.state).toBe("paused");
+  // The next service is to find it paused.
+  expect(advance(resumed, asked, 9000)).toMatchObject({ state: "paused", pauseRequested: true });
+});
+
 test("changed options show in the view, and the request that tokens are compared with stays", () => {
   const changed = job(started, { type: "options-changed", bandwidthLimit: 5, priority: "low" });
   expect(viewOf(changed).request.options).toMatchObject({ bandwidthLimit: 5, priority: "low" });

@@ -98,6 +98,34 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   });
 }
 
+function stateOf(pid: number): string {
+  return /^State:\t(\w)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1] ?? "";
+}
+
+test("Ctrl-Z and fg, however soon one follows the other, let it go on to its end", async () => {
+  rmSync(destination, { recursive: true, force: true });
+  const file = join(directory.path, "stopped-and-continued");
+  writeFileSync(file, Buffer.alloc(40 * mebibyte, 1));
+  const command = startCommand("--limit-rate=10M", "--reflink=never", file, `${file}-copy`);
+  const worker = await workerOf(command);
+  for (const waitMs of [0, 20, 60, 120, 200, 300]) {
+    await Bun.sleep(200);
+    process.kill(command.pid, "SIGTSTP");
+    for (let wait = 0; wait < 1000 && stateOf(command.pid) !== "T"; wait++) await Bun.sleep(1);
+    await Bun.sleep(waitMs);
+    process.kill(command.pid, "SIGCONT");
+  }
+  // Before it has stopped itself.
+  process.kill(command.pid, "SIGTSTP");
+  await Bun.sleep(5);
+  process.kill(command.pid, "SIGCONT");
+  const outcome = await Promise.race([command.exited, Bun.sleep(20_000).then(() => "hangs")]);
+  if (outcome === "hangs") process.kill(command.pid, "SIGKILL");
+  expect(outcome).toBe(0);
+  await untilGone(worker);
+  expect(statSync(`${file}-copy`).size).toBe(40 * mebibyte);
+}, 60_000);
+
 test(`kill -9 of its worker is an error with status 1 (COPYD_TEST_SEED=${random.seed})`, async () => {
   for (let round = 0; round < rounds; round++) {
     prepare(workload, source, destination);
