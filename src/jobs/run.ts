@@ -6,6 +6,7 @@ import type { Policy } from "../policy.ts";
 import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type WorkerLimitChanges } from "../worker/pool.ts";
 import type { EntryError, ParentMessage } from "../worker/protocol.ts";
 import type { Caller } from "./api.ts";
+import { watchFileBounds } from "./file-bounds.ts";
 import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile } from "./in-flight-file.ts";
 import { goesOn, type Job } from "./job.ts";
 import type { JobEvent } from "./job-events.ts";
@@ -169,7 +170,9 @@ export class JobRun {
     const foreignLinks: "follow" | "refuse" = job.asAdmin ? "refuse" : "follow";
     const common = { request: { ...job.request, options }, sandbox: settings.sandbox, token: job.workToken, foreignLinks };
     const { standingAnswers, givenAnswers } = job;
-    return startWorker({
+    const checkpointFd = this.checkpoint?.fd ?? null;
+    let bounds: Disposable | null = null;
+    const worker = startWorker({
       task:
         type === "start"
           ? {
@@ -188,14 +191,25 @@ export class JobRun {
       group: settings.userGroups?.enter(job.owner.uid) ?? null,
       inFlightFd: inFlight.fd,
       inFlightPath: inFlight.path,
-      checkpointFd: this.checkpoint?.fd ?? null,
+      checkpointFd,
       limits: settings.workerLimits,
       trusted: settings.mode === "embedded",
       pace: settings.pace,
       ...(settings.self === null ? {} : { self: settings.self }),
       ...listeners,
+      onEnd: (end) => {
+        bounds?.[Symbol.dispose]();
+        listeners.onEnd(end);
+      },
       onStderr: (line) => settings.log.warning("worker says", { job: job.token, uid: job.owner.uid, line }),
     });
+    // Embedded, the files are its user's own.
+    if (settings.mode !== "embedded") {
+      bounds = watchFileBounds(inFlight.fd, checkpointFd, () =>
+        worker.kill("worker-protocol", "The copying process wrote more to its job's own files than any needs."),
+      );
+    }
+    return worker;
   }
 
   private checkpointFacts(job: Job): { isResumed: boolean; isSameBoot: boolean; startedTimeUs: number } | null {

@@ -34,6 +34,8 @@ export const embeddedFlag = "--embedded";
 
 /** Size of the in-flight record: 64 KiB for each of at most 64 lanes. */
 export const inFlightBytes = 64 * 64 * 1024;
+/** More than a checkpoint ever has: its log ends at 160 MiB (checkpoint-layout.ts). */
+export const maxCheckpointBytes = 256 * 1024 * 1024;
 
 export const phases = ["scanning", "copying", "flushing", "verifying"] as const;
 /** What a job may ask, and what it may be answered. "space": the destination is full; "space-low": it will be, by the totals. */

@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { parseInterfaces } from "../../scripts/interface-xml.ts";
 import { contract } from "../../src/dbus/contract.ts";
 import { type InterfaceDescription, interfaceXml } from "../../src/dbus/interface-description.ts";
+import { type FailureCode, failures } from "../../src/errors.ts";
 
 const xml = await Bun.file(new URL("../../dbus/org.copyd.Copyd1.xml", import.meta.url)).text();
 
@@ -54,4 +55,27 @@ test("what must be there is there", () => {
   );
   expect(manager.methods.Preview.out.map(([, signature]) => signature)).toEqual(["a{sv}", "a(ssayayta{sv})"]);
   expect(job.signals.Finished.map(([, signature]) => signature)).toEqual(["s", "a{sv}"]);
+});
+
+test("the errors that callers were promised have their names", () => {
+  const promised: Readonly<Record<string, FailureCode>> = {
+    "org.freedesktop.DBus.Error.AccessDenied": "access-denied",
+    "org.freedesktop.DBus.Error.InvalidArgs": "invalid-arguments",
+    "org.freedesktop.DBus.Error.UnknownObject": "unknown-object",
+    "org.freedesktop.DBus.Error.UnknownMethod": "unknown-method",
+    "org.freedesktop.DBus.Error.LimitsExceeded": "limits-exceeded",
+    "org.freedesktop.DBus.Error.NotSupported": "not-supported",
+    "org.freedesktop.DBus.Error.PropertyReadOnly": "property-read-only",
+    "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired": "authorization-required",
+    "org.copyd.Copyd1.Error.JobExists": "job-exists",
+    "org.copyd.Copyd1.Error.NoSuchJob": "no-such-job",
+    "org.copyd.Copyd1.Error.InvalidState": "invalid-state",
+    "org.copyd.Copyd1.Error.BadPath": "bad-path",
+    "org.copyd.Copyd1.Error.UnknownOption": "unknown-option",
+    "org.copyd.Copyd1.Error.SameFile": "same-file",
+    "org.copyd.Copyd1.Error.SandboxedCaller": "sandboxed-caller",
+    "org.copyd.Copyd1.Error.NotAuthorized": "not-authorized",
+    "org.copyd.Copyd1.Error.ShuttingDown": "shutting-down",
+  };
+  for (const [name, code] of Object.entries(promised)) expect(`${code} ${failures[code].dbusName}`).toBe(`${code} ${name}`);
 });

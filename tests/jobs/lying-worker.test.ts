@@ -1,13 +1,14 @@
 // Workers that their users have replaced: the jobs room stays within its memory, answers others, and says what was wrong.
 
 import { expect, test } from "bun:test";
+import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Jobs, JobView, Preview } from "../../src/jobs/api.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
 import type { JobLimits } from "../../src/jobs/limits.ts";
 import { noLog } from "../../src/jobs/log.ts";
 import { openStore } from "../../src/jobs/store.ts";
-import type { PlannedOperation } from "../../src/worker/protocol.ts";
+import { inFlightBytes, type PlannedOperation } from "../../src/worker/protocol.ts";
 import { testCaller, testRequest, untilEnded, untilView } from "../support/jobs.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
@@ -136,6 +137,24 @@ for (const mode of ["many-objects", "many-levels", "many-fields"]) {
     console.log(`${mode}: the loop was held up for ${slowest.toFixed(0)} ms at most`);
     expect(slowest).toBeLessThan(100);
   }, 30_000);
+}
+
+for (const file of ["record", "checkpoint"]) {
+  test(`one that fills the service's disk through its ${file} is ended`, async () => {
+    await using directory = await temporaryDirectory();
+    const store = await openStore({ path: join(directory.path, "jobs.db"), log: noLog });
+    const jobs = createJobs({ mode: "session", self: lyingWorker, sandbox: "off", store, stateDirectory: directory.path });
+    const said: string[] = [];
+    jobs.on("lines", (_, lines) => said.push(...lines));
+    const { result } = await untilEnded(jobs, jobs.submit(testCaller, null, testRequest(`fills-${file}`)));
+    expect(result).toMatchObject({ state: "failed", code: "worker-protocol" });
+    expect([said, result?.message]).toEqual([["one more"], "The copying process wrote more to its job's own files than any needs."]);
+    await jobs.shutdown();
+    store.close();
+    // The record stays for whoever removes what was in flight, which this worker does not; what was too much of it does not.
+    const left = readdirSync(directory.path).filter((name) => !name.startsWith("jobs.db"));
+    expect(left.every((name) => name.startsWith("in-flight-") && statSync(join(directory.path, name)).size <= inFlightBytes)).toBe(true);
+  });
 }
 
 function preview(mode: string, operations: PlannedOperation[], limits: Partial<JobLimits> = {}): Promise<Preview> {

@@ -2,15 +2,18 @@
 //
 // /test/MODE as the first source chooses what it does.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeSync } from "node:fs";
 import {
   emptySnapshot,
   encodeFrame,
   FrameDecoder,
+  inFlightBytes,
+  maxCheckpointBytes,
   maxParentFrameBytes,
   type ParentMessage,
   trustingParser,
 } from "../../src/worker/protocol.ts";
+import { checkpointChildFd, inFlightChildFd } from "../../src/worker/spawn.ts";
 import { writeWhole } from "../../src/worker/write-whole.ts";
 
 type Path = typeof emptySnapshot.currentFile;
@@ -34,6 +37,15 @@ function forever(message: () => Outgoing, pauseMs = 0): void {
     send(message());
     if (pauseMs > 0) Bun.sleepSync(pauseMs);
   }
+}
+
+/** The last byte that there may be, and, after a while, one more. */
+function fill(fd: number, bytes: number): void {
+  writeSync(fd, "x", bytes - 1);
+  Bun.sleepSync(700);
+  send({ type: "lines", lines: ["one more"] });
+  writeSync(fd, "x", bytes);
+  Bun.sleepSync(20_000);
 }
 
 function question(number: number, message: string): Outgoing {
@@ -125,6 +137,9 @@ const modes: Readonly<Record<string, () => void>> = {
     }
     send({ type: "result", outcome: "completed", snapshot: { ...emptySnapshot, bytesDone: 3 }, engines: {}, reasons: [] });
   },
+  /** Through the descriptors that it was given, to files that are not its user's. */
+  "fills-record": () => fill(inFlightChildFd, inFlightBytes),
+  "fills-checkpoint": () => fill(checkpointChildFd, maxCheckpointBytes),
   "operations-on": () => forever(() => ({ type: "operations", operations: Array.from({ length: 100 }, () => operation) })),
   "summary-lies": () => send({ type: "preview", summary }),
   "wrong-words": () => {
@@ -137,6 +152,8 @@ const modes: Readonly<Record<string, () => void>> = {
 const decoder = new FrameDecoder(trustingParser<ParentMessage>(), maxParentFrameBytes);
 for await (const chunk of Bun.stdin.stream()) {
   for (const message of decoder.push(chunk)) {
+    // It removes nothing of what its predecessor left.
+    if (message.type === "recover") process.exit(1);
     if (message.type !== "start" && message.type !== "preview") continue;
     const field = (name: string): string =>
       new RegExp(`^${name}:\\s*(\\S+)`, "m").exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? "";

@@ -7,14 +7,15 @@ import { At } from "../../src/ffi/libc.ts";
 import { Arena, viewOf } from "../../src/ffi/memory.ts";
 import { Stat } from "../../src/ffi/stat.ts";
 import { type CheckpointMemory, openCheckpoint } from "../../src/worker/checkpoint-file.ts";
-import { HeadWord, logStart, markStarts, maxPartials, pageBytes, recordsPerPage } from "../../src/worker/checkpoint-layout.ts";
+import { HeadWord, logStart, markStarts, maxLogPages, maxPartials, pageBytes, recordsPerPage } from "../../src/worker/checkpoint-layout.ts";
 import { CheckpointLog, copyKeyOf, removeKey, sourceKeyOf } from "../../src/worker/checkpoint-log.ts";
 import { CheckpointMarker } from "../../src/worker/checkpoint-marker.ts";
 import { flushErrorOf } from "../../src/worker/flush.ts";
 import { KnownCopies, KnownCopiesBuilder } from "../../src/worker/known-copies.ts";
 import { linkKey, readLinkPaths } from "../../src/worker/link-paths.ts";
 import { PartialFiles, PartialSlot } from "../../src/worker/partial-files.ts";
-import { Float, Shared, Word } from "../../src/worker/shared.ts";
+import { maxCheckpointBytes } from "../../src/worker/protocol.ts";
+import { Float, maxLanes, Shared, Word } from "../../src/worker/shared.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
 let directory: TemporaryDirectory;
@@ -292,4 +293,9 @@ test("the time of birth is asked for, and told from ctime where there is none", 
   const stat = new Stat(arena.allocate(layout.statx.size)).withBirth();
   expect(stat.ofName(At.AT_FDCWD, arena.cstring(directory.path))).toBe(0);
   expect(Math.abs(stat.birthTimeUs - Date.now() * 1000)).toBeLessThan(60e6);
+});
+
+test("one that is as large as it gets is within what the service lets a worker write", () => {
+  // Each lane may write a page at once where it found room for one.
+  expect(logStart + (maxLogPages + maxLanes) * pageBytes).toBeLessThan(maxCheckpointBytes);
 });
