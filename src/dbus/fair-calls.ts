@@ -1,7 +1,8 @@
 // Calls that wait for their turn, undecoded: one of each user after the other, so that nobody waits for another's flood.
 //
 // The bus hands on what it has in the order in which it came. Decoding the largest call takes some 20 ms, and whoever sends hundreds
-// of them would hold up everybody; so calls are read from the bus at once, and decoded and carried out in turns.
+// of them would hold up everybody; so calls are read from the bus at once, and decoded and carried out in turns. And whoever takes
+// much of the service's time rests between turns, so that others mostly find it free.
 
 import type { Message, MessageHeader } from "./codec.ts";
 
@@ -30,19 +31,34 @@ interface Turns {
 /** Of one user; a call of the largest kind and many small ones fit. Beyond, calls are refused before anything is decoded. */
 const maxWaitingCalls = 4096;
 const maxWaitingBytes = 32 * 1024 * 1024;
-/** How soon it is looked again whether the bus takes what was sent, or somebody has rested. */
+/** How soon it is looked again whether the bus takes what was sent. */
 const waitMs = 1;
-/** A turn that costs no more than this, milliseconds, asks for no rest. */
-const freeMs = 10;
+/** How much of the service's time one user's calls may take, while others call as well and while nobody else does. */
+const crowdedShare = 1 / 8;
+const aloneShare = 1 / 2;
+/** Others count as there for so long after their last call. */
+const crowdMs = 2_000;
+/** What a user may take beyond the share before it is time to rest: the calls of a program that copies something take far less. */
+const freeMs = 30;
 const longestRestMs = 250;
+
+/** What a user's calls have taken, less what the share has given since. */
+interface Account {
+  debtMs: number;
+  /** When the debt was that. */
+  atMs: number;
+  calledMs: number;
+}
 
 export class FairCalls {
   private readonly dependencies: FairCallsDependencies;
   /** Who was served longest ago first. */
   private readonly users = new Map<number, Turns>();
-  private readonly restUntilMs = new Map<number, number>();
+  private readonly accounts = new Map<number, Account>();
   private served: { readonly uid: number; readonly beganMs: number } | null = null;
   private pumping = false;
+  /** Until somebody has rested. */
+  private timer: ReturnType<typeof setTimeout> | undefined;
   /** Calls that have not had their turn. */
   waiting = 0;
 
@@ -57,6 +73,10 @@ export class FairCalls {
   }
 
   private enqueue(uid: number, call: RawCall): void {
+    const nowMs = performance.now();
+    const account = this.accounts.get(uid);
+    if (account === undefined) this.accounts.set(uid, { debtMs: 0, atMs: nowMs, calledMs: nowMs });
+    else account.calledMs = nowMs;
     const turns = this.users.get(uid) ?? { calls: [], bytes: 0 };
     if (turns.calls.length >= maxWaitingCalls || turns.bytes + call.bytes > maxWaitingBytes) {
       this.waiting--;
@@ -66,7 +86,9 @@ export class FairCalls {
     turns.calls.push(call);
     turns.bytes += call.bytes;
     this.users.set(uid, turns);
-    if (this.pumping) return;
+    if (this.pumping && this.timer === undefined) return;
+    clearTimeout(this.timer);
+    this.timer = undefined;
     this.pumping = true;
     // Not at once: what else has come with this call is to be read first.
     setImmediate(() => this.pump());
@@ -80,9 +102,16 @@ export class FairCalls {
       this.pumping = false;
       return;
     }
-    const next = this.dependencies.mayServe() ? this.next(nowMs) : undefined;
-    if (next === undefined) {
+    if (!this.dependencies.mayServe()) {
       setTimeout(() => this.pump(), waitMs);
+      return;
+    }
+    const next = this.next(nowMs);
+    if (typeof next === "number") {
+      this.timer = setTimeout(() => {
+        this.timer = undefined;
+        this.pump();
+      }, next);
       return;
     }
     const [uid, turns] = next;
@@ -97,19 +126,45 @@ export class FairCalls {
     this.serve(call);
   }
 
-  private next(nowMs: number): [uid: number, turns: Turns] | undefined {
-    for (const [uid, turns] of this.users) if ((this.restUntilMs.get(uid) ?? 0) <= nowMs) return [uid, turns];
-    return undefined;
+  /** Whose turn it is, or, where all who wait rest, for how many milliseconds yet. */
+  private next(nowMs: number): [uid: number, turns: Turns] | number {
+    let shortestMs = longestRestMs;
+    for (const [uid, turns] of this.users) {
+      const restMs = this.restOf(uid, nowMs);
+      if (restMs <= 0) return [uid, turns];
+      shortestMs = Math.min(shortestMs, restMs);
+    }
+    return Math.ceil(shortestMs);
   }
 
-  /** Who took long rests as long: nobody has more than half of the service's time. */
+  private restOf(uid: number, nowMs: number): number {
+    const account = this.accounts.get(uid);
+    if (account === undefined) return 0;
+    const share = this.shareOf(uid, nowMs);
+    account.debtMs = Math.max(0, account.debtMs - (nowMs - account.atMs) * share);
+    account.atMs = nowMs;
+    return (account.debtMs - freeMs) / share;
+  }
+
+  private shareOf(uid: number, nowMs: number): number {
+    for (const [other, { calledMs, atMs }] of this.accounts) {
+      if (other === uid) continue;
+      if (nowMs - calledMs <= crowdMs) return crowdedShare;
+      // By then nothing is owed either.
+      if (nowMs - atMs > crowdMs && !this.users.has(other)) this.accounts.delete(other);
+    }
+    return aloneShare;
+  }
+
   private charge(nowMs: number): void {
     if (this.served === null) return;
     const { uid, beganMs } = this.served;
     this.served = null;
-    const tookMs = nowMs - beganMs;
-    if (tookMs > freeMs) this.restUntilMs.set(uid, nowMs + Math.min(tookMs, longestRestMs));
-    else this.restUntilMs.delete(uid);
+    this.restOf(uid, nowMs);
+    const account = this.accounts.get(uid);
+    if (account === undefined) return;
+    const mostMs = freeMs + longestRestMs * this.shareOf(uid, nowMs);
+    account.debtMs = Math.min(mostMs, account.debtMs + nowMs - beganMs);
   }
 
   private serve({ header, decode }: RawCall): void {

@@ -99,7 +99,7 @@ export class Previews {
     const worker = startWorker({
       task: { type: "preview", request, policy, sandbox: settings.sandbox, maxOperations, maxBytes },
       credentials: settings.mode === "system" ? { uid, gid, groups } : null,
-      group: settings.userGroups?.enter(uid) ?? null,
+      place: settings.places.enter(uid),
       inFlightFd: null,
       limits: settings.workerLimits,
       trusted: settings.mode === "embedded",

@@ -6,6 +6,7 @@ import type { JobsDependencies } from "./jobs-dependencies.ts";
 import type { JobLimits } from "./limits.ts";
 import { noLog } from "./log.ts";
 import type { RunSettings } from "./run.ts";
+import { WorkerPlaces } from "./worker-places.ts";
 
 export function runSettings(dependencies: JobsDependencies, limits: JobLimits): RunSettings {
   const embedded = dependencies.mode === "embedded";
@@ -24,7 +25,7 @@ export function runSettings(dependencies: JobsDependencies, limits: JobLimits): 
     policyFor: dependencies.policyFor ?? (() => []),
     pace: dependencies.pace ?? (() => null),
     self: dependencies.self ?? null,
-    userGroups: dependencies.userGroups ?? null,
+    places: new WorkerPlaces(dependencies.userGroups ?? null, dependencies.mode === "system" ? "many" : "one"),
     log: dependencies.log ?? noLog,
   };
 }

@@ -15,7 +15,7 @@ import { recordName } from "./left-over-records.ts";
 import type { JobsLog } from "./log.ts";
 import { processIdentity } from "./process-identity.ts";
 import { isToRemove } from "./removal.ts";
-import type { UserGroups } from "./user-groups.ts";
+import type { WorkerPlaces } from "./worker-places.ts";
 
 export interface RunSettings {
   /** What the administrator allows a caller's new job or dry run. */
@@ -37,8 +37,7 @@ export interface RunSettings {
   readonly bootId: string;
   /** The worker's command instead of this program itself. */
   readonly self: readonly string[] | null;
-  /** The control groups that workers of each user begin in; null: they are where this process is. */
-  readonly userGroups: UserGroups | null;
+  readonly places: WorkerPlaces;
   /** See WorkerOptions. */
   readonly pace: () => Promise<void> | null;
   readonly log: JobsLog;
@@ -188,7 +187,7 @@ export class JobRun {
           : { type, ...common, keepsPartial: goesOn(job), removal: this.removalFacts(job) },
       credentials: settings.mode === "system" ? (job.asAdmin ? rootCredentials : job.owner) : null,
       // Whoever asked, not whose rights it has: it is that user's share of the machine.
-      group: settings.userGroups?.enter(job.owner.uid) ?? null,
+      place: settings.places.enter(job.owner.uid),
       inFlightFd: inFlight.fd,
       inFlightPath: inFlight.path,
       checkpointFd,

@@ -26,6 +26,9 @@ export type JobRow = {
   readonly record: string;
 };
 
+/** What of a row changes in the course of the job, and its number. */
+export type ChangingJobRow = Pick<JobRow, "id" | "state" | "started_us" | "finished_us" | "record">;
+
 const code = z.string().refine(isFailureCode);
 const outcome = z.enum(["completed", "failed", "cancelled"]);
 const engines = z.partialRecord(z.enum(engineChoices), z.number());
@@ -111,19 +114,14 @@ const recordSchema = z.object({
 });
 
 export function jobToRow(job: Job): JobRow {
-  const { id, token, owner, state, request, options, createdTimeUs, startedTimeUs, finishedTimeUs, hold: _, ...rest } = job;
-  const record = { ...rest, owner, options: options === request.options ? null : options };
-  return {
-    id,
-    uid: owner.uid,
-    token,
-    state,
-    created_us: createdTimeUs,
-    started_us: startedTimeUs,
-    finished_us: finishedTimeUs,
-    request: JSON.stringify(request),
-    record: JSON.stringify(record),
-  };
+  const { owner, token, request, createdTimeUs } = job;
+  return { ...jobToChangingRow(job), uid: owner.uid, token, created_us: createdTimeUs, request: JSON.stringify(request) };
+}
+
+export function jobToChangingRow(job: Job): ChangingJobRow {
+  const { id, token: _, state, request, options, createdTimeUs: __, startedTimeUs, finishedTimeUs, hold: ___, ...rest } = job;
+  const record = { ...rest, options: options === request.options ? null : options };
+  return { id, state, started_us: startedTimeUs, finished_us: finishedTimeUs, record: JSON.stringify(record) };
 }
 
 /** null for a row that no version of copyd wrote so. */

@@ -12,7 +12,7 @@ import type { Job } from "./job.ts";
 import type { LastingDatabase } from "./lasting-database.ts";
 import type { JobsLog } from "./log.ts";
 import { memoryPath, openDatabase } from "./store-database.ts";
-import { errorFromRow, type JobRow, jobFromRow, jobToRow } from "./store-rows.ts";
+import { type ChangingJobRow, errorFromRow, type JobRow, jobFromRow, jobToChangingRow, jobToRow } from "./store-rows.ts";
 
 export interface JobStore {
   /** The highest number that a job was ever stored under. */
@@ -258,13 +258,18 @@ class SqliteStore implements JobStore {
   }
 
   private writeAll(): void {
-    const upsert = this.database.query<unknown, JobRow>(
-      `INSERT INTO jobs (id, uid, token, state, created_us, started_us, finished_us, request, record)
-       VALUES ($id, $uid, $token, $state, $created_us, $started_us, $finished_us, $request, $record)
-       ON CONFLICT (id) DO UPDATE SET state = excluded.state, started_us = excluded.started_us,
-         finished_us = excluded.finished_us, record = excluded.record`,
+    // Most are there already, and their requests, which may be megabytes, are not even encoded again.
+    const update = this.database.query<unknown, ChangingJobRow>(
+      "UPDATE jobs SET state = $state, started_us = $started_us, finished_us = $finished_us, record = $record WHERE id = $id",
     );
-    for (const job of this.dirty.values()) upsert.run(jobToRow(job));
+    const insert = this.database.query<unknown, JobRow>(
+      `INSERT INTO jobs (id, uid, token, state, created_us, started_us, finished_us, request, record)
+       VALUES ($id, $uid, $token, $state, $created_us, $started_us, $finished_us, $request, $record)`,
+    );
+    for (const job of this.dirty.values()) {
+      const { changes } = update.run(jobToChangingRow(job));
+      if (changes === 0) insert.run(jobToRow(job));
+    }
     const append = this.database.query<unknown, [number, string]>(
       `INSERT INTO errors (job, position, record)
        SELECT ?1, coalesce((SELECT max(position) + 1 FROM errors WHERE job = ?1), 0), ?2

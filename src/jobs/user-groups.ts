@@ -6,7 +6,6 @@
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import type { WorkerGroup } from "../worker/pool.ts";
 import type { JobsLog } from "./log.ts";
 import { controllersOf, ownCgroup } from "./own-cgroup.ts";
 
@@ -34,6 +33,17 @@ const defaultLingerMs = 60_000;
 const dyingMs = 1000;
 /** Former groups of one user with processes that do not end, stuck in the kernel as they must be. */
 const maxDyingGroups = 16;
+
+/** Calls are answered while workers compute: the service has so much for each 100 of a user's workers. */
+const ownProcessorWeight = 1000;
+
+/** A user's group, as one worker has it. */
+export interface EnteredGroup {
+  /** Absolute. */
+  readonly path: string;
+  /** Called when no process of the worker is there any more, or none that could be ended. */
+  readonly left: () => void;
+}
 
 export interface UserGroupsOptions {
   readonly limits: UserGroupLimits;
@@ -63,6 +73,8 @@ export class UserGroups {
   readonly limited: ReadonlySet<Controller>;
   /** Why it does not limit the rest: controller and reason. */
   readonly missing: ReadonlyMap<Controller, string>;
+  /** Whether each user's workers together have the same share of the processors, and the service more. */
+  readonly sharesProcessors: boolean;
   private limits: UserGroupLimits;
   private readonly base: string;
   private readonly log: JobsLog;
@@ -84,6 +96,8 @@ export class UserGroups {
     }
     this.missing = missing;
     this.limited = new Set(controllers.filter((controller) => !missing.has(controller)));
+    this.sharesProcessors = whyNotEnabled(base, "cpu") === null;
+    if (this.sharesProcessors) writeFileSync(join(base, "daemon/cpu.weight"), String(ownProcessorWeight));
     this.removeStrays();
   }
 
@@ -93,7 +107,7 @@ export class UserGroups {
   }
 
   /** The group for one more worker of this user; null, which the log is told, where there is none to be had. */
-  enter(uid: number): WorkerGroup | null {
+  enter(uid: number): EnteredGroup | null {
     let group: UserGroup;
     try {
       group = this.groupOf(uid);
@@ -227,7 +241,7 @@ function killAll(path: string): void {
   if (existsSync(kill)) writeFileSync(kill, "1");
 }
 
-function whyNotEnabled(base: string, controller: Controller): string | null {
+function whyNotEnabled(base: string, controller: Controller | "cpu"): string | null {
   if (!controllersOf(base).includes(controller)) return "not a controller of the service's group";
   try {
     writeFileSync(join(base, "cgroup.subtree_control"), `+${controller}`);

@@ -2,6 +2,7 @@
 
 import { CopyError } from "../errors.ts";
 import { takeAhead } from "./ahead.ts";
+import { withNiceness } from "./niceness.ts";
 import type { FirstMessage, WorkerOptions } from "./pool.ts";
 import { embeddedFlag, type Identity } from "./protocol.ts";
 import { checkpointChildFd, inFlightChildFd, openOwnBinary, selfCommand, spawnWorker, type WorkerProcess, workerCommand } from "./spawn.ts";
@@ -21,7 +22,7 @@ export function launch(options: WorkerOptions, identity: Identity | null): Launc
 }
 
 function mayBeAhead(options: WorkerOptions): boolean {
-  return isEmbedded(options) && options.self === undefined && options.group == null && options.inFlightPath != null;
+  return isEmbedded(options) && options.self === undefined && options.place?.group == null && options.inFlightPath != null;
 }
 
 /** A copy by this process's own child. */
@@ -64,11 +65,12 @@ function spawn(options: WorkerOptions, identity: Identity | null): WorkerProcess
   const self = options.self ?? selfCommand();
   const binary = identity === null ? null : openOwnBinary(self);
   const command = workerCommand(identity, self, inFlightChildFd + records.length);
+  const { group, niceness } = options.place ?? { group: null, niceness: 0 };
   try {
-    return spawnWorker(isEmbedded(options) ? [...command, embeddedFlag] : command, {
+    return spawnWorker(withNiceness(niceness, isEmbedded(options) ? [...command, embeddedFlag] : command), {
       identity,
       records: binary === null ? records : [...records, binary],
-      cgroup: options.group?.path,
+      cgroup: group ?? undefined,
     });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);

@@ -38,10 +38,12 @@ export type WorkerEnd = {
   | { readonly kind: "failed"; readonly code: FailureCode; readonly message: string }
 );
 
-/** A control group of version 2 for a worker to begin in. */
-export interface WorkerGroup {
-  /** Absolute. */
-  readonly path: string;
+/** Where the kernel puts a worker. */
+export interface WorkerPlace {
+  /** The control group of version 2 that it is in before anything of it runs, absolute; null: where this process is. */
+  readonly group: string | null;
+  /** Above that of this process, 0 to 19: how far it leaves the processors to others. */
+  readonly niceness: number;
   /** Called when no process is there any more, or none that could be ended. */
   readonly left: () => void;
 }
@@ -50,8 +52,8 @@ export interface WorkerOptions {
   readonly task: Task;
   /** As whom it runs, through setpriv, which needs root; null: a plain child of this process. */
   readonly credentials: Credentials | null;
-  /** It is in it before anything of it runs; left out or null: where this process is. */
-  readonly group?: WorkerGroup | null;
+  /** Left out: where this process is, as its equal. */
+  readonly place?: WorkerPlace;
   /** This side's descriptor of the in-flight record; stays the caller's to close. null: a dry run has nothing in flight. */
   readonly inFlightFd: number | null;
   /** Where a worker of our own user may open the record instead; left out or null: it has no name. */

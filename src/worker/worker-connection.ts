@@ -9,6 +9,7 @@ import { hasMessageShape } from "./frame-shape.ts";
 import { FrameTurns } from "./frame-turns.ts";
 import { memoryKills, processRefusals } from "./kernel-counts.ts";
 import { type Launched, launch } from "./launch.ts";
+import { lowerSession } from "./niceness.ts";
 import type { FirstMessage, HelloMessage, ResultMessage, WorkerHandle, WorkerOptions } from "./pool.ts";
 import {
   encodeFrame,
@@ -39,6 +40,9 @@ const maxUnreadBytes = 1024 * 1024;
 const ticksOfSilence = 4;
 /** After the exit, what is still in the pipe is read this long; a stray child of the worker could hold it open for ever. */
 const drainTimeoutMs = 1000;
+
+/** The kernel's own limit is one in 100 ms. */
+const sessionRetryMs = 30;
 
 /** Of all workers of this process. */
 const frameTurns = new FrameTurns();
@@ -78,7 +82,7 @@ export class WorkerConnection implements WorkerHandle {
     try {
       launched = launch(options, this.identity);
     } catch (cause) {
-      options.group?.left();
+      options.place?.left();
       throw startFailure(cause, options, this.countsBefore);
     }
     this.process = launched.process;
@@ -86,6 +90,7 @@ export class WorkerConnection implements WorkerHandle {
     this.stdout = this.process.stdout.getReader();
     this.stderr = this.process.stderr.getReader();
     this.write(launched.first, "first");
+    this.giveWay();
     void this.readMessages();
     void this.readStderr();
     if (this.limits.silenceTimeoutMs !== Number.POSITIVE_INFINITY) this.watchSilence();
@@ -234,6 +239,13 @@ export class WorkerConnection implements WorkerHandle {
     }
   }
 
+  /** What `spawn` did for the process, for its session. */
+  private giveWay(): void {
+    const niceness = this.options.place?.niceness ?? 0;
+    if (niceness === 0 || !this.isAlive() || lowerSession(this.pid, niceness)) return;
+    this.after(sessionRetryMs, () => this.giveWay());
+  }
+
   private watchSilence(): void {
     this.after(this.limits.silenceTimeoutMs / ticksOfSilence, () => {
       if (this.failure !== null || this.result !== null) return;
@@ -277,7 +289,7 @@ export class WorkerConnection implements WorkerHandle {
     for (const timer of this.timers) clearTimeout(timer);
     abandon(this.stdout);
     abandon(this.stderr);
-    this.options.group?.left();
+    this.options.place?.left();
     const gone = how === "gone";
     if (this.result !== null) this.options.onEnd({ gone, kind: "result", result: this.result });
     else this.options.onEnd({ gone, kind: "failed", ...(this.failure ?? this.unexpectedExit()) });
@@ -314,8 +326,8 @@ interface KernelCounts {
   readonly processRefusals: number;
 }
 
-function countsOf({ group }: WorkerOptions): KernelCounts {
-  const path = group?.path ?? null;
+function countsOf({ place }: WorkerOptions): KernelCounts {
+  const path = place?.group ?? null;
   return { memoryKills: memoryKills(path), processRefusals: processRefusals(path) };
 }
 

@@ -298,3 +298,24 @@ test("the rate of a user's copies is that of the last ones that completed", asyn
   expect(store.rateOf(1000)).toBeCloseTo((12_000 / (2 * elapsedUs)) * 1e6);
   store.close();
 });
+
+test("a job's request, which may be long, is encoded when it is new and never again", async () => {
+  let encoded = 0;
+  const request = {
+    ...testRequest("well"),
+    toJSON(): object {
+      encoded++;
+      return testRequest("well");
+    },
+  };
+  const { toJSON: _, ...plain } = request;
+  const fresh: Job = { ...job(1), request };
+  using store = disposable(await open(":memory:"));
+  for (const event of [null, ...complete]) store.save(event === null ? fresh : advance(fresh, event, startUs + 5000), "now");
+  expect(encoded).toBe(1);
+  expect(store.find(testCaller.uid, "t1")?.request).toEqual(plain);
+});
+
+function disposable(store: JobStore): JobStore & Disposable {
+  return Object.assign(store, { [Symbol.dispose]: () => store.close() });
+}
