@@ -4,7 +4,7 @@ import { z } from "zod";
 import { policySchema } from "../policy-schema.ts";
 import { engineChoices, priorities } from "../request.ts";
 import { byteStringSchema, requestSchema } from "../request-schema.ts";
-import { answerChoices, maxGivenAnswers, maxToldPath, phases, plannedActions, questionKinds } from "./protocol.ts";
+import { answerChoices, maxGivenAnswers, maxLineBytes, maxToldPath, phases, plannedActions, questionKinds } from "./protocol.ts";
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const byteFigure = z.number().int().min(-1).max(Number.MAX_SAFE_INTEGER);
@@ -216,7 +216,7 @@ export const workerMessageSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("snapshot"), snapshot: snapshotSchema }).strict(),
   z.object({ type: z.literal("errors"), errors: z.array(entryErrorSchema).max(256) }).strict(),
   /** Lines for -v and --debug, in GNU's words, as latin1 bytes without newline. */
-  z.object({ type: z.literal("lines"), lines: z.array(z.string().max(64 * 1024)).max(256) }).strict(),
+  z.object({ type: z.literal("lines"), lines: z.array(z.string().max(maxLineBytes)).max(256) }).strict(),
   z
     .object({
       type: z.literal("question"),

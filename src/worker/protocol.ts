@@ -20,6 +20,11 @@ import type {
 /** Worker to parent: to understand so much takes some 20 ms, during which nobody is answered; more in one frame is a protocol violation. */
 export const maxWorkerFrameBytes = 1024 * 1024;
 /**
+ * Bytes of one line of -v. Three names of PATH_MAX fit, however they must be quoted (five bytes for one, at the most); the names of
+ * what lies deeper than a path reaches have no end.
+ */
+export const maxLineBytes = 64 * 1024;
+/**
  * Characters of a path that a worker tells; longer ones are cut. Three of them and a message, each byte escaped, fit into a frame; what the
  * kernel takes as a path is 4096.
  */

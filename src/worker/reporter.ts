@@ -5,7 +5,7 @@ import { Errno, errnoText } from "../errno.ts";
 import { type FailureCode, type FailureSide, failureCodeOf } from "../errors.ts";
 import { quoteName } from "../quote.ts";
 import type { JobRequest } from "../request.ts";
-import type { EntryError, PlannedOperation, PreviewSummary, QuestionKind } from "./protocol.ts";
+import { type EntryError, maxLineBytes, type PlannedOperation, type PreviewSummary, type QuestionKind } from "./protocol.ts";
 import { Command, Counter, type Shared, Word } from "./shared.ts";
 
 /** What lanes post to the worker's main thread. */
@@ -136,8 +136,10 @@ export class Reporter {
     }
   }
 
+  /** One of more than `maxLineBytes` ends in a mark that says so. */
   line(text: string): void {
-    this.send({ type: "line", line: text.slice(0, 64 * 1024) });
+    const mark = `... (cut, of ${text.length} bytes)`;
+    this.send({ type: "line", line: text.length <= maxLineBytes ? text : text.slice(0, maxLineBytes - mark.length) + mark });
   }
 
   current(place: EntryPlace): void {
