@@ -14,9 +14,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { copydCommand, plainEnvironment } from "../support/cli.ts";
 import { startJob } from "../support/embedded-job.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
-import { describeUnless } from "../support/skip.ts";
+import { havePrograms, run } from "../support/process.ts";
+import { describeUnless, testUnless } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
 const isHere = whyNoFilesystem("tmpfs") === null;
@@ -150,3 +152,20 @@ test("a rename beside what is there takes the first free name, and replaces noth
   expect(readFileSync(join(place.path, "to/a (3).txt"), "utf8")).toBe("mine");
   expect(below(join(place.path, "from"))).toEqual([]);
 });
+
+testUnless(
+  havePrograms("strace") ? null : "strace is not installed",
+  "a rename that fails after the backup gives the old file its name back",
+  async () => {
+    await using place = await temporaryDirectory();
+    writeFileSync(join(place.path, "a"), "new");
+    writeFileSync(join(place.path, "b"), "old");
+    // The first finds the name taken; the backup is a plain renameat.
+    const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:error=EIO:when=2"];
+    const env = { ...plainEnvironment, XDG_RUNTIME_DIR: place.path };
+    const { status, stderr } = await run([...strace, ...copydCommand("mv", "--local", "-b", "a", "b")], { cwd: place.path, env });
+    expect({ status, stderr }).toEqual({ status: 1, stderr: "mv: cannot move 'a' to 'b': Input/output error\n" });
+    expect(existsSync(join(place.path, "b~"))).toBe(false);
+    expect([readFileSync(join(place.path, "a"), "utf8"), readFileSync(join(place.path, "b"), "utf8")]).toEqual(["new", "old"]);
+  },
+);
