@@ -105,6 +105,14 @@ test("a job's record of an older version is read", async () => {
   store.close();
 });
 
+test("a job is found by its files' token among its owner's only", async () => {
+  const store = await open(":memory:");
+  store.save(job(1, [], 5000), "now");
+  expect(store.withWorkToken(5000, "w1")?.id).toBe(1);
+  for (const stranger of [0, 4999, 5001]) expect(store.withWorkToken(stranger, "w1")).toBeNull();
+  store.close();
+});
+
 test("errors are kept in order and go with their job; numbers are never used again", async () => {
   await using directory = await temporaryDirectory();
   const path = join(directory.path, "jobs.db");
