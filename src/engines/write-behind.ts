@@ -1,8 +1,8 @@
 // Bounded dirty data (rule 23): behind a large copy to a slow device, what lies a window back is waited for, so that progress is the
-// device's and not the page cache's.
+// device's and not the page cache's. Small files are not waited for one by one: that would take the device a call each.
 //
-// Which device is slow is measured: once in a while one step is written back and timed. A fast one pays that and no more; small files
-// pay a comparison.
+// Which device is slow is measured: once in a while one step, or some small files, are written back and timed. A fast one pays that and
+// no more.
 
 import { Errno } from "../errno.ts";
 import { libc } from "../ffi/libc.ts";
@@ -24,6 +24,10 @@ export interface DirtyBounds {
   readonly windowBytes: number;
   /** Whether a step of this job is to be measured now. */
   isProbeDue(): boolean;
+  /** A small file has left so many behind it. Waits where the job is too far ahead of the device. True: this one is to be measured. */
+  left(bytes: number): boolean;
+  /** A small file's bytes were written back in so many milliseconds. */
+  sampled(bytes: number, milliseconds: number): void;
   /** So many bytes were written back in so many milliseconds; `wasWaiting`: by a bounded copy, which tells less of a fast device. */
   measured(bytes: number, milliseconds: number, wasWaiting: boolean): void;
 }
@@ -64,8 +68,14 @@ export class WriteBehind {
   finish(): number {
     const rest = this.reached - this.started;
     if (rest >= minEndBytes || this.started > 0) return this.finishLarge(rest);
-    this.debt += rest;
-    return 0;
+    if (this.bounds.left(rest)) this.sample(rest);
+    return this.error;
+  }
+
+  private sample(length: number): void {
+    const begin = performance.now();
+    this.note(libc.syncFileRange(this.fd, this.started, length, writeAndWait));
+    this.bounds.sampled(length, performance.now() - begin);
   }
 
   private finishLarge(rest: number): number {

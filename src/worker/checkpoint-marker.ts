@@ -4,8 +4,8 @@ import { libc } from "../ffi/libc.ts";
 import { viewOf } from "../ffi/memory.ts";
 import { checkOfMark } from "./checkpoint-file.ts";
 import { HeadWord, logStart, MarkWord, markStarts, PageWord, tailBytes, tailsStart } from "./checkpoint-layout.ts";
-import { flushErrorOf, flushFilesystem } from "./flush.ts";
-import { Float, maxLanes, maxSyncDevices, type Shared, Word } from "./shared.ts";
+import { flushCopies, flushErrorOf } from "./flush.ts";
+import { maxLanes, type Shared, Word } from "./shared.ts";
 
 export class CheckpointMarker {
   private readonly shared: Shared;
@@ -32,20 +32,13 @@ export class CheckpointMarker {
       const next = this.nextMark();
       this.fill(next);
       // What a failed flush lost is not written anew by the next one, however well that goes (rule 2).
-      if (what === "copies" && (flushErrorOf(shared) !== 0 || !this.flushCopies())) return false;
+      if (what === "copies" && (flushErrorOf(shared) !== 0 || !flushCopies(shared, "relied"))) return false;
       if (libc.fdatasync(this.fd) < 0) return false;
       this.head[next + MarkWord.check] = checkOfMark(this.head, next);
       return libc.fdatasync(this.fd) === 0;
     } finally {
       shared.unlock(Word.markLock);
     }
-  }
-
-  /** Nobody but the leader marks from here on: descriptors that others flush through are closed soon. */
-  stopOthers(): void {
-    this.shared.lock(Word.markLock);
-    Atomics.store(this.shared.words, Word.marksOff, 1);
-    this.shared.unlock(Word.markLock);
   }
 
   /** Index of the mark to be written; it is not valid until it has its check. */
@@ -70,14 +63,5 @@ export class CheckpointMarker {
       head[mark + MarkWord.tails + lane * 2 + 1] = Atomics.load(head, tail + PageWord.used);
     }
     shared.unlock(Word.checkpointLock);
-  }
-
-  private flushCopies(): boolean {
-    const { words, floats } = this.shared;
-    const devices = Math.min(Atomics.load(words, Word.syncDevices), maxSyncDevices);
-    for (let index = 0; index < devices; index++) {
-      if (flushFilesystem(this.shared, floats[Float.syncDevices + index * 2 + 1] ?? -1) < 0) return false;
-    }
-    return devices > 0;
   }
 }

@@ -6,7 +6,8 @@ import { libc } from "../ffi/libc.ts";
 import { viewOf } from "../ffi/memory.ts";
 import type { JobRequest } from "../request.ts";
 import { HeadWord, pageBytes } from "./checkpoint-layout.ts";
-import type { Shared } from "./shared.ts";
+import { SharedDirtyBounds } from "./dirty-bounds.ts";
+import { Float, maxSyncDevices, type Shared, Word } from "./shared.ts";
 
 const maxErrno = 4095;
 
@@ -15,26 +16,64 @@ export function mayEndWithFlush({ operation, options }: JobRequest): boolean {
   return options.durability === "job" || options.verify !== "none" || operation === "move";
 }
 
+/** Whether a job tells now and then what of it a power cut cannot take away: one that cares for nothing to be durable does not. */
+export function isMarked(shared: Shared, { options }: JobRequest): boolean {
+  return shared.checkpoint !== null && options.durability !== "none";
+}
+
 /** syncfs(2). 0, or -errno, which is then in the checkpoint, durably. */
 export function flushFilesystem(shared: Shared, fd: number): number {
   const { checkpoint } = shared;
-  if (checkpoint === null) return libc.syncfs(fd);
+  if (checkpoint === null) return flushUnasked(shared, fd);
   const head = headOf(checkpoint.head);
   // A kill lets the call end and its answer go: whoever comes then is to know that there may have been one.
   Atomics.add(head, HeadWord.flushing, 1);
-  const result = libc.syncfs(fd);
-  // EBADF is about the descriptor.
-  if (result < 0 && result !== -Errno.EBADF) {
-    Atomics.compareExchange(head, HeadWord.flushError, 0, -result);
-    if (checkpoint.fd >= 0) libc.fdatasync(checkpoint.fd);
-  }
+  const result = flushUnasked(shared, fd);
+  if (result < 0 && checkpoint.fd >= 0) libc.fdatasync(checkpoint.fd);
   Atomics.sub(head, HeadWord.flushing, 1);
   return result;
 }
 
+/** syncfs(2) of a job for which nothing depends on it. 0, or -errno, which the job tells at its end. */
+function flushUnasked(shared: Shared, fd: number): number {
+  const { checkpoint } = shared;
+  const result = libc.syncfs(fd);
+  // EBADF is about the descriptor.
+  if (result < 0 && result !== -Errno.EBADF) {
+    if (checkpoint === null) Atomics.compareExchange(shared.words, Word.flushError, 0, -result);
+    else Atomics.compareExchange(headOf(checkpoint.head), HeadWord.flushError, 0, -result);
+  }
+  return result;
+}
+
+/**
+ * Flushes the filesystems that copies lie on. "relied": on the answer, by this worker or a later one. False where one was told an error,
+ * and where there are no copies yet. The lanes hear that it is over.
+ */
+export function flushCopies(shared: Shared, how: "relied" | "unasked"): boolean {
+  const { words, floats } = shared;
+  const written = Atomics.load(words, Word.smallWritten);
+  const begin = performance.now();
+  const devices = Math.min(Atomics.load(words, Word.syncDevices), maxSyncDevices);
+  let isFlushed = devices > 0;
+  for (let index = 0; index < devices && isFlushed; index++) {
+    const fd = floats[Float.syncDevices + index * 2 + 1] ?? -1;
+    isFlushed = (how === "relied" ? flushFilesystem(shared, fd) : flushUnasked(shared, fd)) === 0;
+  }
+  new SharedDirtyBounds(shared).flushed(written, performance.now() - begin);
+  return isFlushed;
+}
+
+/** Nobody but the caller flushes for a mark or a bound from here on: descriptors that others flush through are closed soon. */
+export function endFlushes(shared: Shared): void {
+  shared.lock(Word.markLock);
+  Atomics.store(shared.words, Word.marksOff, 1);
+  shared.unlock(Word.markLock);
+}
+
 /** What a flush of this job was told, by this worker or a former one: an errno, or 0. */
-export function flushErrorOf({ checkpoint }: Shared): number {
-  if (checkpoint === null) return 0;
+export function flushErrorOf({ checkpoint, words }: Shared): number {
+  if (checkpoint === null) return Atomics.load(words, Word.flushError);
   const errno = Atomics.load(headOf(checkpoint.head), HeadWord.flushError);
   // The file may hold anything.
   return errno > maxErrno ? Errno.EIO : errno;

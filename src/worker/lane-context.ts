@@ -23,7 +23,7 @@ import { CopiedList } from "./copied-set.ts";
 import { DirectoryTable } from "./directory.ts";
 import { SharedDirtyBounds } from "./dirty-bounds.ts";
 import type { Entry } from "./entry.ts";
-import { flushFilesystem, mayEndWithFlush } from "./flush.ts";
+import { flushFilesystem, isMarked, mayEndWithFlush } from "./flush.ts";
 import { HardLinks } from "./hard-links.ts";
 import { commandRetries, LaneControl } from "./lane-control.ts";
 import { PolicyCheck } from "./policy-check.ts";
@@ -129,7 +129,7 @@ export class LaneContext {
     const { ranges } = this.shared;
     const board = ranges === null ? null : new RangeBoard(ranges, setup.lane, () => this.shared.announceWork());
     this.copier = new FileCopier({ ...this.options, hashes: this.hasher !== null }, this.control, this.hasher, board);
-    if (this.shared.words[Word.isWatched] === 1) this.copier.bound(new SharedDirtyBounds(this.shared));
+    if (this.isBounded) this.copier.bound(new SharedDirtyBounds(this.shared));
     this.metadata = new MetadataCopier(this.options.preserve, (attribute, errno, syscall) => this.lost(attribute, errno, syscall));
     this.publisher = new Publisher({
       token: setup.token,
@@ -171,17 +171,17 @@ export class LaneContext {
 
   /** A destination directory on another filesystem than the job's (a mount point inside it) is flushed by whoever entered it. */
   noteDevice(device: number, fd: number): void {
-    if (!this.isFlushedOrMarked || this.otherDevices.has(device)) return;
+    if (!this.mayBeFlushed || this.otherDevices.has(device)) return;
     const kept = libc.fcntl(fd, dupCloseOnExec, 0);
     if (kept < 0) return;
     this.otherDevices.set(device, kept);
-    if (this.isMarked || this.copied !== null) this.noteForOthers(device, kept);
+    this.noteForOthers(device, kept);
   }
 
   /** The device that an argument is copied to, by a descriptor of its directory that may be O_PATH, which nothing flushes through. */
   noteArgumentDevice(directoryFd: number): void {
     const { afterStat, arena } = this;
-    if (!this.isFlushedOrMarked || afterStat.ofDescriptor(directoryFd, this.empty) < 0) return;
+    if (!this.mayBeFlushed || afterStat.ofDescriptor(directoryFd, this.empty) < 0) return;
     if (this.otherDevices.has(afterStat.device)) return;
     const mark = arena.mark();
     const fd = libc.openat(directoryFd, arena.cstring("."), Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
@@ -196,19 +196,20 @@ export class LaneContext {
     return this.otherDevices.get(device) ?? null;
   }
 
-  private get isMarked(): boolean {
-    return this.log !== null && this.options.durability !== "none";
+  private get mayBeFlushed(): boolean {
+    return this.isFlushed || this.isBounded || isMarked(this.shared, this.request);
   }
 
-  private get isFlushedOrMarked(): boolean {
-    return this.isFlushed || this.isMarked;
+  /** Whether somebody sees how far the job is: then it keeps to what the device can write. */
+  private get isBounded(): boolean {
+    return this.shared.words[Word.isWatched] === 1;
   }
 
   private get isFlushed(): boolean {
     return mayEndWithFlush(this.request);
   }
 
-  /** For the thread that marks, and for the leader before it removes what was moved. */
+  /** For the thread that flushes, and for the leader before it removes what was moved. */
   private noteForOthers(device: number, fd: number): void {
     const { words, floats } = this.shared;
     this.shared.lock(Word.syncDevicesLock);

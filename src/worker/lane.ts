@@ -5,9 +5,9 @@ import type { ByteString } from "../bytes.ts";
 import type { StreamHash } from "../engines/hash.ts";
 import type { Policy } from "../policy.ts";
 import type { JobRequest } from "../request.ts";
+import { flushUntilDone } from "./flush-thread.ts";
 import { LaneContext } from "./lane-context.ts";
 import { Leader } from "./leader.ts";
-import { markUntilDone } from "./mark-thread.ts";
 import type { PreviewLimits } from "./plan-reporter.ts";
 import type { LaneMessage } from "./reporter.ts";
 import { Scanner } from "./scan.ts";
@@ -18,7 +18,7 @@ import type { Verifier } from "./verifier.ts";
 
 /** What a thread is told when it starts. */
 export interface LaneStart {
-  readonly role: "copy" | "assist" | "scan" | "preview" | "mark";
+  readonly role: "copy" | "assist" | "scan" | "preview" | "flush";
   readonly lane: number;
   readonly memory: SharedMemory;
   /** Address of the lanes' batches and name arenas. */
@@ -42,7 +42,7 @@ declare const self: {
 self.onmessage = (event) => {
   try {
     if (event.data.role === "scan") scan(event.data);
-    else if (event.data.role === "mark") markUntilDone(new Shared(event.data.memory));
+    else if (event.data.role === "flush") flushUntilDone(new Shared(event.data.memory), event.data.request);
     else if (event.data.role === "preview") runPreview(event.data).catch(crash);
     else if (isPlain(event.data.request)) run(event.data, null);
     else runVerified(event.data).catch(crash);

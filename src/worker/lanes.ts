@@ -39,6 +39,7 @@ export interface LanesOptions {
 export class Lanes {
   readonly shared: Shared;
   count = 0;
+  private hasFlusher = false;
   private readonly memory: SharedMemory;
   private readonly lanesAddress: number;
   private readonly options: LanesOptions;
@@ -94,9 +95,11 @@ export class Lanes {
     this.startThread(maxLanes - 1, "scan", null, space);
   }
 
-  /** Starts the thread that makes the checkpoint durable now and then. It says nothing. */
-  addMarker(): void {
-    this.startThread(maxLanes - 1, "mark");
+  /** Starts the thread that waits for the device, unless there is one. It says nothing. */
+  addFlusher(): void {
+    if (this.hasFlusher) return;
+    this.hasFlusher = true;
+    this.startThread(maxLanes - 1, "flush");
   }
 
   /** Asks one lane in turn for its current file; it answers with a `current` message soon, unless it sleeps. */

@@ -4,7 +4,7 @@ import { At, libc, Open, syscallNumbers } from "../ffi/libc.ts";
 import { ArgumentCopier } from "./arguments.ts";
 import { CheckpointMarker } from "./checkpoint-marker.ts";
 import { stripSlashes } from "./destination.ts";
-import { flushErrorOf, flushFilesystem } from "./flush.ts";
+import { endFlushes, flushErrorOf, flushFilesystem, isMarked } from "./flush.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { reportManifest } from "./lane-manifest.ts";
 import { ManifestFile } from "./manifest-file.ts";
@@ -26,7 +26,7 @@ export class Leader {
   constructor(context: LaneContext, tree: TreeCopier, { verifier, token }: { readonly verifier: Verifier | null; readonly token: string }) {
     this.token = token;
     this.context = context;
-    this.marker = marks(context) ? new CheckpointMarker(context.shared) : null;
+    this.marker = isMarked(context.shared, context.request) ? new CheckpointMarker(context.shared) : null;
     this.tree = tree;
     this.verifier = verifier;
   }
@@ -47,23 +47,19 @@ export class Leader {
     argumentCopier.copyAll();
     Atomics.sub(words, Word.active, 1);
     this.tree.helpUntilQuiet();
-    this.endMarks();
+    endFlushes(shared);
     if (Atomics.load(words, Word.stopping) === 1) this.stopInOrder();
     else this.dropPartials();
     const removes = argumentCopier.toRemove.length > 0;
     const flushes = options.durability === "job" || removes || options.verify !== "none";
     const isFlushed = flushes && !control.isCancelled && this.flush(argumentCopier.intoDirectory) && (!removes || this.flushOthers());
+    if (!flushes && !control.isCancelled) this.tellFlushError();
     if (this.verifier !== null) this.verify(this.verifier);
     if (manifest !== null) this.endManifest(manifest);
     // Stopped before the manifest had its name, it may not say that it has begun: the next worker would not write one.
     if (removes && isFlushed && !control.isCancelled) this.removeSources(argumentCopier);
     this.context.syncOtherDevices();
     this.announceDone();
-  }
-
-  /** Only the leader marks from here on. */
-  private endMarks(): void {
-    this.marker?.stopOthers();
   }
 
   /** Big files of former workers that nobody went on with: their sources have changed or are gone. */
@@ -142,7 +138,7 @@ export class Leader {
 
   // One flush of the destination's filesystem: done means on the device (rule 1).
   private flush(intoDirectory: boolean): boolean {
-    const { shared, request, arena, reporter } = this.context;
+    const { shared, request, arena } = this.context;
     Atomics.store(shared.words, Word.phase, phases.indexOf("flushing"));
     const destination = stripSlashes(request.destination);
     const directory = intoDirectory ? destination : destination.slice(0, destination.lastIndexOf("/")) || "/";
@@ -160,11 +156,21 @@ export class Leader {
     // What a flush for a mark was told, or a former worker's, this one is not.
     const earlier = flushErrorOf(shared);
     if (result === 0 && earlier === 0) return true;
-    const errno = result === 0 ? earlier : -result;
+    this.failFlush(result === 0 ? earlier : -result);
+    return false;
+  }
+
+  /** Of a job that need not be on the device: what a flush on the way was told, nobody else will hear. */
+  private tellFlushError(): void {
+    const errno = flushErrorOf(this.context.shared);
+    if (errno !== 0) this.failFlush(errno);
+  }
+
+  private failFlush(errno: number): void {
+    const { request, reporter } = this.context;
     const place = { argument: 0, path: "", destinationRoot: request.destination };
     const what = "cannot flush the filesystem of %d";
     reporter.fail({ place, side: "destination", errno, syscall: "syncfs", what, code: "flush-failed" });
-    return false;
   }
 
   // A source goes only when its copy is on the device (rule 5), also where a filesystem is mounted below the destination.
@@ -205,9 +211,4 @@ export class Leader {
       remover.remove(argument, destinationRoot);
     }
   }
-}
-
-/** A job that cares for nothing to be durable has no use for marks. */
-function marks({ log, options }: LaneContext): boolean {
-  return log !== null && options.durability !== "none";
 }

@@ -78,6 +78,15 @@ export const Word = {
   partialLock: 39,
   /** Copying lanes whose thread has got as far as to look for work. */
   begun: 40,
+  /** KiB that small files have left in the page cache, and how many of them a flush has reached since; both wrap around. */
+  smallWritten: 41,
+  smallFlushed: 42,
+  /** 1: a flush is wanted, for lanes get far ahead of the device. The thread that flushes waits on it. */
+  flushWanted: 43,
+  /** Counts flushes of the copies; lanes that are too far ahead of the device wait on it. */
+  flushes: 44,
+  /** The first errno that a flush was told, where there is no checkpoint to keep it. */
+  flushError: 45,
   words: 48,
 } as const;
 

@@ -8,6 +8,7 @@ import { Arena } from "../ffi/memory.ts";
 import { ringStatus } from "../ffi/ring.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
+import { isMarked } from "./flush.ts";
 import { GivenAnswers } from "./given-answers.ts";
 import { type GuardedPaths, guardedPaths, guardedRequest } from "./guarded-paths.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
@@ -179,7 +180,7 @@ class RunningJob {
     for (const { kind, choice } of start.standingAnswers) standFor(this.lanes.shared, kind, choice);
     this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
-    if (this.lanes.shared.checkpoint !== null && options.durability !== "none") setTimeout(() => this.addMarker(), marksAfterMs);
+    if (isMarked(this.lanes.shared, start.request)) setTimeout(() => this.addFlusher(), marksAfterMs);
     if (start.totals) setTimeout(() => this.countTotals(), totalsAfterMs);
   }
 
@@ -225,8 +226,8 @@ class RunningJob {
     );
   }
 
-  private addMarker(): void {
-    if (!this.ended && this.lanesDone === 0) this.lanes.addMarker();
+  private addFlusher(): void {
+    if (!this.ended && this.lanesDone === 0) this.lanes.addFlusher();
   }
 
   private countTotals(): void {
@@ -313,6 +314,7 @@ class RunningJob {
     this.lanes.askCurrent(this.turn++);
     this.adaptLanes();
     this.assistLonelyLane();
+    if (Atomics.load(this.lanes.shared.words, Word.flushWanted) === 1) this.addFlusher();
   }
 
   private finish(): void {

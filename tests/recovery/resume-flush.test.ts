@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, expect } from "bun:test";
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { HeadWord } from "../../src/worker/checkpoint-layout.ts";
+import { HeadWord, MarkWord, markStarts } from "../../src/worker/checkpoint-layout.ts";
 import { childrenOf } from "../support/embedded-job.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { havePrograms, runChecked } from "../support/process.ts";
@@ -34,14 +34,17 @@ function makeFiles(count: number): void {
   for (let file = 0; file < count; file++) writeFileSync(join(source, `f${file}`), Buffer.alloc(fileBytes, `content ${file} `));
 }
 
-function move(options: Record<string, unknown> = {}): ResumableJob {
-  const request = { operation: "move", sources: [source], destination, options: { target: "exact", engine: "read-write", ...options } };
+function move(options: Record<string, unknown> = {}, operation: "move" | "copy" = "move"): ResumableJob {
+  const request = { operation, sources: [source], destination, options: { target: "exact", engine: "read-write", ...options } };
   return new ResumableJob(directory.path, request);
 }
 
 function injecting(fault: string): Pick<RunOptions, "under"> {
   return { under: ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=syncfs", "-e", `inject=syncfs:${fault}`] };
 }
+
+/** A device that is slow to write back and to flush. */
+const slowDevice = ["-e", "trace=syncfs,sync_file_range", "-e", "inject=sync_file_range:delay_enter=30000"];
 
 function headWord(job: ResumableJob, word: number): number {
   const bytes = readFileSync(job.checkpointPath).subarray(word * 4, word * 4 + 4);
@@ -140,6 +143,48 @@ testUnless(
     expect((await job.run()).errors).toEqual([]);
     expect(readFileSync(join(destination, "f7")).equals(Buffer.alloc(fileBytes, "content 7 "))).toBe(true);
     expect(existsSync(source)).toBe(false);
+  },
+  60_000,
+);
+
+testUnless(
+  reason,
+  "many small files on a slow device: what a flush that nobody asked for was told, the job tells at its end",
+  async () => {
+    makeFiles(400);
+    using job = move({ recursive: true, durability: "none" }, "copy");
+    const under = ["strace", "-f", "-qq", "-o", "/dev/null", ...slowDevice, "-e", "inject=syncfs:error=EIO:delay_enter=100000"];
+    const { errors, end } = await job.run({ under, isWatched: true });
+    expect(errors).toEqual([`cannot flush the filesystem of '${destination}': Input/output error`]);
+    expect(end).toMatchObject({ kind: "result", result: { outcome: "failed" } });
+    expect(readdirSync(destination)).toHaveLength(400);
+  },
+  60_000,
+);
+
+testUnless(
+  reason,
+  "many small files are moved to a slow device: a kill in a flush leaves no more in doubt than what came since the flush before",
+  async () => {
+    makeFiles(600);
+    using job = move({ durability: "none" });
+    const under = ["strace", "-f", "-qq", "-o", "/dev/null", ...slowDevice, "-e", "inject=syncfs:delay_enter=400000"];
+    const marks = (): number => [...markStarts].filter((start) => headWord(job, start / 4 + MarkWord.check) !== 0).length;
+    const { end } = await job.run({
+      under,
+      isWatched: true,
+      onMessage: (message, { pid }) => {
+        if (message.type !== "snapshot" || headWord(job, HeadWord.flushing) === 0 || marks() < 2) return;
+        for (const worker of childrenOf(pid)) process.kill(worker, "SIGKILL");
+      },
+    });
+    expect(end.kind).toBe("failed");
+    const second = await job.run();
+    expect(second.errors).toEqual([]);
+    const doubtful = headWord(job, HeadWord.doubtfulTo) - headWord(job, HeadWord.doubtfulFrom);
+    expect([doubtful > 0, headWord(job, HeadWord.doubtfulFrom) > 0]).toEqual([true, true]);
+    expect(existsSync(source)).toBe(false);
+    expect(readdirSync(destination)).toHaveLength(600);
   },
   60_000,
 );

@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly stopWhen?: (worker: WorkerHandle) => boolean;
   readonly isSameBoot?: boolean;
   readonly lanes?: number;
+  /** Whether somebody sees how far it is: then it keeps to what the device can write. */
+  readonly isWatched?: boolean;
   /** A command that the worker is started by, as strace. */
   readonly under?: readonly string[];
   readonly onMessage?: (message: LiveMessage, worker: WorkerHandle) => void;
@@ -66,7 +68,7 @@ export class ResumableJob implements Disposable {
         sandbox: "off",
         token: "resumable",
         lanes: options.lanes ?? 0,
-        totals: false,
+        totals: options.isWatched ?? false,
         checkpoint: { isResumed, isSameBoot: options.isSameBoot ?? true, startedTimeUs },
         standingAnswers: [...(options.standingAnswers ?? [])],
         givenAnswers: options.givenAnswers ?? [],

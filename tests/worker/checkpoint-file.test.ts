@@ -10,7 +10,7 @@ import { type CheckpointMemory, openCheckpoint } from "../../src/worker/checkpoi
 import { HeadWord, logStart, markStarts, maxLogPages, maxPartials, pageBytes, recordsPerPage } from "../../src/worker/checkpoint-layout.ts";
 import { CheckpointLog, copyKeyOf, removeKey, sourceKeyOf } from "../../src/worker/checkpoint-log.ts";
 import { CheckpointMarker } from "../../src/worker/checkpoint-marker.ts";
-import { flushErrorOf } from "../../src/worker/flush.ts";
+import { endFlushes, flushErrorOf } from "../../src/worker/flush.ts";
 import { KnownCopies, KnownCopiesBuilder } from "../../src/worker/known-copies.ts";
 import { linkKey, readLinkPaths } from "../../src/worker/link-paths.ts";
 import { PartialFiles, PartialSlot } from "../../src/worker/partial-files.ts";
@@ -139,7 +139,7 @@ test("copies on a device that cannot be flushed make no mark, and the error is t
   const marker = new CheckpointMarker(shared);
   // No device was noted: nothing says where the copies lie.
   expect(marker.mark("copies")).toBe(false);
-  marker.stopOthers();
+  endFlushes(shared);
   expect(marker.mark("log")).toBe(false);
   expect(marker.mark("log", { isLast: true })).toBe(true);
 });

@@ -1,6 +1,7 @@
 // A thread that does one part of a lane's work over shared memory, so that several of them meet as lanes do.
 
 import { NativeMemory } from "../../src/ffi/memory.ts";
+import { SharedDirtyBounds } from "../../src/worker/dirty-bounds.ts";
 import { HardLinks } from "../../src/worker/hard-links.ts";
 import { LaneControl } from "../../src/worker/lane-control.ts";
 import { LaneWord, Shared, type SharedMemory, Word } from "../../src/worker/shared.ts";
@@ -20,7 +21,9 @@ export type ThreadTask =
   /** Steals until the owner says that it is done. */
   | { readonly kind: "steal"; readonly lane: number; readonly memory: SharedMemory; readonly lanes: number }
   /** Moves blocks for a time. */
-  | { readonly kind: "advance"; readonly lane: number; readonly memory: SharedMemory; readonly blockBytes: number; readonly forMs: number };
+  | { readonly kind: "advance"; readonly lane: number; readonly memory: SharedMemory; readonly blockBytes: number; readonly forMs: number }
+  /** Leaves small files in the page cache, as far as the bound lets it. */
+  | { readonly kind: "leave"; readonly lane: number; readonly memory: SharedMemory; readonly files: number; readonly bytes: number };
 
 export type ThreadAnswer =
   | {
@@ -29,7 +32,8 @@ export type ThreadAnswer =
       readonly linked: readonly (readonly [inode: number, path: string])[];
     }
   | { readonly kind: "steal"; readonly names: readonly string[] }
-  | { readonly kind: "advance"; readonly bytes: number; readonly elapsedMs: number; readonly wasCancelled: boolean };
+  | { readonly kind: "advance"; readonly bytes: number; readonly elapsedMs: number; readonly wasCancelled: boolean }
+  | { readonly kind: "leave" };
 
 declare const self: {
   onmessage: ((event: { readonly data: ThreadTask }) => void) | null;
@@ -45,8 +49,16 @@ self.onmessage = ({ data }) => {
       return self.postMessage(stealAll(shared, data.lane, data.lanes));
     case "advance":
       return self.postMessage(advance(shared, data.lane, data.blockBytes, data.forMs));
+    case "leave":
+      return self.postMessage(leave(shared, data.files, data.bytes));
   }
 };
+
+function leave(shared: Shared, files: number, bytes: number): ThreadAnswer {
+  const bounds = new SharedDirtyBounds(shared);
+  for (let file = 0; file < files; file++) bounds.left(bytes);
+  return { kind: "leave" };
+}
 
 function claimAll(shared: Shared, lane: number, inodes: number, failEvery: number): ThreadAnswer {
   const links = new HardLinks(shared);
