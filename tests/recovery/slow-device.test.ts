@@ -10,7 +10,7 @@ import { mountSlowMedium, whyNoSlowMedium } from "../support/slow-medium.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 const mebibyte = 1024 * 1024;
-/** What may be in the page cache: the bound of a slow device, what is measured first, and the device's own queue. */
+/** The last: what may be in the page cache, the bound of a slow device, what is measured first, and the device's own queue. */
 for (const [shape, files, bytes, maxAheadBytes] of [
   ["one large file", 1, 128 * mebibyte, 80 * mebibyte],
   ["files of a camera", 32, 4 * mebibyte, 80 * mebibyte],
