@@ -4,7 +4,7 @@
 // unless they sleep: behind a slow or cold source each sleeping lane is one more request in flight. A lane that waits for a
 // processor which somebody else uses sleeps not: the kernel's count of preemptions tells the two apart.
 
-/** One lane costs about 5 MB. With seven, a copy without the service was measured at 102 MB (PSS), one through it at 91 to 126. */
+/** One lane costs about 5 MB. With seven, a copy without the service was measured at 82 MB (PSS); see bench/start.md. */
 const mostLanes = 7;
 /** Lanes that sleep more than this share of their time wait for the medium. */
 const sleepingShare = 0.5;

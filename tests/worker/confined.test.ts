@@ -1,7 +1,7 @@
 // The real worker copies inside its sandbox just as it does without one, as root and as an ordinary user.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type ByteString, byteStringFromText } from "../../src/bytes.ts";
 import { landlockAbi } from "../../src/ffi/landlock.ts";
@@ -37,7 +37,13 @@ interface Outcome {
   readonly messages: LiveMessage[];
 }
 
-async function copy(credentials: Credentials, sources: readonly string[], destination: string, options: object = {}): Promise<Outcome> {
+async function copy(
+  credentials: Credentials,
+  sources: readonly string[],
+  destination: string,
+  options: object = {},
+  onMessage: (message: LiveMessage) => void = () => undefined,
+): Promise<Outcome> {
   const request = requestSchema.parse({
     operation: "copy",
     sources: sources.map(byteStringFromText),
@@ -53,7 +59,10 @@ async function copy(credentials: Credentials, sources: readonly string[], destin
     credentials,
     inFlightFd: record,
     self,
-    onMessage: (message) => messages.push(message),
+    onMessage: (message) => {
+      messages.push(message);
+      onMessage(message);
+    },
     onEnd: resolve,
     onStderr: (line) => console.error(line),
   });
@@ -114,6 +123,27 @@ testUnless(reason, "a link in the source that leads out of it is not followed ou
   const followed = await copy(root, [`${path}/source`], `${path}/followed`, { symlinks: "follow" });
   expect(errorsOf(followed)).toEqual([]);
   expect(readFileSync(`${path}/followed/link`, "utf8")).toBe(readFileSync("/etc/hostname", "utf8"));
+});
+
+testUnless(reason, "a directory that is exchanged for a link meanwhile leads no lane out of the sandbox", async () => {
+  await using place = await temporaryDirectory();
+  const path = place.path;
+  for (const name of ["source", "other", "destination"]) mkdirSync(`${path}/${name}`);
+  writeFileSync(`${path}/first`, new Uint8Array(1024 * 1024));
+  writeFileSync(`${path}/source/file`, "source");
+  writeFileSync(`${path}/other/file`, "secret");
+  let isExchanged = false;
+  // Slow enough that the second source is opened after the first snapshot.
+  const options = { bandwidthLimit: 1024 * 1024 };
+  const outcome = await copy(root, [`${path}/first`, `${path}/source/file`], `${path}/destination`, options, ({ type }) => {
+    if (type !== "snapshot" || isExchanged) return;
+    isExchanged = true;
+    renameSync(`${path}/source`, `${path}/former`);
+    symlinkSync("other", `${path}/source`);
+  });
+  expect(isExchanged).toBe(true);
+  expect(errorsOf(outcome)).toEqual([`cannot open '${path}/source/file' for reading: Permission denied`]);
+  expect(existsSync(`${path}/destination/file`)).toBe(false);
 });
 
 testUnless(reason, "the hello says whether io_uring serves", async () => {
