@@ -30,6 +30,12 @@ export class EngineSet {
     return engine;
   }
 
+  get readWrite(): ReadWrite {
+    const engine = this.of("read-write");
+    assert(engine instanceof ReadWrite, "the engine of that name");
+    return engine;
+  }
+
   [Symbol.dispose](): void {
     for (const engine of this.engines.values()) engine[Symbol.dispose]();
     this.engines.clear();

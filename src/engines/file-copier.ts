@@ -11,6 +11,7 @@ import { type CopyControl, type DataCopy, type Engine, failed, stopped } from ".
 import { EngineSet } from "./engine-set.ts";
 import type { FileHasher } from "./file-hasher.ts";
 import { IoUring } from "./io-uring.ts";
+import { PlainCopy } from "./plain-copy.ts";
 import { Preallocation } from "./preallocation.ts";
 import type { RangeBoard } from "./range-board.ts";
 import { blockBytes, ReadWrite } from "./read-write.ts";
@@ -45,6 +46,8 @@ export class FileCopier {
   endsBySize = false;
   /** Bytes that were there before: of a file that is gone on with. */
   kept = 0;
+  /** For files of one block and less that ask for nothing special; shares what is learnt of engines. null: the options ask for more. */
+  readonly plain: PlainCopy | null;
   /** Told of every block how far the file is whole; null: nobody asks. */
   onReached: ((offset: number) => void) | null = null;
 
@@ -78,6 +81,8 @@ export class FileCopier {
     this.control = control;
     this.chooser = new Chooser(options);
     this.engines = new EngineSet(options, hasher);
+    const isPlain = hasher === null && options.cache === "keep" && options.sparse === "auto";
+    this.plain = isPlain ? new PlainCopy(this.chooser, () => this.engines.readWrite) : null;
     this.dropBehind = options.cache === "drop" ? new DropBehind() : undefined;
     this.data = { sourceFd: -1, destinationFd: -1, offset: 0, end: 0, sourceEnded: false, failedSide: "source", failedSyscall: "" };
     this.counting = { advanced: (bytes, how) => this.advanced(bytes, how), stepBytes: (most) => control.stepBytes?.(most) ?? most };
@@ -95,6 +100,11 @@ export class FileCopier {
     if (this.dropBehind !== undefined) return;
     this.bounds = bounds;
     this.writeBehind = new WriteBehind(bounds);
+  }
+
+  /** A plain file of so many bytes was written. hot: */
+  wrotePlain(bytes: number): void {
+    this.writeBehind?.passed(bytes);
   }
 
   /**

@@ -85,6 +85,28 @@ export class MetadataCopier {
     }
     if (this.keepsMode) this.setMode(destinationFd, this.wantedMode(source, isOwnerKept), mode, source, created);
     if (this.keepsMode || this.keepsAcl) this.setAcls(sourceFd, source, destinationFd, created, isListed, isOwnerKept);
+    this.giveTimes(source, destinationFd);
+  }
+
+  /** False where a file has attributes, or where they cannot be listed. hot: */
+  hasNoAttributes(fd: number, device: number): boolean {
+    if (!this.keepsXattr && !this.keepsAcl && !this.keepsMode) return true;
+    if (this.devicesWithoutXattrs.size > 0 && this.devicesWithoutXattrs.has(device)) return true;
+    return this.xattrs.count(fd) === 0;
+  }
+
+  /**
+   * As toDescriptor, for a regular file without attributes and special bits that inherited none: made with `mode`, and where `isOwned`, with
+   * its owner. hot:
+   */
+  toPlain(source: Stat, destinationFd: number, mode: number, isOwned: boolean): void {
+    if (!isOwned && this.keepsOwner) this.changeOwner(destinationFd, this.emptyName, source.uid, source.gid, At.AT_EMPTY_PATH);
+    if (this.keepsMode && mode !== source.permissions) this.giveBack(libc.fchmod(destinationFd, source.permissions));
+    this.giveTimes(source, destinationFd);
+  }
+
+  // hot:
+  private giveTimes(source: Stat, destinationFd: number): void {
     if (!this.keepsTimes) return;
     source.copyTimes(this.arena.memory.u32, this.timesIndex);
     const result = libc.futimens(destinationFd, this.times);

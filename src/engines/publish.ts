@@ -33,7 +33,8 @@ export class Publisher {
   private readonly procPath: number;
   private readonly empty: number;
   private readonly dot: number;
-  private readonly stat: Stat;
+  /** The latest file as it was created under its own name, or the directory entered since. */
+  readonly stat: Stat;
   private readonly nameStat: Stat;
   private way: Way = "none";
   private fd = -1;
@@ -75,6 +76,18 @@ export class Publisher {
       this.anonymousWorks = false;
     }
     return this.createNamed(mode);
+  }
+
+  /** Whether files of the directory are created under their own names. */
+  get isExclusive(): boolean {
+    return this.exclusiveAllowed;
+  }
+
+  /** As create, where isExclusive, and with nothing to replace; `stat` then tells what was made. hot: */
+  createPlain(directoryFd: number, name: number, bytes: Uint8Array, at: number, mode: number): number {
+    this.directoryFd = directoryFd;
+    this.name = name;
+    return this.createExclusive(bytes, at, mode);
   }
 
   /** As create, under a temporary name wherever it is: for a file that whoever comes after a killed worker may go on with. */

@@ -78,6 +78,11 @@ export class ReadWrite implements Engine {
     return this.writeFlags !== 0;
   }
 
+  /** The address of the block that is read into and written from; stays as long as the engine does. */
+  get buffer(): number {
+    return (this.memory ?? this.allocate()).address;
+  }
+
   /** Nothing comes after this engine: each of its errors is the file's. */
   isUnsupported(): boolean {
     return false;

@@ -64,6 +64,11 @@ export class WriteBehind {
     return this.step(offset);
   }
 
+  /** A small file that was written apart from this. hot: */
+  passed(bytes: number): void {
+    this.debt += bytes;
+  }
+
   /** The file's end. Returns 0 or -errno. hot: */
   finish(): number {
     const rest = this.reached - this.started;

@@ -5,7 +5,7 @@
 
 import { dlopen, FFIType, type Pointer, read } from "bun:ffi";
 
-const { symbols: c } = dlopen("libc.so.6", {
+const declared = {
   __errno_location: { args: [], returns: "ptr" },
   openat: { args: ["i32", "ptr", "i32", "u32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
@@ -68,7 +68,15 @@ const { symbols: c } = dlopen("libc.so.6", {
   setrlimit: { args: ["i32", "ptr"], returns: "i32" },
   memfd_create: { args: ["ptr", "u32"], returns: "i32" },
   syscall: { args: ["i64", "i64", "i64", "i64", "i64", "i64", "i64"], returns: FFIType.i64_fast },
-});
+} as const;
+
+/**
+ * At run time an address is a number, and so is a 64-bit result that a number holds, which all of these are: said once, in types. Said in
+ * code, it was a function called several times for each file.
+ */
+type Calls = { readonly [Name in keyof typeof declared]: (...args: Numbers<(typeof declared)[Name]["args"]>) => number };
+type Numbers<Args extends readonly unknown[]> = { [Index in keyof Args]: number };
+const c = dlopen("libc.so.6", declared).symbols as unknown as Calls;
 
 const errnoAddress = c.__errno_location() as Pointer;
 
@@ -77,73 +85,65 @@ function result(returned: number): number {
   return returned < 0 ? -read.i32(errnoAddress) : returned;
 }
 
-/** A call's address argument: bun:ffi brands pointers, and 0 is NULL. */
-function at(address: number): Pointer {
-  return address as Pointer;
-}
-
 export const libc = {
-  openat: (dirFd: number, path: number, flags: number, mode: number): number => result(c.openat(dirFd, at(path), flags, mode)),
+  openat: (dirFd: number, path: number, flags: number, mode: number): number => result(c.openat(dirFd, path, flags, mode)),
   close: (fd: number): number => result(c.close(fd)),
   dup: (fd: number): number => result(c.dup(fd)),
   dup3: (fd: number, as: number, flags: number): number => result(c.dup3(fd, as, flags)),
-  read: (fd: number, buffer: number, length: number): number => result(Number(c.read(fd, at(buffer), length))),
-  write: (fd: number, buffer: number, length: number): number => result(Number(c.write(fd, at(buffer), length))),
-  pread: (fd: number, buffer: number, length: number, offset: number): number => result(Number(c.pread(fd, at(buffer), length, offset))),
-  pwrite: (fd: number, buffer: number, length: number, offset: number): number => result(Number(c.pwrite(fd, at(buffer), length, offset))),
+  read: (fd: number, buffer: number, length: number): number => result(c.read(fd, buffer, length)),
+  write: (fd: number, buffer: number, length: number): number => result(c.write(fd, buffer, length)),
+  pread: (fd: number, buffer: number, length: number, offset: number): number => result(c.pread(fd, buffer, length, offset)),
+  pwrite: (fd: number, buffer: number, length: number, offset: number): number => result(c.pwrite(fd, buffer, length, offset)),
   /** `iovecs` is the address of struct iovec: two 64-bit numbers each, address and length. */
   preadv2: (fd: number, iovecs: number, count: number, offset: number, flags: number): number =>
-    result(Number(c.preadv2(fd, at(iovecs), count, offset, flags))),
+    result(c.preadv2(fd, iovecs, count, offset, flags)),
   pwritev2: (fd: number, iovecs: number, count: number, offset: number, flags: number): number =>
-    result(Number(c.pwritev2(fd, at(iovecs), count, offset, flags))),
-  lseek: (fd: number, offset: number, whence: number): number => result(Number(c.lseek(fd, offset, whence))),
+    result(c.pwritev2(fd, iovecs, count, offset, flags)),
+  lseek: (fd: number, offset: number, whence: number): number => result(c.lseek(fd, offset, whence)),
   ftruncate: (fd: number, length: number): number => result(c.ftruncate(fd, length)),
   fallocate: (fd: number, mode: number, offset: number, length: number): number => result(c.fallocate(fd, mode, offset, length)),
   /** Offsets are addresses of 64-bit integers, or 0 for the file position. */
   copyFileRange: (fdIn: number, offsetIn: number, fdOut: number, offsetOut: number, length: number): number =>
-    result(Number(c.copy_file_range(fdIn, at(offsetIn), fdOut, at(offsetOut), length, 0))),
+    result(c.copy_file_range(fdIn, offsetIn, fdOut, offsetOut, length, 0)),
   splice: (fdIn: number, offsetIn: number, fdOut: number, offsetOut: number, length: number, flags: number): number =>
-    result(Number(c.splice(fdIn, at(offsetIn), fdOut, at(offsetOut), length, flags))),
-  pipe2: (fds: number, flags: number): number => result(c.pipe2(at(fds), flags)),
+    result(c.splice(fdIn, offsetIn, fdOut, offsetOut, length, flags)),
+  pipe2: (fds: number, flags: number): number => result(c.pipe2(fds, flags)),
   fcntl: (fd: number, command: number, argument: number): number => result(c.fcntl(fd, command, argument)),
   ioctl: (fd: number, request: number, argument: number): number => result(c.ioctl(fd, request, argument)),
   statx: (dirFd: number, path: number, flags: number, mask: number, buffer: number): number =>
-    result(c.statx(dirFd, at(path), flags, mask, at(buffer))),
-  fstatfs: (fd: number, buffer: number): number => result(c.fstatfs(fd, at(buffer))),
-  mkdirat: (dirFd: number, path: number, mode: number): number => result(c.mkdirat(dirFd, at(path), mode)),
+    result(c.statx(dirFd, path, flags, mask, buffer)),
+  fstatfs: (fd: number, buffer: number): number => result(c.fstatfs(fd, buffer)),
+  mkdirat: (dirFd: number, path: number, mode: number): number => result(c.mkdirat(dirFd, path, mode)),
   /** `device` as the kernel's dev_t, from makeDevice(). */
-  mknodat: (dirFd: number, path: number, mode: number, device: number): number => result(c.mknodat(dirFd, at(path), mode, device)),
-  symlinkat: (target: number, dirFd: number, path: number): number => result(c.symlinkat(at(target), dirFd, at(path))),
-  readlinkat: (dirFd: number, path: number, buffer: number, length: number): number =>
-    result(Number(c.readlinkat(dirFd, at(path), at(buffer), length))),
+  mknodat: (dirFd: number, path: number, mode: number, device: number): number => result(c.mknodat(dirFd, path, mode, device)),
+  symlinkat: (target: number, dirFd: number, path: number): number => result(c.symlinkat(target, dirFd, path)),
+  readlinkat: (dirFd: number, path: number, buffer: number, length: number): number => result(c.readlinkat(dirFd, path, buffer, length)),
   linkat: (oldDirFd: number, oldPath: number, newDirFd: number, newPath: number, flags: number): number =>
-    result(c.linkat(oldDirFd, at(oldPath), newDirFd, at(newPath), flags)),
-  unlinkat: (dirFd: number, path: number, flags: number): number => result(c.unlinkat(dirFd, at(path), flags)),
+    result(c.linkat(oldDirFd, oldPath, newDirFd, newPath, flags)),
+  unlinkat: (dirFd: number, path: number, flags: number): number => result(c.unlinkat(dirFd, path, flags)),
   renameat2: (oldDirFd: number, oldPath: number, newDirFd: number, newPath: number, flags: number): number =>
-    result(c.renameat2(oldDirFd, at(oldPath), newDirFd, at(newPath), flags)),
+    result(c.renameat2(oldDirFd, oldPath, newDirFd, newPath, flags)),
   fchmod: (fd: number, mode: number): number => result(c.fchmod(fd, mode)),
-  fchmodat: (dirFd: number, path: number, mode: number): number => result(c.fchmodat(dirFd, at(path), mode, 0)),
+  fchmodat: (dirFd: number, path: number, mode: number): number => result(c.fchmodat(dirFd, path, mode, 0)),
   fchown: (fd: number, uid: number, gid: number): number => result(c.fchown(fd, uid, gid)),
   fchownat: (dirFd: number, path: number, uid: number, gid: number, flags: number): number =>
-    result(c.fchownat(dirFd, at(path), uid, gid, flags)),
+    result(c.fchownat(dirFd, path, uid, gid, flags)),
   /** `times` is the address of two struct timespec: access, then modification. */
-  futimens: (fd: number, times: number): number => result(c.futimens(fd, at(times))),
-  utimensat: (dirFd: number, path: number, times: number, flags: number): number => result(c.utimensat(dirFd, at(path), at(times), flags)),
-  faccessat: (dirFd: number, path: number, mode: number, flags: number): number => result(c.faccessat(dirFd, at(path), mode, flags)),
-  flistxattr: (fd: number, list: number, length: number): number => result(Number(c.flistxattr(fd, at(list), length))),
-  fgetxattr: (fd: number, name: number, value: number, length: number): number =>
-    result(Number(c.fgetxattr(fd, at(name), at(value), length))),
+  futimens: (fd: number, times: number): number => result(c.futimens(fd, times)),
+  utimensat: (dirFd: number, path: number, times: number, flags: number): number => result(c.utimensat(dirFd, path, times, flags)),
+  faccessat: (dirFd: number, path: number, mode: number, flags: number): number => result(c.faccessat(dirFd, path, mode, flags)),
+  flistxattr: (fd: number, list: number, length: number): number => result(c.flistxattr(fd, list, length)),
+  fgetxattr: (fd: number, name: number, value: number, length: number): number => result(c.fgetxattr(fd, name, value, length)),
   fsetxattr: (fd: number, name: number, value: number, length: number, flags: number): number =>
-    result(c.fsetxattr(fd, at(name), at(value), length, flags)),
-  fremovexattr: (fd: number, name: number): number => result(c.fremovexattr(fd, at(name))),
-  llistxattr: (path: number, list: number, length: number): number => result(Number(c.llistxattr(at(path), at(list), length))),
-  lgetxattr: (path: number, name: number, value: number, length: number): number =>
-    result(Number(c.lgetxattr(at(path), at(name), at(value), length))),
+    result(c.fsetxattr(fd, name, value, length, flags)),
+  fremovexattr: (fd: number, name: number): number => result(c.fremovexattr(fd, name)),
+  llistxattr: (path: number, list: number, length: number): number => result(c.llistxattr(path, list, length)),
+  lgetxattr: (path: number, name: number, value: number, length: number): number => result(c.lgetxattr(path, name, value, length)),
   lsetxattr: (path: number, name: number, value: number, length: number, flags: number): number =>
-    result(c.lsetxattr(at(path), at(name), at(value), length, flags)),
-  lremovexattr: (path: number, name: number): number => result(c.lremovexattr(at(path), at(name))),
+    result(c.lsetxattr(path, name, value, length, flags)),
+  lremovexattr: (path: number, name: number): number => result(c.lremovexattr(path, name)),
   /** Copies a C string to an address; returns the address of the NUL it ended with. */
-  stpcpy: (destination: number, source: number): number => Number(c.stpcpy(at(destination), at(source))),
+  stpcpy: (destination: number, source: number): number => c.stpcpy(destination, source),
   fsync: (fd: number): number => result(c.fsync(fd)),
   fdatasync: (fd: number): number => result(c.fdatasync(fd)),
   syncfs: (fd: number): number => result(c.syncfs(fd)),
@@ -151,12 +151,12 @@ export const libc = {
   posixFadvise: (fd: number, offset: number, length: number, advice: number): number => -c.posix_fadvise(fd, offset, length, advice),
   syncFileRange: (fd: number, offset: number, length: number, flags: number): number =>
     result(c.sync_file_range(fd, offset, length, flags)),
-  getdents64: (fd: number, buffer: number, length: number): number => result(Number(c.getdents64(fd, at(buffer), length))),
+  getdents64: (fd: number, buffer: number, length: number): number => result(c.getdents64(fd, buffer, length)),
   mmap: (address: number, length: number, protection: number, flags: number, fd: number, offset: number): number =>
-    result(Number(c.mmap(address, length, protection, flags, fd, offset))),
+    result(c.mmap(address, length, protection, flags, fd, offset)),
   munmap: (address: number, length: number): number => result(c.munmap(address, length)),
   /** `residency` is the address of one byte for each page. */
-  mincore: (address: number, length: number, residency: number): number => result(c.mincore(address, length, at(residency))),
+  mincore: (address: number, length: number, residency: number): number => result(c.mincore(address, length, residency)),
   prctl: (option: number, a = 0, b = 0, d = 0, e = 0): number => result(c.prctl(option, a, b, d, e)),
   /** Always succeeds; returns the mask before. */
   umask: (mask: number): number => c.umask(mask),
@@ -164,11 +164,11 @@ export const libc = {
   geteuid: (): number => c.geteuid(),
   getegid: (): number => c.getegid(),
   /** `limits` is the address of a struct rlimit: two 64-bit integers, soft and hard. */
-  getrlimit: (resource: number, limits: number): number => result(c.getrlimit(resource, at(limits))),
-  setrlimit: (resource: number, limits: number): number => result(c.setrlimit(resource, at(limits))),
-  memfdCreate: (name: number, flags: number): number => result(c.memfd_create(at(name), flags)),
+  getrlimit: (resource: number, limits: number): number => result(c.getrlimit(resource, limits)),
+  setrlimit: (resource: number, limits: number): number => result(c.setrlimit(resource, limits)),
+  memfdCreate: (name: number, flags: number): number => result(c.memfd_create(name, flags)),
   /** For calls that glibc 2.36 does not export; the numbers are in syscallNumbers. */
-  syscall: (number: number, a = 0, b = 0, d = 0, e = 0, f = 0, g = 0): number => result(Number(c.syscall(number, a, b, d, e, f, g))),
+  syscall: (number: number, a = 0, b = 0, d = 0, e = 0, f = 0, g = 0): number => result(c.syscall(number, a, b, d, e, f, g)),
 } as const;
 
 const aarch64 = process.arch === "arm64";

@@ -9,6 +9,7 @@ import { FileMaker } from "./make-file.ts";
 import { type Node, NodeMaker } from "./make-node.ts";
 import type { FileOutcome, Maker } from "./making.ts";
 import { Placement } from "./placement.ts";
+import { PlainFiles } from "./plain-files.ts";
 import { Counter } from "./shared.ts";
 
 /** O_NONBLOCK: a FIFO that appeared where a file was must not hang the lane. */
@@ -18,6 +19,8 @@ export class EntryCopier {
   private readonly context: LaneContext;
   private readonly placement: Placement;
   private readonly files: FileMaker;
+  /** null: this job has no plain files. */
+  private readonly plain: PlainFiles | null;
   private readonly nodes: NodeMaker;
   private readonly unreadable: UnreadableFile;
   private readonly linksInstead: boolean;
@@ -27,6 +30,7 @@ export class EntryCopier {
     this.context = context;
     this.placement = new Placement(context);
     this.files = new FileMaker(context);
+    this.plain = PlainFiles.of(context, this.files);
     this.nodes = new NodeMaker(context);
     this.unreadable = new UnreadableFile(context);
     this.linksInstead = context.options.gnu.make !== "copy";
@@ -120,8 +124,16 @@ export class EntryCopier {
       this.context.count(Counter.filesSkipped, 1);
       return "skipped";
     }
+    if (this.plain !== null) {
+      this.context.entry = entry;
+      this.enter(entry);
+      const outcome = this.plain.copy(entry, sourceFd);
+      if (outcome !== "general") return outcome;
+    }
     this.files.sourceFd = sourceFd;
-    return this.place(entry, this.files, follow);
+    const outcome = this.place(entry, this.files, follow);
+    if (this.plain !== null && this.plain.failedRead !== 0 && outcome === "done") this.files.tellRetry(this.plain.failedRead, 0);
+    return outcome;
   }
 
   /** Whatever is not read: links, special files, and everything with -l and -s. */
@@ -155,12 +167,17 @@ export class EntryCopier {
   private place(entry: Entry, maker: Maker, follow: boolean): FileOutcome {
     this.context.entry = entry;
     if (this.context.policy !== null && !this.context.policy.mayCopy(entry, maker.sourceFd ?? -1, follow)) return "failed";
-    if (this.entered !== entry.directory) {
-      this.entered = entry.directory;
-      const { destinationFd } = entry.directory.fields;
-      this.context.publisher.enterDirectory(entry.destinationDirectory, destinationFd, entry.directory.isMade);
-    }
+    this.enter(entry);
     return this.placement.place(entry, maker, follow);
+  }
+
+  // hot:
+  private enter(entry: Entry): void {
+    const { directory } = entry;
+    if (this.entered === directory) return;
+    this.entered = directory;
+    this.context.publisher.enterDirectory(entry.destinationDirectory, directory.fields.destinationFd, directory.isMade);
+    this.plain?.enter(directory);
   }
 
   private open(entry: Entry, follow: boolean): number {

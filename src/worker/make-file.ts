@@ -91,7 +91,7 @@ export class FileMaker implements Maker {
     const { options, announcer, copier, sourceStat } = this.context;
     if (options.gnu.attributesOnly) return;
     this.context.countFile();
-    if (copier.retriedErrno !== 0) this.tellRetry();
+    if (copier.retriedErrno !== 0) this.tellRetry(copier.retriedErrno, copier.retriedOffset);
     if (announcer === null) return;
     const hasHoles = sourceStat.blocks * 512 < sourceStat.size && options.sparse !== "never";
     announcer.copied(copier, options.sparse === "always" ? (hasHoles ? "SEEK_HOLE + zeros" : "zeros") : hasHoles ? "SEEK_HOLE" : "no");
@@ -229,18 +229,18 @@ export class FileMaker implements Maker {
   }
 
   /** cp says nothing of what went well in the end. */
-  private tellRetry(): void {
+  tellRetry(errno: number, offset: number): void {
     const { copier, reporter, options, entry } = this.context;
     if (options.gnu.names !== null || entry === null) return;
     reporter.fail({
       place: entry.place,
       side: "source",
-      errno: copier.retriedErrno,
+      errno,
       syscall: "read",
       what: "%s could be read only when it was tried again",
       severity: "warning",
       engine: copier.engine,
-      offset: copier.retriedOffset,
+      offset,
     });
   }
 

@@ -87,12 +87,15 @@ export function selfCommand(): string[] {
 /**
  * Nothing of the parent's environment: BUN_OPTIONS, LD_PRELOAD and the like would turn the worker into something else.
  * Without JavaScriptCore's last compiler: a lane's own code is a few per cent of its time, and compiling it once more in each
- * thread cost more than the copy of 30,000 files (bench/jit.md).
+ * thread cost more than the copy of 30,000 files. The one before it starts later than usual: what runs once for each directory is not
+ * worth it (bench/jit.md).
  */
 export const workerEnvironment: Readonly<Record<string, string>> = {
   PATH: "/usr/bin:/bin",
   LANG: "C.UTF-8",
   BUN_JSC_useFTLJIT: "0",
+  BUN_JSC_thresholdForOptimizeAfterWarmUp: "6000",
+  BUN_JSC_thresholdForOptimizeAfterLongWarmUp: "6000",
 };
 
 export type WorkerProcess = Bun.Subprocess<"pipe", "pipe", "pipe">;

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { run } from "../support/process.ts";
 
 const timeoutMs = 30_000;
+const delayMicroseconds = 1_000_000;
 
 /** What each call is made to answer; the others EIO. Of ioctl and copy_file_range these are errors and no refusals. */
 export const errnos: Readonly<Record<string, readonly string[]>> = {
@@ -54,16 +55,23 @@ export function callsIn(trace: string): Call[] {
   return calls;
 }
 
-/** The command with the calls on the watched paths written to `tracePath`; `failing`: all of these calls but one do their work. */
+/** The command with the calls on the watched paths written to `tracePath`; `failing`: all of these calls but one do their work; `delayed`: that call waits before it does. */
 export async function runTraced(
   command: readonly string[],
   {
     watched,
     tracePath,
     failing,
-  }: { readonly watched: readonly string[]; readonly tracePath: string; readonly failing?: Call & { readonly errno: string } },
+    delayed,
+  }: {
+    readonly watched: readonly string[];
+    readonly tracePath: string;
+    readonly failing?: Call & { readonly errno: string };
+    readonly delayed?: string;
+  },
 ) {
   const inject = failing === undefined ? [] : ["-e", `inject=${failing.syscall}:error=${failing.errno}:when=${failing.ordinal}`];
+  if (delayed !== undefined) inject.push("-e", `inject=${delayed}:delay_enter=${delayMicroseconds}`);
   const paths = watched.flatMap((each) => ["-P", each]);
   const env = { PATH: "/usr/bin:/bin", LC_ALL: "C", HOME: "/" };
   const result = await run(["strace", "-f", "-qq", "-o", tracePath, ...paths, ...inject, ...command], { cwd: "/", env, timeoutMs });

@@ -100,6 +100,7 @@ export const copyRules: Readonly<Record<number, CopyRule>> = {
     tests: [
       ["conformance/rules/changing-source.test.ts", "a job of the service fails that file by name, and leaves no copy"],
       ["conformance/rules/changing-source.test.ts", "cp copies a log that is being written, and says so"],
+      ["conformance/plain-files.test.ts", "one that grows meanwhile is copied to its new end, which is told"],
     ],
   },
   13: {
