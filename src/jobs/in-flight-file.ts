@@ -1,6 +1,6 @@
 // The file in which a worker records what it has in flight, made and kept by the parent so that it outlives the worker.
 
-import { closeSync, fstatSync, ftruncateSync, openSync, rmSync, unlinkSync } from "node:fs";
+import { closeSync, fchmodSync, fstatSync, ftruncateSync, openSync, rmSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inFlightBytes } from "../worker/protocol.ts";
@@ -21,7 +21,10 @@ export interface InFlightFile {
 /** A fresh record called `name` in `directory`. Throws the errors of open and ftruncate. */
 export function createInFlightFile(directory: string, name: string): InFlightFile {
   const path = join(directory, name);
-  return owned(openSync(path, "wx+", 0o600), path);
+  const fd = openSync(path, "wx+", 0o600);
+  // A worker that was started ahead opens it by its name, whatever umask its user likes.
+  fchmodSync(fd, 0o600);
+  return owned(fd, path);
 }
 
 /** The record that a former run of the service left, or null where there is none. */

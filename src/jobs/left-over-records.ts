@@ -4,7 +4,7 @@
 // memory, under a name that says which process it belongs to. After a reboot the record is gone; a file that was being
 // written then may be short in any case, as with every program that does not sync.
 
-import { lstatSync, mkdirSync, readdirSync, readSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, readdirSync, readSync } from "node:fs";
 import { join } from "node:path";
 import type { JobRequest } from "../request.ts";
 import { startWorker } from "../worker/pool.ts";
@@ -60,7 +60,10 @@ function isOwn(path: string, uid: number): boolean {
   }
   // /dev/shm is everybody's: somebody else may have been first.
   const found = lstatSync(path);
-  return found.isDirectory() && found.uid === uid && (found.mode & 0o077) === 0;
+  if (!found.isDirectory() || found.uid !== uid || (found.mode & 0o077) !== 0) return false;
+  // Made under an umask that denies its own user.
+  if ((found.mode & 0o700) !== 0o700) chmodSync(path, 0o700);
+  return true;
 }
 
 function namesIn(directory: string): string[] {

@@ -133,6 +133,16 @@ test("a reader that goes away ends it as SIGPIPE would", async () => {
   expect((await runShell(script, { cwd })).status).toBe(141);
 });
 
+testUnless(whyNoUsers(), "an umask that denies its own user everything does not keep the copy from its records", async () => {
+  write("a", "x");
+  chmodSync(cwd, 0o777);
+  chmodSync(temporary.path, 0o755);
+  const script = `umask 0777; "$@" cp --local a b && stat -c %a b`;
+  const env = { ...plainEnvironment, BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0" };
+  const result = await runAs(unlistedUser(), ["bash", "-c", script, "bash", ...copydCommand()], { cwd, env });
+  expect(result).toMatchObject({ status: 0, stdout: "0\n", stderr: "" });
+});
+
 test("a dry run whose reader goes away ends so too, without a word", async () => {
   await run(["bash", "-c", "mkdir d && for i in $(seq 3000); do echo x >d/$i; done"], { cwd });
   const script = `set -o pipefail; "$@" cp --dry-run -r d e | head -n 1 >/dev/null`;
