@@ -102,9 +102,9 @@ export class FileCopier {
     this.writeBehind = new WriteBehind(bounds);
   }
 
-  /** A plain file of so many bytes was written. hot: */
-  wrotePlain(bytes: number): void {
-    this.writeBehind?.passed(bytes);
+  /** A plain file is there, of which so many bytes were written: it is held to the bound like the others. Returns 0 or -errno. hot: */
+  wrotePlain(fd: number, bytes: number): number {
+    return this.writeBehind?.wrote(fd, bytes) ?? 0;
   }
 
   /**

@@ -64,9 +64,11 @@ export class WriteBehind {
     return this.step(offset);
   }
 
-  /** A small file that was written apart from this. hot: */
-  passed(bytes: number): void {
-    this.debt += bytes;
+  /** A whole file that was written in one piece, or of which nothing was (a clone). Returns 0 or -errno. hot: */
+  wrote(fd: number, bytes: number): number {
+    this.begin(fd);
+    this.reached = bytes;
+    return this.finish();
   }
 
   /** The file's end. Returns 0 or -errno. hot: */

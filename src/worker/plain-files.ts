@@ -71,7 +71,7 @@ export class PlainFiles {
   copy(entry: Entry, sourceFd: number): "done" | "failed" | "general" {
     this.failedRead = 0;
     if (!this.isOpen) return "general";
-    const { sourceStat, afterStat, copyStat, publisher, metadata, log, empty } = this.context;
+    const { sourceStat, afterStat, copyStat, publisher, copier, metadata, log, empty } = this.context;
     const { directory } = entry;
     const { size, permissions } = sourceStat;
     const way = this.data.wayOf(size);
@@ -87,6 +87,8 @@ export class PlainFiles {
     if (!this.isAsMade(publisher.stat, sourceStat, mode, isOwned)) return this.undo(fd);
     const result = this.data.copy(way, sourceFd, fd, size);
     if (result !== 0) return this.fail(entry, fd, result);
+    const behind = copier.wrotePlain(fd, way === "reflink" ? 0 : size);
+    if (behind < 0) return this.failWritten(entry, fd, behind, "sync_file_range");
     metadata.toPlain(sourceStat, fd, mode, isOwned);
     // Rule 12, and the proof that what was read is all (rule 7).
     if (afterStat.ofDescriptor(sourceFd, empty) < 0 || !sourceStat.isUnchanged(afterStat)) return this.undo(fd);
@@ -125,11 +127,15 @@ export class PlainFiles {
 
   private fail(entry: Entry, fd: number, result: number): "failed" | "general" {
     const isRead = this.data.failedSyscall === "read";
-    if (result !== notPlain && isRead) this.failedRead = -result;
+    if (result !== notPlain && !isRead) return this.failWritten(entry, fd, result, "write");
+    if (result !== notPlain) this.failedRead = -result;
+    return this.undo(fd);
+  }
+
+  /** Rule 2 and its like: what was written is given up, and whether the file is copied anew is not for us to say. */
+  private failWritten(entry: Entry, fd: number, result: number, syscall: string): "failed" {
     this.undo(fd);
-    if (result === notPlain || isRead) return "general";
-    // Rule 2 and its like: what was written is given up, and whether the file is copied anew is not for us to say.
-    const facts = { side: "destination", errno: -result, syscall: "write", engine: "read-write", offset: 0 } as const;
+    const facts = { side: "destination", errno: -result, syscall, engine: "read-write", offset: 0 } as const;
     this.context.reporter.fail({ place: entry.place, what: "error writing %d", ...facts });
     return "failed";
   }
@@ -142,13 +148,12 @@ export class PlainFiles {
 
   // hot:
   private count(isCloned: boolean, size: number): void {
-    const { shared, copied, copier, sourceStat } = this.context;
+    const { shared, copied, sourceStat } = this.context;
     const { floats } = shared;
     const { counters } = this;
     const engine = isCloned ? reflinkIndex : readWriteIndex;
     floats[counters + Counter.bytesDone] = (floats[counters + Counter.bytesDone] ?? 0) + size;
     if (isCloned) floats[counters + Counter.bytesCloned] = (floats[counters + Counter.bytesCloned] ?? 0) + size;
-    else copier.wrotePlain(size);
     floats[counters + Counter.engineFiles + engine] = (floats[counters + Counter.engineFiles + engine] ?? 0) + 1;
     floats[counters + Counter.engine] = engine + 1;
     floats[counters + Counter.filesDone] = (floats[counters + Counter.filesDone] ?? 0) + 1;
