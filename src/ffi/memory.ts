@@ -81,6 +81,14 @@ export class Arena {
     return address;
   }
 
+  /** What `use` makes of a string's address, which is 0 when the arena is full; the string is gone afterwards. */
+  withString<Result>(value: string, use: (address: number) => Result): Result {
+    const mark = this.mark();
+    const result = use(this.cstring(value));
+    this.reset(mark);
+    return result;
+  }
+
   mark(): number {
     return this.used;
   }

@@ -205,9 +205,8 @@ export class ArgumentCopier {
   // By device and inode, up to the root (rule 15).
   private isAllowed(argument: number, root: string): boolean {
     const { sourceStat, destinationStat, arena } = this.context;
-    const mark = arena.mark();
-    const isOneName = destinationStat.ofName(At.AT_FDCWD, arena.cstring(root)) === 0 && destinationStat.isSameFile(sourceStat);
-    arena.reset(mark);
+    const isOneName =
+      arena.withString(root, (address) => destinationStat.ofName(At.AT_FDCWD, address)) === 0 && destinationStat.isSameFile(sourceStat);
     const isDirectory = sourceStat.type === Mode.S_IFDIR;
     if (this.mover !== null && !isDirectory) return this.mayMoveFile(argument, root, isOneName);
     // What is not a directory is looked at when it is placed: before anything is opened for writing, but after -n and -u.

@@ -35,9 +35,9 @@ export class BackupKeeper {
   pathFor(path: string): string {
     const { arena } = this.context;
     const cut = path.lastIndexOf("/");
-    const mark = arena.mark();
-    const fd = libc.openat(At.AT_FDCWD, arena.cstring(path.slice(0, cut) || "/"), Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
-    arena.reset(mark);
+    const fd = arena.withString(path.slice(0, cut) || "/", (address) =>
+      libc.openat(At.AT_FDCWD, address, Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC, 0),
+    );
     const name = path.slice(cut + 1);
     const backup = this.nameIn(fd, name);
     this.context.close(fd);

@@ -96,9 +96,8 @@ export class BigFiles {
     const from = Math.min(slot.usable(this.isSameBoot), context.sourceStat.size);
     const { name } = slot.read();
     const { destinationFd } = entry.directory.fields;
-    const mark = context.arena.mark();
-    const fd = name === "" || name.includes("/") ? -1 : libc.openat(destinationFd, context.arena.cstring(name), openFlags, 0);
-    context.arena.reset(mark);
+    const isName = name !== "" && !name.includes("/");
+    const fd = isName ? context.arena.withString(name, (address) => libc.openat(destinationFd, address, openFlags, 0)) : -1;
     const isIt = fd >= 0 && stat.ofDescriptor(fd, context.empty) === 0 && slot.isFile(stat) && stat.type === Mode.S_IFREG;
     const isSound = isIt && stat.linkCount === 1 && stat.size >= from && context.publisher.isTemporary(name);
     // Whatever lies beyond is of no known state.
@@ -121,9 +120,6 @@ export class BigFiles {
   }
 
   private drop(directoryFd: number, name: string): void {
-    const { arena } = this.context;
-    const mark = arena.mark();
-    libc.unlinkat(directoryFd, arena.cstring(name), 0);
-    arena.reset(mark);
+    this.context.arena.withString(name, (address) => libc.unlinkat(directoryFd, address, 0));
   }
 }

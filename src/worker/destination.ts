@@ -20,9 +20,7 @@ export class Destination {
   /** Looks at it. False: it cannot be, and that was reported. */
   resolve(): boolean {
     const { request, options, destinationStat, arena, reporter } = this.context;
-    const mark = arena.mark();
-    const status = destinationStat.ofTarget(At.AT_FDCWD, arena.cstring(request.destination));
-    arena.reset(mark);
+    const status = arena.withString(request.destination, (address) => destinationStat.ofTarget(At.AT_FDCWD, address));
     const isDirectory = status === 0 && destinationStat.type === Mode.S_IFDIR;
     if (request.destination.endsWith("/") && !isDirectory) this.slashErrno = status < 0 ? -status : Errno.ENOTDIR;
     if (options.target === "exact" && request.sources.length === 1) return true;
@@ -44,10 +42,7 @@ export class Destination {
     const { log, resumption, arena, request, options } = this.context;
     if (resumption === null || options.target === "directory" || request.sources.length > 1) return false;
     if (log !== null && log.placement !== Placement.unknown) return log.placement === Placement.exact;
-    const mark = arena.mark();
-    const isOlder = resumption.isOlderThanJob(At.AT_FDCWD, arena.cstring(request.destination));
-    arena.reset(mark);
-    return !isOlder;
+    return !arena.withString(request.destination, (address) => resumption.isOlderThanJob(At.AT_FDCWD, address));
   }
 
   /** The final absolute path of an argument. What has no name of its own ("/", ".", "..") goes into the destination as ".". */

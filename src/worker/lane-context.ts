@@ -183,9 +183,7 @@ export class LaneContext {
     const { afterStat, arena } = this;
     if (!this.mayBeFlushed || afterStat.ofDescriptor(directoryFd, this.empty) < 0) return;
     if (this.otherDevices.has(afterStat.device)) return;
-    const mark = arena.mark();
-    const fd = libc.openat(directoryFd, arena.cstring("."), Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0);
-    arena.reset(mark);
+    const fd = arena.withString(".", (address) => libc.openat(directoryFd, address, Open.O_RDONLY | Open.O_DIRECTORY | Open.O_CLOEXEC, 0));
     if (fd < 0) return;
     this.noteDevice(afterStat.device, fd);
     libc.close(fd);
@@ -241,10 +239,7 @@ export class LaneContext {
   /** Opens a directory that an argument names: by the links in its path or, guarded, by a path without any. -errno on failure. */
   openNamed(path: string, flags: number): number {
     if (this.guardedSources !== null) return this.opener.openWithoutLinks(At.AT_FDCWD, path, flags);
-    const mark = this.arena.mark();
-    const fd = libc.openat(At.AT_FDCWD, this.arena.cstring(path), flags, 0);
-    this.arena.reset(mark);
-    return fd;
+    return this.arena.withString(path, (address) => libc.openat(At.AT_FDCWD, address, flags, 0));
   }
 
   close(fd: number): void {

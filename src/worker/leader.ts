@@ -113,9 +113,7 @@ export class Leader {
     const { arena, shared } = this.context;
     // The lanes are not to write into any.
     Atomics.store(shared.words, Word.manifestFailed, 1);
-    const mark = arena.mark();
-    const found = libc.faccessat(At.AT_FDCWD, arena.cstring(path), 0, 0);
-    arena.reset(mark);
+    const found = arena.withString(path, (address) => libc.faccessat(At.AT_FDCWD, address, 0, 0));
     if (found < 0) reportManifest(this.context, found);
   }
 

@@ -86,9 +86,7 @@ export class Mover {
     const { arena, afterStat } = this.context;
     const found = nameOfSource(this.context, entry.directory.fields.argument);
     if (typeof found === "number" || !found.endsWith("/")) return false;
-    const mark = arena.mark();
-    const status = afterStat.ofName(At.AT_FDCWD, arena.cstring(stripSlashes(found)));
-    arena.reset(mark);
+    const status = arena.withString(stripSlashes(found), (address) => afterStat.ofName(At.AT_FDCWD, address));
     return status === 0 && afterStat.type === Mode.S_IFLNK;
   }
 

@@ -66,15 +66,14 @@ export class ParentMaker {
     const isOurs = !isMissing && this.isOurs(destination);
     this.settled.add(destination);
     if (!isMissing && !isOurs && !this.keepsAny) return true;
-    const mark = arena.mark();
-    const found = afterStat.ofTarget(At.AT_FDCWD, arena.cstring(source));
-    arena.reset(mark);
+    const found = arena.withString(source, (address) => afterStat.ofTarget(At.AT_FDCWD, address));
     const errno = found < 0 ? -found : afterStat.type === Mode.S_IFDIR ? 0 : Errno.ENOTDIR;
     if (errno !== 0) return this.fail(argument, destination, errno, "statx", "failed to get attributes of %e", typed);
     const stat = Stat.owned(afterStat.bytes);
     let ownMode = -1;
     if (isMissing) {
       const mode = this.keepsMode ? 0o700 : options.gnu.defaultMode ? 0o777 : stat.permissions & 0o1777;
+      const mark = arena.mark();
       const name = arena.cstring(destination);
       const withheld = this.withholds ? mode & 0o077 : 0;
       const made = libc.mkdirat(At.AT_FDCWD, name, mode & ~withheld);
@@ -100,10 +99,7 @@ export class ParentMaker {
   private isOurs(destination: string): boolean {
     const { resumption, arena } = this.context;
     if (resumption === null || this.settled.has(destination)) return false;
-    const mark = arena.mark();
-    const isOld = resumption.isOlderThanJob(At.AT_FDCWD, arena.cstring(destination));
-    arena.reset(mark);
-    return !isOld;
+    return !arena.withString(destination, (address) => resumption.isOlderThanJob(At.AT_FDCWD, address));
   }
 
   /** The mode that one of those is to have; -1: its own. The owner's bits may be lent still, or taken back already. */
@@ -113,9 +109,7 @@ export class ParentMaker {
     const { permissions } = destinationStat;
     const mode = (options.gnu.defaultMode ? 0o777 : wanted & 0o1777) & ~options.umask;
     const isLent = (permissions & 0o700) === 0o700;
-    const mark = arena.mark();
-    if (!isLent) libc.fchmodat(At.AT_FDCWD, arena.cstring(destination), permissions | 0o700);
-    arena.reset(mark);
+    if (!isLent) arena.withString(destination, (address) => libc.fchmodat(At.AT_FDCWD, address, permissions | 0o700));
     return (permissions & ~0o700) | (isLent ? mode & 0o700 : permissions & 0o700) | (this.withholds ? mode & 0o077 : 0);
   }
 
@@ -139,10 +133,7 @@ export class ParentMaker {
 
   private lookAt(path: string): number {
     const { arena, destinationStat } = this.context;
-    const mark = arena.mark();
-    const status = destinationStat.ofTarget(At.AT_FDCWD, arena.cstring(path));
-    arena.reset(mark);
-    return status;
+    return arena.withString(path, (address) => destinationStat.ofTarget(At.AT_FDCWD, address));
   }
 
   /** Of what was just looked at. */

@@ -165,9 +165,7 @@ export class PolicyGuard {
     path: PolicyRules["denySources"][number],
     denied: { readonly side: PolicySide; readonly rule: string } | null,
   ): PolicyRules["denySources"] {
-    const mark = this.arena.mark();
-    const fd = libc.openat(At.AT_FDCWD, this.arena.cstring(path), pathFlags, 0);
-    this.arena.reset(mark);
+    const fd = this.arena.withString(path, (address) => libc.openat(At.AT_FDCWD, address, pathFlags, 0));
     if (fd < 0) return [path];
     const truePath = this.pathOf(fd);
     if (denied !== null && this.stat.ofDescriptor(fd, this.empty) === 0) {
@@ -180,9 +178,9 @@ export class PolicyGuard {
 
   /** The kernel's own path of a descriptor, without links in it. null: it has none, or one too long. */
   pathOf(fd: number): string | null {
-    const mark = this.arena.mark();
-    const length = libc.readlinkat(At.AT_FDCWD, this.arena.cstring(`/proc/self/fd/${fd}`), this.buffer, maxPathBytes);
-    this.arena.reset(mark);
+    const length = this.arena.withString(`/proc/self/fd/${fd}`, (address) =>
+      libc.readlinkat(At.AT_FDCWD, address, this.buffer, maxPathBytes),
+    );
     if (length <= 0 || length >= maxPathBytes) return null;
     const start = this.buffer - this.arena.memory.address;
     const path = byteString(this.arena.memory.bytes.subarray(start, start + length));

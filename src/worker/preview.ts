@@ -243,9 +243,7 @@ export class Previewer implements ArgumentSink {
 }
 
 function isWritable(directoryFd: number, arena: Arena): boolean {
-  const mark = arena.mark();
-  const status = libc.faccessat(directoryFd, arena.cstring("."), mayWriteAndSearch, At.AT_EACCESS);
-  arena.reset(mark);
+  const status = arena.withString(".", (address) => libc.faccessat(directoryFd, address, mayWriteAndSearch, At.AT_EACCESS));
   // What cannot be asked is found out by the copy.
   return status !== -Errno.EACCES && status !== -Errno.EROFS;
 }

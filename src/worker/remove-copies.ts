@@ -127,7 +127,7 @@ export class CopyRemover implements Disposable {
 
   private *enter(stack: OpenDirectory[], parentFd: number, name: string): Generator<void> {
     const above = stack.at(-1);
-    const fd = this.withName(name, (address) => libc.openat(parentFd, address, directoryFlags, 0));
+    const fd = this.arena.withString(name, (address) => libc.openat(parentFd, address, directoryFlags, 0));
     const status = fd < 0 ? fd : this.stat.ofDescriptor(fd, this.empty);
     // Another filesystem's, or a snapshot of this one, whose inodes have the numbers of ours.
     const isMount = status === 0 && above !== undefined && this.stat.device !== above.device;
@@ -147,7 +147,7 @@ export class CopyRemover implements Disposable {
   }
 
   private removeName(directoryFd: number, name: string, { isInOwn }: { readonly isInOwn: boolean }): "directory" | "looked at" {
-    return this.withName(name, (address) => {
+    return this.arena.withString(name, (address) => {
       const { stat } = this;
       const status = stat.ofName(directoryFd, address);
       if (status === 0 && stat.type === Mode.S_IFDIR) return "directory";
@@ -174,7 +174,7 @@ export class CopyRemover implements Disposable {
   }
 
   private removeDirectory(parentFd: number, name: string): "removed" | "stays" {
-    const result = this.withName(name, (address) => libc.unlinkat(parentFd, address, At.AT_REMOVEDIR));
+    const result = this.arena.withString(name, (address) => libc.unlinkat(parentFd, address, At.AT_REMOVEDIR));
     // What keeps it was counted by itself.
     if (result < 0 && result !== -Errno.ENOTEMPTY && result !== -Errno.EEXIST) this.left++;
     return result === 0 ? "removed" : "stays";
@@ -185,7 +185,8 @@ export class CopyRemover implements Disposable {
     const destination = stripSlashes(this.request.destination);
     for (let path = deepest; path.length > destination.length; path = parentOf(path)) {
       const fd = this.openNamed(parentOf(path));
-      const isOwn = fd >= 0 && this.withName(baseName(path), (address) => this.stat.ofName(fd, address)) === 0 && this.isBornSince("no");
+      const isOwn =
+        fd >= 0 && this.arena.withString(baseName(path), (address) => this.stat.ofName(fd, address)) === 0 && this.isBornSince("no");
       const outcome = isOwn ? this.removeDirectory(fd, baseName(path)) : "stays";
       if (fd >= 0) libc.close(fd);
       if (outcome === "stays") return;
@@ -207,12 +208,5 @@ export class CopyRemover implements Disposable {
   private openNamed(path: string, flags = pathFlags): number {
     const { opener } = this;
     return this.isGuarded ? opener.openWithoutLinks(At.AT_FDCWD, path, flags) : opener.openFollowing(At.AT_FDCWD, path, flags);
-  }
-
-  private withName<Result>(name: string, use: (address: number) => Result): Result {
-    const mark = this.arena.mark();
-    const result = use(this.arena.cstring(name));
-    this.arena.reset(mark);
-    return result;
   }
 }

@@ -84,7 +84,7 @@ export class SourceRemover {
   }
 
   private enter(stack: OpenDirectory[], parentFd: number, name: string, top: EntryPlace, path: string): void {
-    const fd = this.withName(name, (address) => libc.openat(parentFd, address, directoryFlags, 0));
+    const fd = this.context.arena.withString(name, (address) => libc.openat(parentFd, address, directoryFlags, 0));
     if (fd < 0) {
       this.fail({ ...top, path }, fd, "openat", "cannot access %s");
       return;
@@ -135,7 +135,7 @@ export class SourceRemover {
   }
 
   private removeName(directoryFd: number, name: string, place: EntryPlace): "removed" | "directory" | "left" {
-    return this.withName(name, (address) => {
+    return this.context.arena.withString(name, (address) => {
       const status = this.stat.ofName(directoryFd, address);
       if (status < 0) return this.left(place, status, "statx", "cannot stat %s");
       const isDirectory = this.stat.type === Mode.S_IFDIR;
@@ -179,7 +179,7 @@ export class SourceRemover {
   }
 
   private removeDirectory(parentFd: number, directory: OpenDirectory, top: EntryPlace): void {
-    const removed = this.withName(directory.name, (address) => libc.unlinkat(parentFd, address, At.AT_REMOVEDIR));
+    const removed = this.context.arena.withString(directory.name, (address) => libc.unlinkat(parentFd, address, At.AT_REMOVEDIR));
     if (removed === 0) this.context.announcer?.removedSource({ ...top, path: directory.path }, "directory");
     if (removed === 0 || removed === -Errno.ENOENT) return;
     // What keeps it was reported by its own name.
@@ -205,13 +205,5 @@ export class SourceRemover {
   private fail(place: EntryPlace, result: number, syscall: string, what: string): void {
     const code = result === -Errno.EBUSY ? "source-mounted" : undefined;
     this.context.reporter.fail({ place, side: "source", errno: -result, syscall, what, ...(code === undefined ? {} : { code }) });
-  }
-
-  private withName<Result>(name: string, use: (address: number) => Result): Result {
-    const { arena } = this.context;
-    const mark = arena.mark();
-    const result = use(arena.cstring(name));
-    arena.reset(mark);
-    return result;
   }
 }
