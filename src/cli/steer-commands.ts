@@ -1,6 +1,6 @@
 // `copyd cancel`, `pause`, `resume`, `forget`, `limit` and `priority`: one call each.
 
-import type { ArgsDef } from "citty";
+import type { ArgsDef, ParsedArgs } from "citty";
 import type { ServiceClient } from "../dbus/client.ts";
 import { CopyError } from "../errors.ts";
 import type { JobView, OptionChanges, Scope } from "../jobs/api.ts";
@@ -23,21 +23,16 @@ const cancelArgs = {
   },
 } as const satisfies ArgsDef;
 
-export const cancelCommand = named("cancel", "Stop a job; what is finished stays, unless it is to be removed", cancelArgs, (args) =>
-  withJob(args, async (client, job) => {
-    await client.cancel(job, args.group === true ? "group" : "job", args.remove === true ? "remove" : "keep");
-    if (args.json === true) writeJson({ type: "cancel", job: job.token });
-    return 0;
-  }),
+export const cancelCommand = steer(
+  "cancel",
+  "Stop a job; what is finished stays, unless it is to be removed",
+  cancelArgs,
+  (client, job, scope, { remove }) => client.cancel(job, scope, remove === true ? "remove" : "keep"),
 );
-export const pauseCommand = steer("pause", "Stop a job for a while", (client, job, scope) => client.pause(job, scope));
-export const resumeCommand = steer("resume", "Let a paused job go on", (client, job, scope) => client.resume(job, scope));
-export const forgetCommand = named("forget", "Remove an ended job from the list and the history", jobArgs, (args) =>
-  withJob(args, async (client, job) => {
-    await client.forget(job);
-    if (args.json === true) writeJson({ type: "forget", job: job.token });
-    return 0;
-  }),
+export const pauseCommand = steer("pause", "Stop a job for a while", groupArgs, (client, job, scope) => client.pause(job, scope));
+export const resumeCommand = steer("resume", "Let a paused job go on", groupArgs, (client, job, scope) => client.resume(job, scope));
+export const forgetCommand = steer("forget", "Remove an ended job from the list and the history", jobArgs, (client, job) =>
+  client.forget(job),
 );
 
 const limitArgs = {
@@ -72,13 +67,14 @@ export const priorityCommand = named("priority", "Change a job's priority, or it
   change(args, "priority", () => priorityOf(args.priority)),
 );
 
-type Act = (client: ServiceClient, job: JobView, scope: Scope) => Promise<void>;
+type SteerArgs = typeof jobArgs;
+type Act = (client: ServiceClient, job: JobView, scope: Scope, given: ParsedArgs<SteerArgs>) => Promise<void>;
 
-function steer(name: string, description: string, act: Act): NamedCommand {
-  return named(name, description, groupArgs, (args) =>
-    withJob(args, async (client, job) => {
-      await act(client, job, args.group === true ? "group" : "job");
-      if (args.json === true) writeJson({ type: name, job: job.token });
+function steer(name: string, description: string, args: SteerArgs, act: Act): NamedCommand {
+  return named(name, description, args, (given) =>
+    withJob(given, async (client, job) => {
+      await act(client, job, given.group === true ? "group" : "job", given);
+      if (given.json === true) writeJson({ type: name, job: job.token });
       return 0;
     }),
   );
