@@ -203,7 +203,7 @@ export class SourceRemover {
   }
 
   private fail(place: EntryPlace, result: number, syscall: string, what: string): void {
-    const code = result === -Errno.EBUSY ? "source-mounted" : undefined;
-    this.context.reporter.fail({ place, side: "source", errno: -result, syscall, what, ...(code === undefined ? {} : { code }) });
+    const reason = result === -Errno.EBUSY ? { code: "source-mounted" as const } : {};
+    this.context.reporter.fail({ place, side: "source", errno: -result, syscall, what, ...reason });
   }
 }
