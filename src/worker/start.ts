@@ -10,10 +10,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       return (await import("./doctor.ts")).printDoctorReport(argv.slice(1));
     case "--verify":
       return (await import("./verify-manifest.ts")).printVerification();
-    case embeddedFlag:
-      startLaneAhead();
-      return (await import("./worker.ts")).work();
     default:
+      if (argv[0] === embeddedFlag) startLaneAhead();
       return (await import("./worker.ts")).work();
   }
 }
