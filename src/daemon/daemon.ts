@@ -147,7 +147,7 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
   });
   void connection.closed.then((reason) => stop.request("bus-gone", reason));
   using idle = new IdleTimer(config.service.idleExitSeconds * 1000, () => service.releaseIfIdle(() => jobs.hold()));
-  idle.onReleased = () => stop.request("idle", `nothing to do for ${idle.timeoutMs / 1000} s`);
+  idle.onReleased = () => stop.request("idle", idle.words);
   // What callers were told (calls) and what the store was opened with (history) holds until the next start.
   reload.onLoaded = (changed) => {
     log.setLevel(changed.service.logLevel);
@@ -171,9 +171,9 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
   log.notice("the service is ready", { version, bus: kind, state: stateDirectory });
 
   const { kind: reason, words } = await stop.requested;
-  // systemd's SIGTERM comes as soon as the name has gone: calls of that moment are answered first.
+  // systemd's SIGTERM comes as soon as the name has gone, and may be here before we know of that: calls of that moment are answered first.
   await idle.releasing;
-  log.notice("the service stops", { reason: words });
+  log.notice("the service stops", { reason: idle.hasReleased ? idle.words : words });
   const successor = idle.hasReleased && leaveWhatIsOwed(service, jobs, stateDirectory);
   await stopServing(service, jobs);
   marker.settle(store.unfinished().some(({ state }) => state !== "paused"));

@@ -31,6 +31,11 @@ export class IdleTimer implements Disposable {
     this.restart();
   }
 
+  /** Why the service ends, for its log. */
+  get words(): string {
+    return `nothing to do for ${this.timeoutMs / 1000} s`;
+  }
+
   /** Somebody needed the service just now. */
   restart(): void {
     if (this.timeoutMs === 0 || this.isReleasing) return;
