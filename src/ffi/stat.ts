@@ -6,32 +6,22 @@ import { viewOf } from "./memory.ts";
 
 const at = layout.statx;
 const two32 = 2 ** 32;
-/** Indexes of the 32-bit words that tell one state of an inode from another. */
-const stateWords = [
-  at.stx_ino,
-  at.stx_ino + 4,
-  at.stx_dev_major,
-  at.stx_dev_minor,
-  at.stx_size,
-  at.stx_size + 4,
-  at.stx_mtime,
-  at.stx_mtime + 4,
-  at.stx_mtime + 8,
-  at.stx_ctime,
-  at.stx_ctime + 4,
-  at.stx_ctime + 8,
-].map((offset) => offset / 4);
-const identityWords = stateWords.slice(0, 4);
-const birthWords = [at.stx_btime, at.stx_btime + 4, at.stx_btime + 8];
-const modificationWords = [at.stx_mtime, at.stx_mtime + 4, at.stx_mtime + 8];
-/** What tells one state of a source from another after a reboot, too: devices may have other numbers then. */
-const sourceWords = stateWords.filter((index) => index !== at.stx_dev_major / 4 && index !== at.stx_dev_minor / 4);
+/** Indexes of the 32-bit words of a field and, for a time, of its nanoseconds. */
+const wordsOf = (offset: number, count: 2 | 3): readonly number[] => Array.from({ length: count }, (_, word) => offset / 4 + word);
+const numberWords = wordsOf(at.stx_ino, 2);
+const deviceWords = [at.stx_dev_major / 4, at.stx_dev_minor / 4];
+const modificationWords = wordsOf(at.stx_mtime, 3);
+const birthWords = wordsOf(at.stx_btime, 3);
+const dataWords = [...wordsOf(at.stx_size, 2), ...modificationWords];
+const identityWords = [...numberWords, ...deviceWords];
+const inodeWords = [...numberWords, ...birthWords];
+const contentWords = [...numberWords, ...dataWords];
 /** What stays as it is in a finished copy: not ctime, which a second name changes. */
-const copyWords = [at.stx_ino, at.stx_ino + 4, at.stx_size, at.stx_size + 4, ...modificationWords, ...birthWords].map(
-  (offset) => offset / 4,
-);
-const contentWords = [at.stx_ino, at.stx_ino + 4, at.stx_size, at.stx_size + 4, ...modificationWords].map((offset) => offset / 4);
-const inodeWords = [at.stx_ino, at.stx_ino + 4, ...birthWords].map((offset) => offset / 4);
+const copyWords = [...contentWords, ...birthWords];
+/** What tells one state of a source from another after a reboot, too: devices may have other numbers then. */
+const sourceWords = [...contentWords, ...wordsOf(at.stx_ctime, 3)];
+/** What tells one state of an inode from another. */
+const stateWords = [...identityWords, ...dataWords, ...wordsOf(at.stx_ctime, 3)];
 
 /** A view of one struct statx at an address somebody else owns (256 bytes); fields read the kernel's latest answer. */
 export class Stat {
@@ -184,6 +174,12 @@ export class Stat {
     return this.hashOf(copyWords, seed);
   }
 
+  /** Takes on all that copyKey tells of a whole copy of `source`, with its times, that was made as `made`. hot: */
+  foretell(made: Stat, source: Stat): void {
+    for (const index of inodeWords) this.u32[index] = made.u32[index] ?? 0;
+    for (const index of dataWords) this.u32[index] = source.u32[index] ?? 0;
+  }
+
   /** Likewise of inode and time of birth: the inode, whatever is written to it. */
   inodeKey(seed: number): number {
     return this.hashOf(inodeWords, seed);
@@ -214,7 +210,7 @@ export class Stat {
 
   /** True for the same mtime, to the nanosecond. */
   hasMtimeOf(other: Stat): boolean {
-    return modificationWords.every((offset) => this.u32[offset / 4] === other.u32[offset / 4]);
+    return modificationWords.every((index) => this.u32[index] === other.u32[index]);
   }
 
   /** Writes atime and mtime as two struct timespec for utimensat(2) at a 32-bit word index, word by word: no rounding. */

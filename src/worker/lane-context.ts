@@ -151,6 +151,7 @@ export class LaneContext {
     this.destinationStat = new Stat(this.arena.allocate(layout.statx.size));
     const { checkpoint } = setup.shared;
     this.log = checkpoint === null ? null : new CheckpointLog(setup.shared, setup.lane, checkpoint);
+    if (this.log !== null) this.publisher.stat.withBirth();
     this.resumption = checkpoint === null || checkpoint.known === null ? null : new Resumption(this, checkpoint, checkpoint.known);
   }
 

@@ -30,8 +30,12 @@ export class PlainFiles {
   private readonly keepsHardLinks: boolean;
   private readonly keepsMode: boolean;
   private readonly needsOwner: boolean;
+  private readonly keepsTimes: boolean;
   private readonly counters: number;
   private isOpen = false;
+  /** The device that keeps times to the nanosecond, as a copy on it has shown; -1: none yet. */
+  private exactDevice = -1;
+  private isExact = false;
 
   /** null: the job asks for something that only the general way does. `files` tells of failures. */
   static of(context: LaneContext, files: FileMaker): PlainFiles | null {
@@ -52,12 +56,14 @@ export class PlainFiles {
     this.keepsHardLinks = preserve.has("hardlinks");
     this.keepsMode = preserve.has("mode");
     this.needsOwner = preserve.has("mode") || preserve.has("owner");
+    this.keepsTimes = preserve.has("times");
     this.counters = shared.counters(context.lane);
   }
 
   /** The directory of the files to come, which the publisher has entered. */
   enter({ fields, stat }: Directory): void {
     const { publisher } = this.context;
+    this.isExact = publisher.stat.device === this.exactDevice;
     this.isOpen =
       publisher.isExclusive &&
       (fields.flags & DirectoryFlag.defaultAcl) === 0 &&
@@ -71,7 +77,7 @@ export class PlainFiles {
   copy(entry: Entry, sourceFd: number): "done" | "failed" | "general" {
     this.failedRead = 0;
     if (!this.isOpen) return "general";
-    const { sourceStat, afterStat, copyStat, publisher, copier, metadata, log, empty } = this.context;
+    const { sourceStat, afterStat, publisher, copier, metadata, empty } = this.context;
     const { directory } = entry;
     const { size, permissions } = sourceStat;
     const way = this.data.wayOf(size);
@@ -92,7 +98,7 @@ export class PlainFiles {
     metadata.toPlain(sourceStat, fd, mode, isOwned);
     // Rule 12, and the proof that what was read is all (rule 7).
     if (afterStat.ofDescriptor(sourceFd, empty) < 0 || !sourceStat.isUnchanged(afterStat)) return this.undo(fd);
-    if (log !== null && copyStat.ofDescriptor(fd, empty) === 0) log.done(sourceStat, copyStat);
+    this.note(fd);
     publisher.publish(false);
     const closed = libc.close(fd);
     if (closed < 0 && closed !== -Errno.EINTR) return this.files.fail(entry, "destination", closed, "close", "failed to close %d");
@@ -144,6 +150,30 @@ export class PlainFiles {
     this.context.publisher.abandon();
     libc.close(fd);
     return "general";
+  }
+
+  /**
+   * Notes the copy in the log. What it looks like need not be asked of each: inode and birth were told when it was made, and size and times
+   * are its source's, unless the filesystem keeps those coarser. hot:
+   */
+  private note(fd: number): void {
+    const { log, copyStat, sourceStat, publisher, empty } = this.context;
+    if (log === null) return;
+    if (this.keepsTimes) copyStat.foretell(publisher.stat, sourceStat);
+    if (!this.isExact) {
+      const foretold = copyStat.copyKey(0);
+      if (copyStat.ofDescriptor(fd, empty) < 0) return;
+      if (this.keepsTimes && copyStat.copyKey(0) === foretold) this.learnExactness();
+    }
+    log.done(sourceStat, copyStat);
+  }
+
+  /** A copy turned out as foretold: a proof where the time is one that a coarser clock (NTFS's has 100 ns) could not have kept. */
+  private learnExactness(): void {
+    const { sourceStat, copyStat } = this.context;
+    if (sourceStat.mtimeNanoseconds % 100 === 0) return;
+    this.exactDevice = copyStat.device;
+    this.isExact = true;
   }
 
   // hot:
