@@ -1,5 +1,6 @@
 // The command line as data, from the tables that parse it: what the manual page and the completions are made from.
 
+import { hintOf, lettersOf, synopsisOf } from "../src/cli/command-help.ts";
 import { namedCommands } from "../src/cli/commands.ts";
 import { copyHelpRows } from "../src/cli/copy-help.ts";
 import * as tables from "../src/cli/copy-tables.ts";
@@ -112,24 +113,20 @@ function fromCitty({ name, description, args }: NamedCommand): Command {
   const options: CommandOption[] = [];
   let operands: Command["operands"] = "nothing";
   let laterOperands: readonly string[] = [];
-  let usage = "[OPTION]...";
   const operandNotes: (readonly [string, string])[] = [];
   for (const [key, definition] of Object.entries(args)) {
     const about = definition.description ?? "";
-    const hint = "valueHint" in definition ? (definition.valueHint ?? "") : "";
+    const hint = hintOf(definition);
     if (definition.type === "positional") {
-      usage += definition.required === false ? ` [${hint}]` : ` ${hint}`;
       if (hint !== "JOB") operandNotes.push([hint, about]);
       if (operands !== "nothing") laterOperands = operandWords[hint] ?? [];
       if (operands === "nothing") operands = hint.startsWith("JOB") ? "jobs" : hint.startsWith("PATH") ? "files" : hint.split("|");
       continue;
     }
-    const alias = "alias" in definition ? definition.alias : undefined;
-    const letters = (typeof alias === "string" ? [alias] : [...(alias ?? [])]).map((letter) => `-${letter}`);
-    options.push(option([...letters, `--${key}`], definition.type === "boolean" ? "none" : "required", hint, about));
+    options.push(option([...lettersOf(definition), `--${key}`], definition.type === "boolean" ? "none" : "required", hint, about));
   }
   options.push(option(["--help"], "none", "", "Say what it takes"));
-  return { name, about: description, options, operands, laterOperands, usage, operandNotes };
+  return { name, about: description, options, operands, laterOperands, usage: synopsisOf(args), operandNotes };
 }
 
 /** src/config.ts parses these; a test compares. */

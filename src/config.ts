@@ -5,7 +5,6 @@ import { parseArgs } from "node:util";
 import { type Layer, put, readConfigFiles } from "./config-file.ts";
 import { camelCase, kebabCase, policyGroup, type Settings, sections, settingsOf } from "./config-settings.ts";
 import { CopyError } from "./errors.ts";
-import { logLevels } from "./log.ts";
 import { gidOf, hasRules, type PolicyGroup } from "./policy-groups.ts";
 
 export type Config = Settings & {
@@ -19,14 +18,6 @@ export type Config = Settings & {
   /** The files that were read, absolute, the last of which wins. */
   readonly files: readonly string[];
 };
-
-export const daemonUsage = `Usage: copyd daemon [--session] [--config FILE] [--log-level LEVEL] [--set SECTION.KEY=VALUE]...
-
-  --session        serve the user's session bus, with the user's own rights
-  --config FILE    settings in TOML (/etc/copyd/copyd.toml, or ~/.config/copyd/copyd.toml with --session)
-  --log-level L    ${logLevels.join(", ")}
-  --set S.K=V      one setting, as jobs.max-running=2; in the environment it is COPYD_JOBS_MAX_RUNNING
-`;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

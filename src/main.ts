@@ -9,12 +9,8 @@ const argv = calledAs === "cp" || calledAs === "mv" ? [calledAs, ...args] : args
 process.exitCode = await runRole(argv);
 
 async function runRole([role, ...rest]: readonly string[]): Promise<number> {
-  switch (role) {
-    case "daemon":
-      return (await import("./daemon/daemon.ts")).main(rest);
-    case "worker":
-      return (await import("./worker/start.ts")).main(rest);
-    default:
-      return (await import("./cli/main.ts")).main(argv);
-  }
+  // Its help is for people, as the CLI is.
+  if (role === "daemon" && !rest.includes("--help")) return (await import("./daemon/daemon.ts")).main(rest);
+  if (role === "worker") return (await import("./worker/start.ts")).main(rest);
+  return (await import("./cli/main.ts")).main(argv);
 }

@@ -40,7 +40,7 @@ export async function runNamedCommand(name: string, rawArgs: readonly string[]):
   const args = command.takesNumbers === true ? withNumbersAsOperands(rawArgs) : rawArgs;
   const { options, wantsHelp } = look(args);
   if (wantsHelp) {
-    writeText("stdout", `${await command.usage()}\n`);
+    writeText("stdout", command.help());
     return 0;
   }
   // citty takes any option without a word; a misspelt one must not be taken for none.

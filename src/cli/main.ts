@@ -30,6 +30,8 @@ async function run([command, ...rest]: readonly string[]): Promise<number> {
     case "-V":
     case "--version":
       return (await import("./main-help.ts")).printVersion();
+    case "daemon":
+      return (await import("./main-help.ts")).printDaemonHelp();
     default:
       return (await import("./commands.ts")).runNamedCommand(command, rest);
   }

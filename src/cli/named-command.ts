@@ -1,8 +1,8 @@
 // One command beside cp and mv as citty defines it: its options, its help, and how it is run.
 
-import { stripVTControlCharacters } from "node:util";
-import { type ArgsDef, defineCommand, type ParsedArgs, renderUsage, runCommand } from "citty";
+import { type ArgsDef, defineCommand, type ParsedArgs, runCommand } from "citty";
 import { CopyError } from "../errors.ts";
+import { commandHelp, lettersOf } from "./command-help.ts";
 
 export interface NamedCommand {
   readonly name: string;
@@ -13,7 +13,7 @@ export interface NamedCommand {
   readonly options: ReadonlySet<string>;
   /** Whether a word like -1 is an operand: one that it refuses, but knows to refuse with a reason. */
   readonly takesNumbers?: boolean;
-  readonly usage: () => Promise<string>;
+  readonly help: () => string;
   /** Resolves to the exit status. */
   readonly run: (rawArgs: readonly string[]) => Promise<number>;
 }
@@ -37,11 +37,7 @@ export function named<const Args extends ArgsDef>(
     description,
     args,
     options: optionsOf(args),
-    // citty colours it whoever reads it.
-    usage: async () => {
-      const usage = await renderUsage(command, { meta: { name: "copyd" } });
-      return mayColor() ? usage : stripVTControlCharacters(usage);
-    },
+    help: () => commandHelp({ name, description, args }),
     run: async (rawArgs) => {
       const { result } = await runCommand(command, { rawArgs: [...rawArgs] });
       return Number(result);
@@ -61,12 +57,7 @@ function optionsOf(args: ArgsDef): ReadonlySet<string> {
   for (const [name, definition] of Object.entries(args)) {
     if (definition.type === "positional") continue;
     options.add(`--${name}`);
-    const alias = "alias" in definition ? definition.alias : undefined;
-    for (const letter of typeof alias === "string" ? [alias] : (alias ?? [])) options.add(`-${letter}`);
+    for (const letter of lettersOf(definition)) options.add(letter);
   }
   return options;
-}
-
-function mayColor(): boolean {
-  return process.stdout.isTTY === true && (process.env.NO_COLOR ?? "") === "" && process.env.TERM !== "dumb";
 }

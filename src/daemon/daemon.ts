@@ -3,7 +3,7 @@
 import { mkdirSync } from "node:fs";
 import { totalmem } from "node:os";
 import { join } from "node:path";
-import { type Config, daemonUsage, loadConfig } from "../config.ts";
+import { type Config, loadConfig } from "../config.ts";
 import { memoryBytes } from "../config-settings.ts";
 import { busAddress } from "../dbus/address.ts";
 import { type BusConnection, BusError, connectBus } from "../dbus/connection.ts";
@@ -37,10 +37,6 @@ const stopJobsMs = 8_000;
 
 /** `copyd daemon`: serves until it is told to stop, has nothing to do or the bus goes away. Resolves to the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {
-  if (argv.includes("--help")) {
-    process.stdout.write(daemonUsage);
-    return 0;
-  }
   try {
     const load = (): ServiceSettings => {
       const config = loadConfig(argv, process.env);

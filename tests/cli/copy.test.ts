@@ -159,6 +159,7 @@ test("standard output that is full is told in one line, and what cp was to copy 
     ["cp --help", "cp"],
     ["--version", "copyd"],
     ["jobs --help", "copyd jobs"],
+    ["daemon --help", "copyd daemon"],
     ["config show", "copyd config"],
   ] as const) {
     const result = await runShell(`"$@" ${command} >/dev/full`, { cwd });
@@ -202,7 +203,7 @@ test("--parents needs a directory, as a mistake on the command line", async () =
 });
 
 test("help and versions go to standard output; no command and unknown ones are mistakes", async () => {
-  for (const line of ["--help", "cp --help", "mv --help", "--version", "cp --version", "jobs --help", "doctor --help"]) {
+  for (const line of ["--help", "cp --help", "mv --help", "--version", "cp --version", "jobs --help", "doctor --help", "daemon --help"]) {
     const { status, stdout, stderr } = await runCopyd(line.split(" "), { cwd });
     expect({ line, status, stderr }).toEqual({ line, status: 0, stderr: "" });
     expect(stdout).not.toMatch(/[^\P{Cc}\n]/u);

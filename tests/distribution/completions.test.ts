@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { commandLine } from "../../scripts/command-line.ts";
 import { cpTable, mvTable } from "../../src/cli/copy-tables.ts";
-import { daemonUsage } from "../../src/config.ts";
+import { daemonHelp } from "../../src/cli/main-help.ts";
 import { havePrograms, run } from "../support/process.ts";
 import { testUnless } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
@@ -45,7 +45,7 @@ for (const [name, table] of [
 
 test("the description of the daemon has the options that its help has", () => {
   const options = commands.find(({ name }) => name === "daemon")?.options.flatMap(({ spellings }) => spellings) ?? [];
-  const told = [...daemonUsage.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, option]) => option ?? "");
+  const told = [...daemonHelp.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, option]) => option ?? "");
   expect(options.filter((option) => option !== "--help")).toEqual(told);
 });
 
