@@ -129,7 +129,7 @@ function lines(text: string): (section: string, key: string) => number {
   const found = new Map<string, number>();
   let section = "";
   for (const [index, line] of text.split("\n").entries()) {
-    const header = /^\s*\[\s*([^\]]*?)\s*\]/.exec(line)?.[1]?.replace(/["']/g, "");
+    const header = /^\s*\[\s*([^\]]*?)\s*\]/.exec(line)?.[1]?.replace(/["']/g, "").replaceAll("\\\\", "\\");
     if (header !== undefined) section = header;
     const key = header === undefined ? /^\s*"?([\w.-]+)"?\s*=/.exec(line)?.[1] : "";
     const name = key === undefined ? undefined : `${section}\0${key}`;

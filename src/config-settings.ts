@@ -237,7 +237,7 @@ export const sectionTexts: Readonly<Record<SectionName, { readonly about: string
   },
   policy: {
     about:
-      "What may be copied by way of the service, and where to. [policy] holds for everybody, [policy.GROUP], with the same keys and a group's name or number, also for who is in that group; each section that concerns a caller must allow it. What is refused is an error (PolicyViolation) of the call or of the one entry. For what callers do as administrators (CopyAsAdmin) this is a boundary; of what they may do as themselves it keeps the service only, not cp.",
+      'What may be copied by way of the service, and where to. [policy] holds for everybody, [policy.GROUP], with the same keys and a group\'s name or number (in quotes where it is no plain word, as [policy."domain users"]), also for who is in that group; each section that concerns a caller must allow it. What is refused is an error (PolicyViolation) of the call or of the one entry. For what callers do as administrators (CopyAsAdmin) this is a boundary; of what they may do as themselves it keeps the service only, not cp.',
     reloads: true,
   },
   history: { about: "What is kept of jobs that have ended, and of who asked for what.", reloads: false },
@@ -254,9 +254,18 @@ export function settingsOf(section: string): Readonly<Record<string, Setting<unk
   return Object.hasOwn(sections, section) ? sections[section as SectionName] : undefined;
 }
 
-/** The group of "policy.GROUP", the one section of which there may be many. */
+/**
+ * The group of "policy.GROUP", the one section of which there may be many. Directories of users beyond this machine have names like
+ * "DOMAIN\domain users"; the group database has room for anything but colons and commas.
+ */
 export function policyGroup(section: string): string | undefined {
-  return /^policy\.([A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?)$/.exec(section)?.[1];
+  return /^policy\.((?![\s-])[^\p{C}:,]{1,256}(?<!\s))$/u.exec(section)?.[1];
+}
+
+/** A section's name as a file has it between its brackets: what is no plain word is quoted. */
+export function sectionText(section: string): string {
+  const group = policyGroup(section);
+  return group === undefined || /^[\w-]+$/.test(group) ? section : `policy.${JSON.stringify(group)}`;
 }
 
 export function camelCase(key: string): string {

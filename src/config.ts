@@ -3,7 +3,7 @@
 import { isAbsolute, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { type Layer, put, readConfigFiles } from "./config-file.ts";
-import { camelCase, kebabCase, policyGroup, type Settings, sections, settingsOf } from "./config-settings.ts";
+import { camelCase, kebabCase, policyGroup, type Settings, sections, sectionText, settingsOf } from "./config-settings.ts";
 import { CopyError } from "./errors.ts";
 import { gidOf, hasRules, type PolicyGroup } from "./policy-groups.ts";
 
@@ -156,7 +156,7 @@ function problemsOf(layer: Layer): string[] {
     const known = settingsOf(section);
     for (const [key, { value, origin }] of values) {
       if (section === "") problems.push(`${origin}: "${key}" stands outside a section: settings go below [${sectionNames()}]`);
-      else if (known === undefined) problems.push(`${origin}: there is no section [${section}]; there are ${sectionNames()}`);
+      else if (known === undefined) problems.push(`${origin}: there is no section [${sectionText(section)}]; there are ${sectionNames()}`);
       if (known === undefined) break;
       const problem = key === "" ? null : problemOf(section, key, value, known);
       if (problem !== null) problems.push(`${origin}: ${problem}`);
@@ -166,9 +166,10 @@ function problemsOf(layer: Layer): string[] {
 }
 
 function problemOf(section: string, key: string, value: unknown, known: NonNullable<ReturnType<typeof settingsOf>>): string | null {
-  const name = `${section}.${kebabCase(key)}`;
+  const name = `${sectionText(section)}.${kebabCase(key)}`;
   const setting = Object.hasOwn(known, key) ? known[key] : undefined;
-  if (setting === undefined) return `${name} is not a setting; [${section}] has ${Object.keys(known).map(kebabCase).join(", ")}`;
+  if (setting === undefined)
+    return `${name} is not a setting; [${sectionText(section)}] has ${Object.keys(known).map(kebabCase).join(", ")}`;
   const result = setting.schema.safeParse(value);
   if (result.success) return null;
   const problem = result.error.issues[0]?.message ?? "not valid";

@@ -1,7 +1,7 @@
 // Whom [policy.GROUP] is for: the group's number, by /etc/group first, then by whatever else the name service asks (getent).
 
 import { readFileSync } from "node:fs";
-import type { Settings } from "./config-settings.ts";
+import { type Settings, sectionText } from "./config-settings.ts";
 import { CopyError } from "./errors.ts";
 
 /** [policy.GROUP]; the rules are as [policy]'s. */
@@ -23,11 +23,11 @@ export function hasRules({ maxFileSize, ...lists }: PolicyGroup["rules"]): boole
  */
 export function gidOf({ group, origin }: PolicyGroup): number {
   if (/^\d{1,10}$/.test(group)) return Number(group);
-  const gid = gidIn(readFileSync("/etc/group", "latin1"), group) ?? gidIn(askNameService(group), group);
+  const gid = gidIn(readFileSync("/etc/group", "utf8"), group) ?? gidIn(askNameService(group), group);
   if (gid !== undefined) return gid;
   throw new CopyError(
     "bad-config",
-    `${origin}: [policy.${group}]: there is no group '${group}'; use its number where it is not always known`,
+    `${origin}: [${sectionText(`policy.${group}`)}]: there is no group '${group}'; use its number where it is not always known`,
   );
 }
 
@@ -38,7 +38,7 @@ function askNameService(group: string): string {
       stdout: "pipe",
       stderr: "ignore",
       timeout: 5_000,
-    }).stdout.toString("latin1");
+    }).stdout.toString();
   } catch {
     // No getent: then /etc/group is all there is.
     return "";

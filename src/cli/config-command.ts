@@ -2,6 +2,7 @@
 
 import type { ArgsDef } from "citty";
 import { examineConfig, type SettingInForce } from "../config.ts";
+import { sectionText } from "../config-settings.ts";
 import { CopyError, failures } from "../errors.ts";
 import { writeJson } from "./json-lines.ts";
 import { named } from "./named-command.ts";
@@ -49,7 +50,7 @@ function show(settings: readonly SettingInForce[], json: boolean): void {
       writeJson({ type: "setting", section: setting.section, key, value: value as string | number, origin: origin ?? "standard" });
       continue;
     }
-    if (setting.section !== section) writeText("stdout", `${section === "" ? "" : "\n"}[${setting.section}]\n`);
+    if (setting.section !== section) writeText("stdout", `${section === "" ? "" : "\n"}[${sectionText(setting.section)}]\n`);
     section = setting.section;
     writeText("stdout", `${`${key} = ${JSON.stringify(value)}`.padEnd(40)} # ${escapeControls(origin ?? "standard")}\n`);
   }

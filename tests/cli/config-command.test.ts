@@ -5,6 +5,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { examineConfig } from "../../src/config.ts";
 import { type RunResult, run } from "../support/process.ts";
+import { testUnless, unlessRoot } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 const main = join(import.meta.dir, "../../src/main.ts");
@@ -54,6 +55,31 @@ test("check finds what would keep the service from starting, or a policy from ho
   symlinkSync("/nowhere", `${directory.path}/copyd/copyd.toml`);
   const standard = await ofSession();
   expect([standard.status, standard.stderr]).toEqual([78, expect.stringContaining("copyd.toml cannot be read (ENOENT)")]);
+});
+
+testUnless(unlessRoot(), "a group's name may be any that the group database has, in quotes, and shows so", async () => {
+  await using directory = await temporaryDirectory();
+  const file = `${directory.path}/copyd.toml`;
+  const database = `${directory.path}/group`;
+  writeFileSync(database, "root:x:0:\ndomain users:x:61009:\nDOM\\Köche:x:61010:\n");
+  writeFileSync(file, '[policy."domain users"]\nmax-file-size = 1\n[policy."DOM\\\\Köche"]\nmax-file-size = 2\n[policy."a.b"]\n');
+  const among = (action: string): Promise<RunResult> =>
+    run([
+      "unshare",
+      "-m",
+      "sh",
+      "-c",
+      `mount --bind ${database} /etc/group && exec ${process.execPath} ${main} config ${action} --config ${file}`,
+    ]);
+  expect(await among("check")).toMatchObject({ status: 0, stdout: `${file}: no mistakes\n`, stderr: "" });
+  const { stdout } = await among("show");
+  for (const group of ['"domain users"', '"DOM\\\\Köche"', '"a.b"']) expect(stdout).toContain(`\n[policy.${group}]\n`);
+  writeFileSync(file, stdout);
+  expect((await among("show")).stdout.replace(/ # .*/g, "")).toBe(stdout.replace(/ # .*/g, ""));
+  writeFileSync(file, '[policy."DOM\\\\nobody else"]\nmax-file-size = 2\n');
+  expect((await among("check")).stderr).toStartWith(`${file}:1: [policy."DOM\\\\nobody else"]: there is no group 'DOM\\nobody else'; `);
+  writeFileSync(file, '\n[policy."two:fields"]\nmax-file-size = 2\n');
+  expect((await among("check")).stderr).toStartWith(`${file}:2: there is no section [policy.two:fields]; `);
 });
 
 test("show prints what is in force, from files and not from the caller's environment, as a file that says the same", async () => {
