@@ -161,6 +161,20 @@ test("a worker that outlived its service is ended before another one goes on", a
   await room.end();
 });
 
+test("a process that has got the number of a job's former worker since is left alone", async () => {
+  await using state = await temporaryDirectory();
+  await killedRoom(state.path, "run?then=well");
+  // A group of its own, as a worker has one.
+  await using stranger = Bun.spawn(["setsid", "sleep", "60"]);
+  const database = new Database(join(state.path, "jobs.db"));
+  database.run("UPDATE jobs SET record = json_set(record, '$.process.pid', ?1) WHERE token = 'running'", [stranger.pid]);
+  database.close();
+  const room = await openRoom(state.path);
+  expect((await untilEnded(room.jobs, found(room, "running"))).result).toMatchObject({ state: "completed", resumeCount: 1 });
+  expect(isRunning(stranger.pid)).toBe(true);
+  await room.end();
+});
+
 test("an orderly stop keeps every job in its state for the next start, and lets no worker live", async () => {
   await using state = await temporaryDirectory();
   const before = await openRoom(state.path, { limits: { maxRunning: 1 } });
