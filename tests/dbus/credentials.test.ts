@@ -1,9 +1,12 @@
 // Who calls is what the bus says, as long as the caller is there; whatever is missing denies.
 
-import { expect } from "bun:test";
+import { expect, test } from "bun:test";
+import { connectBus } from "../../src/dbus/connection.ts";
 import { Credentials } from "../../src/dbus/credentials.ts";
 import { createUserDatabase, type UserDatabase } from "../../src/dbus/user-database.ts";
+import { Variant } from "../../src/dbus/values.ts";
 import { privateBus, whyNoBus } from "../support/bus.ts";
+import { hostileBus } from "../support/hostile-bus.ts";
 import { testUnless } from "../support/skip.ts";
 
 const ownUid = process.getuid?.() ?? -1;
@@ -62,3 +65,20 @@ testUnless(whyNoBus(), "what is no unique name, or no connection, is nobody", ()
     await expect(credentials.identify(":1.999")).rejects.toThrow("does not say");
   }),
 );
+
+test("half an answer of the bus is none, and the uid that stands for nobody is nobody's", async () => {
+  const groups = new Variant("au", [0]);
+  for (const [answer, reason] of [
+    [{ UnixGroupIDs: groups }, "which user is calling"],
+    [{ UnixUserID: new Variant("s", "0"), UnixGroupIDs: groups }, "which user is calling"],
+    [{ UnixUserID: new Variant("u", 0xffff_ffff), UnixGroupIDs: groups }, "which user is calling"],
+    [{ UnixUserID: new Variant("u", 0) }, "which groups the caller is in"],
+    [{ UnixUserID: new Variant("u", 0), UnixGroupIDs: new Variant("as", ["0"]) }, "which groups the caller is in"],
+  ] as const) {
+    await using bus = await hostileBus(new Map(Object.entries(answer)));
+    const connection = await connectBus(bus.address);
+    const credentials = new Credentials(connection, { primaryGid: async () => 0 }, null);
+    await expect(credentials.identify(":1.5")).rejects.toThrow(reason);
+    connection.close();
+  }
+});

@@ -243,6 +243,9 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "polkit", () => {
       ["make", "s", "symbolic-link"],
       ["make", "s", "hard-link"],
       ["exchange", "b", "true"],
+      ["keep-directory-symlink", "b", "true"],
+      ["follow-dangling-destination", "b", "true"],
+      ["manifest", "ay", "2", "47", "109"],
     ]) {
       const args = ["aayaya{sv}", ...path, "1", ...option];
       const answer = await busctlAs(users.first, fixture.bus.address, rootPath, managerInterface, "CopyAsAdmin", ...args);

@@ -17,25 +17,22 @@ export interface HostileBus extends AsyncDisposable {
   answered(serial: number): Promise<string>;
 }
 
+/** Who the bus says is calling. */
+const root = new Map([
+  ["UnixUserID", new Variant("u", 0)],
+  ["UnixGroupIDs", new Variant("au", [0])],
+]);
+
 const driverAnswers: Readonly<Record<string, readonly [string, readonly WireValue[]]>> = {
   Hello: ["s", [":1.1"]],
   AddMatch: ["", []],
   NameHasOwner: ["b", [false]],
   RequestName: ["u", [1]],
   ReleaseName: ["u", [1]],
-  GetConnectionCredentials: [
-    "a{sv}",
-    [
-      new Map([
-        ["UnixUserID", new Variant("u", 0)],
-        ["UnixGroupIDs", new Variant("au", [0])],
-      ]),
-    ],
-  ],
 };
 
-/** Listens for one service. */
-export async function hostileBus(): Promise<HostileBus> {
+/** Listens for one service. `credentials`: what it says of every caller. */
+export async function hostileBus(credentials: ReadonlyMap<string, Variant> = root): Promise<HostileBus> {
   const temporary = await temporaryDirectory();
   await chmod(temporary.path, 0o755);
   const path = `${temporary.path}/socket`;
@@ -59,7 +56,9 @@ export async function hostileBus(): Promise<HostileBus> {
   };
   const receive = (message: Message): void => {
     if (message.type === MessageType.call) {
-      const [signature, body] = driverAnswers[message.member ?? ""] ?? ["", []];
+      const { member = "" } = message;
+      const [signature, body] =
+        member === "GetConnectionCredentials" ? ["a{sv}", [new Map(credentials)]] : (driverAnswers[member] ?? ["", []]);
       const reply = { type: MessageType.return, replySerial: message.serial, destination: ":1.1", signature, body };
       sendRaw(encodeMessage({ ...reply, sender: "org.freedesktop.DBus" } as OutgoingMessage, serial++));
     } else if (message.replySerial !== undefined) {

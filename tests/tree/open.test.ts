@@ -74,6 +74,15 @@ test("openFollowing goes where a caller's path leads, but through no magic link"
   libc.close(proc);
 });
 
+test("openWithoutLinks goes anywhere, but through no link", () => {
+  const outside = `${directory.path}/outside`;
+  expect(contentOf(opener.openWithoutLinks(rootFd, outside, Open.O_RDONLY))).toBe("outside");
+  expect(contentOf(opener.openWithoutLinks(rootFd, "../outside", Open.O_RDONLY))).toBe("outside");
+  symlinkSync("a", `${directory.path}/root/way`);
+  expect(opener.openWithoutLinks(rootFd, "way/b/file", Open.O_RDONLY)).toBe(-Errno.ELOOP);
+  expect(opener.openWithoutLinks(At.AT_FDCWD, `${directory.path}/root/way`, Open.O_RDONLY)).toBe(-Errno.ELOOP);
+});
+
 test("a path beyond 4096 bytes is walked in pieces, without leaving a descriptor open, and no piece leads out", () => {
   const names = Array.from({ length: 40 }, (_, index) => `${index}`.padEnd(240, "x"));
   const script = 'for (@ARGV) { mkdir $_; chdir $_ or die } open F, ">", "file"; print F "deep"; symlink "/", "out"';
@@ -84,6 +93,9 @@ test("a path beyond 4096 bytes is walked in pieces, without leaving a descriptor
   expect(contentOf(opener.open(rootFd, `${deep}/file`, Open.O_RDONLY))).toBe("deep");
   expect(opener.open(rootFd, `${deep}/missing`, Open.O_RDONLY)).toBe(-Errno.ENOENT);
   expect(opener.open(rootFd, `${deep}/out/etc`, Open.O_RDONLY)).toBe(-Errno.ELOOP);
+  symlinkSync(names[0] ?? "", `${directory.path}/root/long`);
+  expect(opener.open(rootFd, `long/${names.slice(1).join("/")}/file`, Open.O_RDONLY)).toBe(-Errno.ELOOP);
+  expect(opener.open(rootFd, `../root/${deep}/file`, Open.O_RDONLY)).toBe(-Errno.EXDEV);
   expect(opener.open(rootFd, `${names.slice(0, 30).join("/")}/absent/${deep}`, Open.O_RDONLY)).toBe(-Errno.ENOENT);
   expect(opener.open(rootFd, `${"y".repeat(5000)}/file`, Open.O_RDONLY)).toBe(-Errno.ENAMETOOLONG);
   for (let time = 0; time < 100; time++) opener.open(rootFd, `${deep}/missing`, Open.O_RDONLY);

@@ -329,3 +329,39 @@ test("a move takes along nothing that is denied, and leaves it where it was", as
   expect([below(at("renamed")), existsSync(at("out/renamed/public"))]).toEqual([["film.mkv"], true]);
   expect(refused(await run(rules, [at("data/secret")], at("out"), { operation: "move" }).catch(explain))).toEqual(["refused"]);
 });
+
+test("an exchange is asked about on both sides, where links lead, and as a whole", async () => {
+  mkdirSync(at("kept/inner"), { recursive: true });
+  writeFileSync(at("kept/file"), "kept");
+  symlinkSync(at("kept"), at("way"));
+  const exchange = (rules: Partial<PolicyRules>, source: string, destination: string): Promise<Outcome> =>
+    run(rules, [source], destination, {
+      operation: "move",
+      options: { onConflict: "overwrite", target: "exact", gnu: { exchange: true } },
+    });
+  const [there, here] = [`${at("way")}/file`, at("data/public")];
+  const contents = (): string[] => [at("kept/file"), here].map((path) => readFileSync(path, "utf8"));
+  expect(refused(await exchange({ denyDestinations: paths(at("kept")) }, there, here))).toEqual(["/data/public"]);
+  expect(refused(await exchange({ denyDestinations: paths(at("kept")) }, here, there))).toEqual(["/way/file"]);
+  expect(refused(await exchange({ denySources: paths(at("kept")) }, there, here))).toEqual(["/way/file"]);
+  expect(refused(await exchange({ denySources: paths(at("kept")) }, here, there))).toEqual(["/way/file"]);
+  // Of what comes the other way the size and name are not looked at.
+  expect(refused(await exchange({ maxFileSize: 1000 }, here, there))).toEqual(["/way/file"]);
+  expect(refused(await exchange({ denySources: paths(at("data/secret")) }, at("data"), at("kept/inner")))).toEqual(["/kept/inner"]);
+  expect(contents()).toEqual(["kept", "public"]);
+  expect((await exchange({ denySources: paths(at("data/secret")) }, here, there)).job.result?.state).toBe("completed");
+  expect(contents()).toEqual(["public", "kept"]);
+});
+
+test("a link to a directory that is written through, and a manifest, are asked about where they lead", async () => {
+  mkdirSync(at("kept/inner"), { recursive: true });
+  mkdirSync(at("tree"));
+  writeFileSync(at("tree/file"), "x");
+  symlinkSync(at("kept/inner"), at("out/tree"));
+  const rules = { denyDestinations: paths(at("kept")) };
+  const through = { onConflict: "overwrite", gnu: { inPlace: true, keepDirectorySymlink: true } };
+  expect(refused(await run(rules, [at("tree")], at("out"), { options: through }))).toEqual(["/out/tree"]);
+  const manifest = `${at("out/tree")}/sums`;
+  expect(refused(await run(rules, [at("tree/file")], at("out"), { options: { manifest } }))).toEqual(["/out/tree/sums"]);
+  expect(below(at("kept"))).toEqual(["inner"]);
+});
