@@ -29,6 +29,8 @@ interface FilesystemTraits {
   readonly copiesOnServer: boolean;
   /** A regular file holds exactly as many bytes as its size says, at every moment: not so in /proc, behind FUSE or a network. */
   readonly sizesAreTrue: boolean;
+  /** Neither a network nor another process is behind it, that is known. */
+  readonly isLocal: boolean;
 }
 
 const never = Number.POSITIVE_INFINITY;
@@ -38,8 +40,9 @@ const other = {
   ringFromBytes: 64 * 1024 * 1024,
   copiesOnServer: false,
   sizesAreTrue: false,
+  isLocal: false,
 };
-const local = { ...other, sizesAreTrue: true };
+const local = { ...other, sizesAreTrue: true, isLocal: true };
 const server = { ...other, ringFromBytes: 4 * 1024 * 1024, copiesOnServer: true };
 
 /** By f_type of statfs(2), linux/magic.h. */
@@ -62,6 +65,8 @@ export class Pair {
   readonly destinationDevice: number;
   /** Whether a source's size tells where it ends; whoever relies on it looks at the size again afterwards. */
   readonly sizesAreTrue: boolean;
+  /** Whether both are this machine's own: no call waits for a server, or for another process. */
+  readonly isLocal: boolean;
   private readonly options: EngineOptions;
   private readonly names: string;
   private readonly traits: FilesystemTraits;
@@ -81,6 +86,7 @@ export class Pair {
     this.names = `${from.name} to ${to.name}`;
     this.traits = to;
     this.sizesAreTrue = from.sizesAreTrue;
+    this.isLocal = from.isLocal && to.isLocal;
     this.excluded = excludedByOptions(options);
     this.settle();
   }

@@ -78,6 +78,13 @@ export class Publisher {
     return this.createNamed(mode);
   }
 
+  /** As create, of a file without a name: whatever happens, nothing is left of it. -errno also where there are no such files. */
+  createUnnamed(directoryFd: number, name: number, mode: number): number {
+    this.directoryFd = directoryFd;
+    this.name = name;
+    return this.createAnonymous(mode);
+  }
+
   /** Whether files of the directory are created under their own names. */
   get isExclusive(): boolean {
     return this.exclusiveAllowed;

@@ -4,16 +4,21 @@ import { Errno } from "../errno.ts";
 import { At, Mode } from "../ffi/libc.ts";
 import { Placement } from "./checkpoint-layout.ts";
 import type { LaneContext } from "./lane-context.ts";
-import { joinPath } from "./reporter.ts";
+import { type FailureFacts, joinPath } from "./reporter.ts";
+
+/** Of a lane, or of whoever has none. */
+type DestinationContext = Pick<LaneContext, "request" | "options" | "destinationStat" | "arena" | "log" | "resumption"> & {
+  readonly reporter: { fail(facts: FailureFacts): void };
+};
 
 export class Destination {
   /** It is an existing directory, and the arguments go into it. */
   isDirectory = false;
   /** Why a name that ends in a slash cannot be a file's: the errno of looking at it; 0 for any other name. */
   slashErrno = 0;
-  private readonly context: LaneContext;
+  private readonly context: DestinationContext;
 
-  constructor(context: LaneContext) {
+  constructor(context: DestinationContext) {
     this.context = context;
   }
 

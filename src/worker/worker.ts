@@ -2,12 +2,11 @@
 
 import { openSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { layout } from "../ffi/layout.ts";
 import { libc } from "../ffi/libc.ts";
-import { Arena } from "../ffi/memory.ts";
 import { ringStatus } from "../ffi/ring.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
+import { raiseDescriptorLimit } from "./descriptor-limit.ts";
 import { isMarked } from "./flush.ts";
 import { GivenAnswers } from "./given-answers.ts";
 import { type GuardedPaths, guardedPaths, guardedRequest } from "./guarded-paths.ts";
@@ -16,6 +15,7 @@ import { JobTalk } from "./job-talk.ts";
 import { LaneCount } from "./lane-count.ts";
 import { whyInOrder } from "./lane-order.ts";
 import { Lanes } from "./lanes.ts";
+import { mayBeLone } from "./lone-request.ts";
 import { withMounts } from "./policy-mounts.ts";
 import { PreviewJob } from "./preview-job.ts";
 import { applyPriority } from "./priority.ts";
@@ -43,7 +43,6 @@ const orphanMs = 5_000;
 const marksAfterMs = 1000;
 /** How long an orderly stop waits for the checkpoint's flush, within the five seconds that it may take. */
 const stopFlushMs = 4000;
-const RLIMIT_NOFILE = 7;
 
 /** Speaks the protocol on stdin and stdout. Resolves with the exit status. */
 export async function work(): Promise<number> {
@@ -178,7 +177,8 @@ class RunningJob {
     this.lanes.shared.words[Word.isWatched] = start.totals ? 1 : 0;
     this.given = new GivenAnswers(this.lanes.shared, start.givenAnswers);
     for (const { kind, choice } of start.standingAnswers) standFor(this.lanes.shared, kind, choice);
-    this.lanes.add();
+    if (guarded === null && mayBeLone(start)) this.copyLone(start).catch((cause: unknown) => this.crash(String(cause)));
+    else this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
     if (isMarked(this.lanes.shared, start.request)) setTimeout(() => this.addFlusher(), marksAfterMs);
     if (start.totals) setTimeout(() => this.countTotals(), totalsAfterMs);
@@ -224,6 +224,19 @@ class RunningJob {
         if (Atomics.load(words, Word.stopped) === 1) this.finish();
       }, stopFlushMs),
     );
+  }
+
+  /** What takes less than a lane's start is done here, as long as nobody has asked for anything else. */
+  private async copyLone({ request, token }: StartMessage): Promise<void> {
+    const { copyLoneFile } = await import("./lone-file.ts");
+    const { shared } = this.lanes;
+    Atomics.store(shared.words, Word.phase, phases.indexOf("copying"));
+    if (Atomics.load(shared.words, Word.command) !== Command.run || !copyLoneFile(request, shared, token)) {
+      this.lanes.add();
+      return;
+    }
+    this.reasons.add("one small file: copied without a lane");
+    this.finish();
   }
 
   private addFlusher(): void {
@@ -311,6 +324,7 @@ class RunningJob {
 
   private tick(): void {
     this.talk.snapshot(this.snapshot());
+    if (this.lanes.count === 0) return;
     this.lanes.askCurrent(this.turn++);
     this.adaptLanes();
     this.assistLonelyLane();
@@ -337,6 +351,7 @@ class RunningJob {
   }
 
   private allReasons(): string[] {
+    if (this.lanes.count === 0) return [...this.reasons];
     const lanes = this.lanes.count === 1 ? "one lane" : this.laneCount.reason;
     return [...this.reasons, this.laneCount.reason === "" ? "one lane" : lanes].slice(0, 32);
   }
@@ -387,22 +402,10 @@ class RunningJob {
 
   private latestEngine(): Snapshot["engine"] {
     const { shared } = this.lanes;
-    for (let lane = 0; lane < this.lanes.count; lane++) {
+    for (let lane = 0; lane < Math.max(1, this.lanes.count); lane++) {
       const index = shared.floats[shared.counters(lane) + Counter.engine] ?? 0;
       if (index > 0) return engineNames[index - 1] ?? "auto";
     }
     return "auto";
   }
-}
-
-/** Deep trees hold two descriptors a level: as many as the hard limit allows. */
-function raiseDescriptorLimit(): void {
-  using arena = new Arena(64);
-  const limits = arena.allocate(16);
-  const at = (limits - arena.memory.address) / layout.timespec.tv_nsec;
-  if (libc.getrlimit(RLIMIT_NOFILE, limits) < 0) return;
-  const words = arena.memory.u32;
-  words[at * 2] = words[at * 2 + 2] ?? 0;
-  words[at * 2 + 1] = words[at * 2 + 3] ?? 0;
-  libc.setrlimit(RLIMIT_NOFILE, limits);
 }
