@@ -1,9 +1,9 @@
-// Whether cp and mv will surely run embedded, told by their arguments before anything parses them, so that the worker may start at once.
+// Who will run cp or mv, told by their arguments before anything parses them, so that the worker starts, or the service is called, at once.
 
 import { existsSync } from "node:fs";
 
 const systemSocket = "/run/dbus/system_bus_socket";
-/** Words after which no embedded worker is needed, or not the one that copies. */
+/** Words after which neither the worker that copies nor the system's service is needed at once. */
 const otherwise: ReadonlySet<string> = new Set(["--session", "--admin", "--dry-run", "--help", "--version"]);
 
 /**
@@ -12,6 +12,12 @@ const otherwise: ReadonlySet<string> = new Set(["--session", "--admin", "--dry-r
 export function isSurelyEmbedded(arguments_: readonly string[], { calledAsCp }: { readonly calledAsCp: boolean }): boolean {
   if (arguments_.length < 2 || arguments_.some((argument) => otherwise.has(argument))) return false;
   return calledAsCp || arguments_.includes("--local") || !hasSystemBus();
+}
+
+/** As much a guess, which costs a call that the service answers to nobody. Never true where isSurelyEmbedded is. */
+export function isSurelyTheServices(arguments_: readonly string[], { calledAsCp }: { readonly calledAsCp: boolean }): boolean {
+  if (arguments_.length < 2 || arguments_.some((argument) => otherwise.has(argument) || argument === "--local")) return false;
+  return !calledAsCp && hasSystemBus();
 }
 
 export function hasSystemBus(): boolean {

@@ -1,7 +1,7 @@
 // The CLI: `copyd cp`, `copyd mv`, and the commands that speak to the service.
 
 import { dropAhead, startAhead } from "../worker/ahead.ts";
-import { isCalledAsCp, isSurelyEmbedded } from "./embedded-ahead.ts";
+import { isCalledAsCp, isSurelyEmbedded, isSurelyTheServices } from "./embedded-ahead.ts";
 
 /** Runs one command: argv without the runtime and the script, e.g. ["cp", "-a", "x", "y"]. Resolves to the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -37,12 +37,16 @@ async function run([command, ...rest]: readonly string[]): Promise<number> {
   }
 }
 
-/** Where a worker will surely be needed, it starts before anything else is loaded: a cp of one small file is mostly loading. */
+/** Who will surely be needed is called before anything else is loaded: a cp of one small file is mostly loading. */
 async function runCopy(program: "cp" | "mv", rest: readonly string[]): Promise<number> {
-  if (isSurelyEmbedded(rest, { calledAsCp: isCalledAsCp() })) startAhead();
+  const calledAsCp = isCalledAsCp();
+  if (isSurelyEmbedded(rest, { calledAsCp })) startAhead();
+  const service = isSurelyTheServices(rest, { calledAsCp }) ? await import("./service-ahead.ts") : null;
+  await service?.connectAhead();
   try {
     return await (await import("./copy-command.ts")).runCopyCommand(program, rest);
   } finally {
     dropAhead();
+    service?.dropConnection();
   }
 }

@@ -5,6 +5,7 @@ import { CopyError } from "../errors.ts";
 import type { AlsoTo, JobResult } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
 import { newQuestions, type RunListener, type Runner, type RunningJob, typedDestinations } from "./runner.ts";
+import { takeConnection } from "./service-ahead.ts";
 
 /** A Runner for a service that `connect` reaches. Closing the job closes the connection. */
 export function serviceRunner(client: ServiceClient, rights: { readonly asAdmin?: boolean } = {}): Runner {
@@ -20,7 +21,7 @@ export function serviceRunner(client: ServiceClient, rights: { readonly asAdmin?
 
 /** The service on a bus. Throws CopyError `no-service` where there is none, or none within the time. */
 export async function connect(bus: "system" | "session", timeoutMs: number): Promise<ServiceClient> {
-  const connecting = connectService({ bus });
+  const connecting = (bus === "system" ? takeConnection() : null) ?? connectService({ bus });
   const { promise: timedOut, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new CopyError("no-service", `no answer within ${timeoutMs} ms`)), timeoutMs);
   try {

@@ -21,10 +21,14 @@ const attempts = 2;
  * that is unknown (null), gone, or not to be looked at is let pass: to be refused takes knowledge.
  */
 export async function requireSameView(pid: number | null, uid: number, { sources, destination }: JobRequest): Promise<void> {
-  if (pid === null || !(await belongsTo(pid, uid))) return;
+  if (pid === null) return;
+  // Together: each of them takes several turns.
+  const owned = belongsTo(pid, uid);
   let different: ByteString | null = null;
   for (let attempt = 0; attempt < attempts; attempt++) {
-    const [theirs, ours] = await Promise.all([beginningOf(`/proc/${pid}/mountinfo`), beginningOf("/proc/self/mountinfo")]);
+    const mountInfos = [`/proc/${pid}/mountinfo`, "/proc/self/mountinfo"].map(beginningOf);
+    const [isTheirs, theirs = "", ours = ""] = await Promise.all([owned, ...mountInfos]);
+    if (!isTheirs) return;
     // Mounts have numbers of their own in each namespace: equal texts are one namespace with one root directory.
     if (theirs === "" || ours === "" || theirs === ours) return;
     const isWhole = Math.max(theirs.length, ours.length) < maxMountInfoBytes;

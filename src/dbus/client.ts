@@ -1,6 +1,7 @@
 // A client of the service, for the CLI: submits, follows and steers jobs. Every call has a time-out, every failure is a CopyError.
 
-import { CopyError, type FailureCode } from "../errors.ts";
+import { assert } from "../assert.ts";
+import { CopyError } from "../errors.ts";
 import { type AlsoTo, type JobView, memberToken, type OptionChanges, type Scope, type StatisticsQuery } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
 import type { EntryError } from "../worker/protocol.ts";
@@ -9,6 +10,7 @@ import { type AuditEntry, type AuditFilter, auditEntryFrom, encodeFilter } from 
 import { callOptions, cancelOptions, newToken, scopeOption } from "./client-calls.ts";
 import { clientError } from "./client-errors.ts";
 import { encodeListOptions, type ListOptions, type Statistics, type StatisticsOptions, statisticsFrom } from "./client-history.ts";
+import { Patience } from "./client-patience.ts";
 import { entryErrorFrom, errorBatchFrom, viewFromProperties } from "./client-views.ts";
 import { type JobEvent, JobWatch, type WatchOptions } from "./client-watch.ts";
 import { type Message, MessageFlag, MessageType } from "./codec.ts";
@@ -27,6 +29,8 @@ export interface ClientOptions {
   readonly address?: string;
   /** For each call, milliseconds; starting the service counts. Default 25 s, as D-Bus clients have it. */
   readonly timeoutMs?: number;
+  /** Called when all has been sent that is sent before the bus has answered anything. */
+  readonly onGreeted?: () => void;
 }
 
 export interface SubmitOptions {
@@ -52,10 +56,21 @@ export async function connectService(options: ClientOptions = {}): Promise<Servi
   const address = options.address ?? busAddress(kind, process.env);
   if (address === undefined) throw new CopyError("no-service", `there is no ${kind} bus`);
   try {
-    const connection = await connectBus(address);
-    const client = new ServiceClient(connection, options.timeoutMs ?? 25_000);
+    const greeted: { readonly client: ServiceClient; readonly started: Promise<void> }[] = [];
+    const greet = (connection: BusConnection): void => {
+      const client = new ServiceClient(connection, options.timeoutMs ?? 25_000);
+      const started = client.start();
+      // Of a socket that another one is tried after, nobody waits for it.
+      started.catch(() => undefined);
+      greeted.push({ client, started });
+      options.onGreeted?.();
+    };
+    await connectBus(address, { greet });
+    const last = greeted.at(-1);
+    assert(last !== undefined, "a connection is greeted before it is there");
+    const { client, started } = last;
     try {
-      await client.start();
+      await started;
       return client;
     } catch (error) {
       client.close();
@@ -66,12 +81,6 @@ export async function connectService(options: ClientOptions = {}): Promise<Servi
   }
 }
 
-/** How long a service that has gone is left to come back by itself before a call starts it, and how often that is tried. */
-const returnMs = 3_000;
-const maxReturnAttempts = 20;
-/** It is just ending, cannot be started while it does, or ended once more. */
-const passing: ReadonlySet<FailureCode> = new Set(["shutting-down", "no-service", "timed-out"]);
-
 /** A connection to the service. Whoever connected closes it. */
 export class ServiceClient implements Disposable {
   private readonly connection: BusConnection;
@@ -81,7 +90,7 @@ export class ServiceClient implements Disposable {
   /** The service's unique name: only what comes from there is believed. */
   private service = "";
   private reattaching = false;
-  private isClosed = false;
+  private readonly patience = new Patience();
 
   constructor(connection: BusConnection, timeoutMs: number) {
     this.connection = connection;
@@ -114,9 +123,10 @@ export class ServiceClient implements Disposable {
     options: SubmitOptions & WatchOptions = {},
   ): Promise<[JobWatch, ...JobWatch[]]> {
     const token = options.token ?? newToken();
-    await this.attach();
     const others = alsoTo.map((_, index) => memberToken(token, index + 1));
-    for (const each of [token, ...others]) await this.patiently(() => this.subscribe({ uid: this.uid, token: each }, options));
+    const subscribe = (each: string): Promise<void> => this.patience.during(() => this.subscribe({ uid: this.uid, token: each }, options));
+    await Promise.all([this.attach(), subscribe(token)]);
+    for (const each of others) await subscribe(each);
     // Signals may come before the reply, so the watches are there first.
     const add = (each: string): JobWatch => this.addWatch({ uid: this.uid, token: each }, new Map(), options);
     const watches: [JobWatch, ...JobWatch[]] = [add(token), ...others.map(add)];
@@ -124,8 +134,8 @@ export class ServiceClient implements Disposable {
       // A token makes it the same job however often it is asked for; a person is asked once.
       const queue = (): Promise<JobAddress> => this.queue(request, token, options.asAdmin ?? false, alsoTo);
       if (options.asAdmin === true) await queue();
-      else await this.patiently(queue);
-      for (const watch of watches) await this.patiently(() => watch.refresh(() => this.properties(watch.address)));
+      else await this.patience.during(queue);
+      for (const watch of watches) await this.patience.during(() => watch.refresh(() => this.properties(watch.address)));
       return watches;
     } catch (error) {
       for (const watch of watches) this.watches.delete(watch);
@@ -135,11 +145,11 @@ export class ServiceClient implements Disposable {
 
   /** Follows a job. */
   async watch(job: JobReference, options: WatchOptions = {}): Promise<JobWatch> {
-    const address = await this.patiently(() => this.find(job));
+    const address = await this.patience.during(() => this.find(job));
     await this.attach();
-    await this.patiently(() => this.subscribe(address, options));
+    await this.patience.during(() => this.subscribe(address, options));
     const watch = this.addWatch(address, new Map(), options);
-    await this.patiently(() => watch.refresh(() => this.properties(address)));
+    await this.patience.during(() => watch.refresh(() => this.properties(address)));
     return watch;
   }
 
@@ -233,8 +243,7 @@ export class ServiceClient implements Disposable {
   }
 
   close(): void {
-    this.isClosed = true;
-    this.serviceIsBack();
+    this.patience.end();
     for (const watch of this.watches) watch.close();
     this.connection.close();
   }
@@ -334,7 +343,7 @@ export class ServiceClient implements Disposable {
     if (message.sender === driver.name && message.member === "NameOwnerChanged") {
       const [name, oldOwner, newOwner] = message.body as readonly string[];
       if (name !== busName) return;
-      if (newOwner !== "") this.serviceIsBack();
+      if (newOwner !== "") this.patience.serviceIsBack();
       if (oldOwner === this.service) void this.reattach(newOwner !== "");
       return;
     }
@@ -360,7 +369,7 @@ export class ServiceClient implements Disposable {
     try {
       // A service that ends because nothing is left to do must not be started again.
       const left = (): JobWatch[] => [...this.watches].filter((watch) => !watch.isOver);
-      if (left().length > 0 && !isBack) await this.untilServiceIsBack(returnMs);
+      if (left().length > 0 && !isBack) await this.patience.untilBack();
       for (const watch of left()) await this.rewatch(watch);
     } finally {
       this.reattaching = false;
@@ -369,7 +378,7 @@ export class ServiceClient implements Disposable {
 
   private async rewatch(watch: JobWatch): Promise<void> {
     try {
-      await this.patiently(async () => {
+      await this.patience.during(async () => {
         if (watch.isOver) return;
         await this.subscribe(watch.address, watch.options);
         await watch.refresh(() => this.properties(watch.address));
@@ -380,41 +389,8 @@ export class ServiceClient implements Disposable {
     }
   }
 
-  /**
-   * Again and again where the service went meanwhile, for calls that may be made twice. Throws what went wrong first, or, where that
-   * happened, that a call's fate is not known.
-   */
-  private async patiently<Result>(action: () => Promise<Result>): Promise<Result> {
-    let first: CopyError | null = null;
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await action();
-      } catch (cause) {
-        const error = clientError(cause);
-        if (first === null || error.code === "timed-out") first = error;
-        if (!passing.has(error.code) || attempt >= maxReturnAttempts || this.isClosed) throw first;
-        await this.untilServiceIsBack(returnMs);
-      }
-    }
-  }
-
-  private readonly waitingForService = new Set<() => void>();
-  private serviceIsBack(): void {
-    for (const wake of this.waitingForService) wake();
-  }
-
-  private async untilServiceIsBack(timeoutMs: number): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.waitingForService.add(resolve);
-    const timer = setTimeout(resolve, timeoutMs);
-    await promise;
-    this.waitingForService.delete(resolve);
-    clearTimeout(timer);
-  }
-
   private fail(error: CopyError): void {
-    this.isClosed = true;
-    this.serviceIsBack();
+    this.patience.end();
     for (const watch of this.watches) watch.fail(error);
   }
 }

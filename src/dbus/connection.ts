@@ -52,6 +52,8 @@ export interface ConnectOptions {
   /** For authentication, Hello and connecting together. */
   readonly timeoutMs?: number;
   readonly limits?: DecodeLimits;
+  /** Called for each socket that is tried, before the bus has answered anything: what it sends is read right after Hello. */
+  readonly greet?: (connection: BusConnection) => void;
 }
 
 interface PendingCall {
@@ -256,7 +258,7 @@ export async function connectBus(address: string, options: ConnectOptions = {}):
   const failures: string[] = [];
   for (const { socket } of parseBusAddress(address)) {
     try {
-      return await openBus(socket, timeoutMs, options.limits ?? defaultDecodeLimits);
+      return await openBus(socket, timeoutMs, options);
     } catch (error) {
       failures.push(error instanceof Error ? error.message : String(error));
     }
@@ -264,7 +266,11 @@ export async function connectBus(address: string, options: ConnectOptions = {}):
   throw new BusError(`${driver.name}.Error.NoServer`, failures.join("; ") || `no unix socket in the address '${address}'`);
 }
 
-async function openBus(socketPath: string, timeoutMs: number, limits: DecodeLimits): Promise<BusConnection> {
+async function openBus(
+  socketPath: string,
+  timeoutMs: number,
+  { limits = defaultDecodeLimits, greet = () => undefined }: ConnectOptions,
+): Promise<BusConnection> {
   const authenticated = Promise.withResolvers<void>();
   let line = Buffer.alloc(0);
   let connection: BusConnection | undefined;
@@ -277,13 +283,16 @@ async function openBus(socketPath: string, timeoutMs: number, limits: DecodeLimi
     unix: socketPath,
     socket: {
       data(open, chunk) {
+        let rest = chunk;
         if (reader === undefined) {
           line = Buffer.concat([line, chunk]);
-          if (line.includes("\r\n")) reader = beginAfter(line, open, limits, authenticated, () => connection);
-          return;
+          const end = line.indexOf("\r\n");
+          if (end < 0) return;
+          reader = readerAfter(line, limits, authenticated, () => connection);
+          rest = line.subarray(end + 2);
         }
         try {
-          reader.push(chunk);
+          reader.push(rest);
         } catch (error) {
           // First: the socket's own end says less.
           end(error instanceof Error ? error.message : String(error));
@@ -298,9 +307,11 @@ async function openBus(socketPath: string, timeoutMs: number, limits: DecodeLimi
   connection = new BusConnection(socket);
   const timer = setTimeout(() => end(`the bus did not authenticate us within ${timeoutMs} ms`), timeoutMs);
   try {
-    socket.write(`\0AUTH EXTERNAL ${Buffer.from(String(process.getuid?.() ?? 0)).toString("hex")}\r\n`);
-    await authenticated.promise;
-    const hello = await connection.callDriver("Hello", "", [], timeoutMs);
+    // All at once: each answer that is waited for is a turn of three processes.
+    socket.write(`\0AUTH EXTERNAL ${Buffer.from(String(process.getuid?.() ?? 0)).toString("hex")}\r\nBEGIN\r\n`);
+    const greeted = connection.callDriver("Hello", "", [], timeoutMs);
+    greet(connection);
+    const [hello] = await Promise.all([greeted, authenticated.promise]);
     connection.uniqueName = String(hello.body[0]);
     return connection;
   } catch (error) {
@@ -311,20 +322,15 @@ async function openBus(socketPath: string, timeoutMs: number, limits: DecodeLimi
   }
 }
 
-/** The server's answer to AUTH: begins the message stream, or fails the authentication. The server speaks only after BEGIN. */
-function beginAfter(
+/** The server's answer to AUTH: messages follow it, or the authentication has failed. */
+function readerAfter(
   line: Buffer,
-  socket: Socket,
   limits: DecodeLimits,
   authenticated: PromiseWithResolvers<void>,
   connection: () => BusConnection | undefined,
 ): MessageReader {
-  if (line.toString("latin1").startsWith("OK ")) {
-    socket.write("BEGIN\r\n");
-    authenticated.resolve();
-  } else {
-    authenticated.reject(new Error("the bus refused to authenticate us"));
-  }
+  if (line.toString("latin1").startsWith("OK ")) authenticated.resolve();
+  else authenticated.reject(new Error("the bus refused to authenticate us"));
   return new MessageReader(limits, {
     message: (message) => connection()?.receive(message),
     call: (header, bytes, decode) => connection()?.receiveCall({ header, bytes, decode }),

@@ -236,14 +236,6 @@ export class Ring extends SubmissionQueue {
   }
 }
 
-/** "available", or the sentence that says why there is no io_uring for this process. */
-export function ringStatus(): string {
-  const ring = Ring.create(2);
-  if (!ring.available) return ring.message;
-  ring[Symbol.dispose]();
-  return "available";
-}
-
 /** Makes the ring in the page with the best set of flags the kernel knows. 0 or -errno. */
 function initialize(liburing: Liburing, page: NativeMemory, entries: number, options: RingOptions): number {
   const params = layout.io_uring_params;

@@ -138,7 +138,9 @@ class LoneFile {
     u32[at + 1] = Math.floor(data / 2 ** 32);
     u32[at + 2] = source.size;
     u32[at + 3] = 0;
-    return libc.preadv2(fd, iovec, 1, 0, RWF_NOWAIT) === source.size;
+    const got = libc.preadv2(fd, iovec, 1, 0, RWF_NOWAIT);
+    // tmpfs does not know the flag, and has no device to wait for.
+    return (got === -Errno.EOPNOTSUPP ? libc.pread(fd, data, source.size, 0) : got) === source.size;
   }
 
   /** Gives a new file its data by the first engine that serves; null where none of these does, or where it fails. */

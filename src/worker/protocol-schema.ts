@@ -210,7 +210,6 @@ export const workerMessageSchema = z.discriminatedUnion("type", [
       pid: z.number().int().min(1),
       identity: identitySchema,
       landlockAbi: z.number().int().min(0).max(1000),
-      ioUring: text,
     })
     .strict(),
   z.object({ type: z.literal("snapshot"), snapshot: snapshotSchema }).strict(),
@@ -248,6 +247,8 @@ export const workerMessageSchema = z.discriminatedUnion("type", [
       engines: z.partialRecord(z.enum(engineChoices), count).optional(),
       /** Why this engine and number of lanes; shown by --debug and `copyd show`. */
       reasons: z.array(text).max(32),
+      /** Nothing of what it copied from or to is open any more: whoever unmounts that need not wait for the process to be gone. */
+      holdsNothing: z.literal(true).optional(),
     })
     .strict(),
   /** The worker refuses to run or gives up as a whole; nothing follows. */

@@ -208,6 +208,8 @@ export class WorkerConnection implements WorkerHandle {
     this.result = message;
     // By contract nothing follows and nothing is in flight. A runtime with threads takes milliseconds to end in good order.
     this.killGroup();
+    // Only its memory is still to be given back. Embedded, who started it may have nobody to wait for it in our place: it is waited for.
+    if (message.holdsNothing === true && this.options.trusted !== true) this.finish("still-there");
   }
 
   private meet(message: HelloMessage): void {

@@ -3,7 +3,6 @@
 import { openSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { libc } from "../ffi/libc.ts";
-import { ringStatus } from "../ffi/ring.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
 import { raiseDescriptorLimit } from "./descriptor-limit.ts";
@@ -86,14 +85,7 @@ function begin(
   const paths = guarded !== null && "sources" in guarded ? guarded : null;
   const policy = refusal !== null || message.type === "recover" ? [] : withMounts(message.policy ?? []);
   const sandbox = refusal === null && message.sandbox !== "off" ? confine(sandboxOf(message, paths)) : null;
-  talk.send({
-    type: "hello",
-    pid: process.pid,
-    identity,
-    landlockAbi: sandbox?.abi ?? 0,
-    // A millisecond that a small embedded copy need not spend: the lane that wants a ring finds out by itself.
-    ioUring: message.identity === null ? "not asked" : ringStatus(),
-  });
+  talk.send({ type: "hello", pid: process.pid, identity, landlockAbi: sandbox?.abi ?? 0 });
   const unconfined =
     sandbox !== null && !sandbox.confined && (message.sandbox === "strict" || !sandbox.unavailable) ? sandbox.message : null;
   if (refusal !== null || unconfined !== null) {
@@ -346,7 +338,8 @@ class RunningJob {
       if (files > 0) engines[name] = files;
     });
     this.talk.flushBatches();
-    this.talk.send({ type: "result", outcome, snapshot, engines, reasons: this.allReasons() });
+    const held = this.lanes.count === 0 ? { holdsNothing: true as const } : {};
+    this.talk.send({ type: "result", outcome, snapshot, engines, reasons: this.allReasons(), ...held });
     void this.talk.end().then(() => this.resolve(0));
   }
 

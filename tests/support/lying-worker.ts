@@ -158,7 +158,7 @@ for await (const chunk of Bun.stdin.stream()) {
     const field = (name: string): string =>
       new RegExp(`^${name}:\\s*(\\S+)`, "m").exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? "";
     const identity = { uid: Number(field("Uid")), gid: Number(field("Gid")), groups: [], capabilities: field("CapEff") };
-    send({ type: "hello", pid: process.pid, identity, landlockAbi: 0, ioUring: "" });
+    send({ type: "hello", pid: process.pid, identity, landlockAbi: 0 });
     modes[(message.request.sources[0] ?? "").replace("/test/", "")]?.();
     if (message.type === "preview") send({ type: "result", outcome: "completed", snapshot: emptySnapshot, engines: {}, reasons: [] });
     process.exit(0);

@@ -61,7 +61,7 @@ function hello(changes: { uid?: number; pid?: number } = {}): void {
   const first = (name: string): number => Number(field(name).split("\t")[0]);
   const groups = field("Groups").split(" ").filter(Boolean).map(Number);
   const identity = { uid: changes.uid ?? first("Uid"), gid: first("Gid"), groups, capabilities: field("CapEff") };
-  send({ type: "hello", pid: changes.pid ?? process.pid, identity, landlockAbi: 0, ioUring: "not asked" });
+  send({ type: "hello", pid: changes.pid ?? process.pid, identity, landlockAbi: 0 });
 }
 
 function attempt(action: () => string): string {
@@ -245,6 +245,12 @@ const modes: Record<string, () => void> = {
   "stays-after-result": () => {
     hello();
     result("completed");
+    stays = true;
+    setInterval(() => undefined, 1000);
+  },
+  "holds-nothing": () => {
+    hello();
+    send({ type: "result", outcome: "completed", snapshot, reasons: [], holdsNothing: true });
     stays = true;
     setInterval(() => undefined, 1000);
   },

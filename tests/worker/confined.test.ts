@@ -146,14 +146,6 @@ testUnless(reason, "a directory that is exchanged for a link meanwhile leads no 
   expect(existsSync(`${path}/destination/file`)).toBe(false);
 });
 
-testUnless(reason, "the hello says whether io_uring serves", async () => {
-  await using place = await temporaryDirectory();
-  writeFileSync(`${place.path}/file`, "x");
-  const { messages } = await copy(root, [`${place.path}/file`], `${place.path}/copy`);
-  const [hello] = messages;
-  expect(hello?.type === "hello" ? hello.ioUring.length : 0).toBeGreaterThan(5);
-});
-
 test("copyd worker --doctor prints the report, also about names that are not UTF-8", async () => {
   const path = `${build.path.replace("c", "%63")}/%ff`;
   const result = await runChecked([...self, "--doctor", build.path, path]);

@@ -17,13 +17,15 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import type { ByteString } from "../../src/bytes.ts";
+import type { JobView } from "../../src/jobs/api.ts";
 import { createUnnamedInFlightFile } from "../../src/jobs/in-flight-file.ts";
+import { createJobs } from "../../src/jobs/jobs.ts";
 import { requestSchema } from "../../src/request-schema.ts";
 import { startWorker, type Task, type WorkerEnd } from "../../src/worker/pool.ts";
 import { startJob } from "../support/embedded-job.ts";
-import { untilAsked, untilView } from "../support/jobs.ts";
+import { testCaller, untilAsked, untilView } from "../support/jobs.ts";
 import { havePrograms, runChecked } from "../support/process.ts";
-import { testUnless } from "../support/skip.ts";
+import { testUnless, unlessRoot } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 
 const content = "content\n";
@@ -241,4 +243,30 @@ test("where an administrator forbids something a lane looks", async () => {
   const end = await underPolicy(here.source, here.destination, denied);
   expect(end).toMatchObject({ kind: "result", result: { outcome: "failed" } });
   expect(existsSync(here.destination)).toBe(false);
+});
+
+testUnless(unlessRoot(), "what it was copied from and to can be unmounted as soon as the job has ended", async () => {
+  await using here = await place();
+  const point = join(here.path, "mounted");
+  const state = join(here.path, "state");
+  mkdirSync(point);
+  mkdirSync(state);
+  const jobs = createJobs({ mode: "session", stateDirectory: state });
+  const busy: string[] = [];
+  for (let round = 0; round < 20; round++) {
+    await runChecked(["mount", "-t", "tmpfs", "tmpfs", point]);
+    writeFileSync(join(point, "source"), content);
+    const { promise: ended, resolve } = Promise.withResolvers<JobView>();
+    jobs.on("ended", (job) => {
+      if (job.token !== `round${round}`) return;
+      const { stderr } = Bun.spawnSync(["umount", point]);
+      if (stderr.length > 0) busy.push(stderr.toString());
+      resolve(job);
+    });
+    const paths = { sources: [join(point, "source")], destination: join(point, "copy") };
+    jobs.submit(testCaller, `round${round}`, requestSchema.parse({ operation: "copy", ...paths, options: { durability: "none" } }));
+    expect((await ended).result).toMatchObject({ state: "completed", reasons: [alone] });
+  }
+  expect(busy).toEqual([]);
+  await jobs.shutdown();
 });

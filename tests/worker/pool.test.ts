@@ -22,6 +22,7 @@ async function runWorker(
   mode: string,
   limits: WorkerLimitChanges = {},
   onMessage: (message: LiveMessage, worker: WorkerHandle) => void = () => undefined,
+  trusted = false,
 ): Promise<Outcome> {
   const messages: LiveMessage[] = [];
   const stderr: string[] = [];
@@ -32,6 +33,7 @@ async function runWorker(
     credentials: null,
     inFlightFd: inFlight.fd,
     limits,
+    trusted,
     self: testWorker,
     onMessage: (message) => {
       messages.push(message);
@@ -104,6 +106,15 @@ test("a worker is ended with its result, even one that would stay", async () => 
   const { end, pid } = await runWorker("stays-after-result", {});
   expect(end).toMatchObject({ kind: "result", gone: true });
   expect(existsSync(`/proc/${pid}`)).toBe(false);
+});
+
+test("one that holds nothing is ended, and not waited for; embedded it is", async () => {
+  const { end, pid } = await runWorker("holds-nothing");
+  expect(end).toMatchObject({ kind: "result", gone: false });
+  while (existsSync(`/proc/${pid}`)) await Bun.sleep(1);
+  const waited = await runWorker("holds-nothing", {}, undefined, true);
+  expect(waited.end).toMatchObject({ kind: "result", gone: true });
+  expect(existsSync(`/proc/${waited.pid}`)).toBe(false);
 });
 
 test("what a worker says after its result does not count", async () => {
