@@ -73,7 +73,7 @@ testUnless(
     await Bun.write(`${here.path}/log`, "first line\n");
     const copying = run(
       ["strace", "-f", "-o", `${here.path}/trace`, "-e", "trace=openat,pwrite64", "-e", "inject=pwrite64:delay_enter=2000000"].concat(
-        copydCommand("cp", "-p", "--local", `${here.path}/log`, `${here.path}/copy`),
+        copydCommand("cp", "-p", "--local", "--lanes=1", `${here.path}/log`, `${here.path}/copy`),
       ),
       { env: { ...plainEnvironment, XDG_RUNTIME_DIR: here.path } },
     );
