@@ -26,9 +26,18 @@ const absentPackages: Bun.BunPlugin = {
   },
 };
 
+/** What dbus-next loads for runtimes without BigInt, and never calls here; every command would load it. */
+const needlessPackages: Bun.BunPlugin = {
+  name: "needless packages",
+  setup(build) {
+    build.onResolve({ filter: /^jsbi$/ }, ({ path }) => ({ path, namespace: "needless" }));
+    build.onLoad({ filter: /.*/, namespace: "needless" }, () => ({ contents: "module.exports = null;", loader: "js" }));
+  },
+};
+
 const result = await Bun.build({
   entrypoints: entries.length > 0 ? entries : ownEntries,
-  plugins: [absentPackages],
+  plugins: [absentPackages, needlessPackages],
   // Each role loads its own parts: in one piece, a copy of one small file took 10 ms and 20 MB more (bench/start.md).
   splitting: true,
   minify: true,
