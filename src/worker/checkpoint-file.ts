@@ -30,6 +30,12 @@ import { maxLanes } from "./shared.ts";
 
 type CheckpointStart = NonNullable<Extract<ParentMessage, { type: "start" }>["checkpoint"]>;
 
+interface OpenOptions {
+  /** What former workers noted and no mark covers, in this boot. */
+  readonly unmarked: "believed" | "in doubt";
+  readonly waitMs?: number;
+}
+
 /** What the threads are told; addresses are the same in all of them. */
 export interface CheckpointMemory {
   readonly fd: number;
@@ -42,7 +48,7 @@ export interface CheckpointMemory {
   readonly run: number;
   /** null: this is the job's first worker. */
   readonly known: KnownTable | null;
-  /** Copies that were noted, while a flush after them may have failed unheard; null: there are none. */
+  /** Copies that were noted, and of which no flush that anybody heard of says that they are not lost; null: there are none. */
   readonly doubtful: KnownTable | null;
   /** All that former workers finished in this boot is in `known`, or `doubtful`. */
   readonly isLogWhole: boolean;
@@ -62,7 +68,7 @@ const lockPollMs = 20;
  * null: the file cannot be used (no space, not a file of ours), and the job runs without one; resumed, by proof alone. Throws where a
  * former worker, whose service has died, still has it after ten seconds: two of them would undo each other's work.
  */
-export function openCheckpoint(start: CheckpointStart, waitMs = lockTimeoutMs): CheckpointMemory | null {
+export function openCheckpoint(start: CheckpointStart, { unmarked, waitMs = lockTimeoutMs }: OpenOptions): CheckpointMemory | null {
   const { fd, isResumed, isSameBoot, startedTimeUs } = start;
   waitForFormerWorker(fd, waitMs);
   const length = libc.lseek(fd, 0, SEEK_END);
@@ -76,7 +82,7 @@ export function openCheckpoint(start: CheckpointStart, waitMs = lockTimeoutMs): 
   const isLogWhole = mayResume && isOurs && words[HeadWord.incomplete] === 0;
   // What is missing now, be it only because the machine went off, is missing for good.
   if (isResumed && !(isLogWhole && isSameBoot)) words[HeadWord.incomplete] = 1;
-  const takeover = new Takeover(fd, words, mayResume && isOurs ? length : 0, isSameBoot);
+  const takeover = new Takeover(fd, words, mayResume && isOurs ? length : 0, { isSameBoot, unmarked });
   const pages = takeover.run();
   words[HeadWord.magic] = checkpointMagic;
   words[HeadWord.version] = checkpointVersion;
@@ -126,12 +132,24 @@ class Takeover {
   private readonly words: Uint32Array;
   private readonly length: number;
   private readonly isSameBoot: boolean;
+  /** Whether what no mark covers, and this boot has seen, is in doubt. */
+  private readonly isInDoubt: boolean;
+  private pages = 0;
 
-  constructor(fd: number, words: Uint32Array, length: number, isSameBoot: boolean) {
+  constructor(
+    fd: number,
+    words: Uint32Array,
+    length: number,
+    { isSameBoot, unmarked }: { readonly isSameBoot: boolean; readonly unmarked: OpenOptions["unmarked"] },
+  ) {
     this.fd = fd;
     this.words = words;
     this.length = length;
     this.isSameBoot = isSameBoot;
+    // The kernel tells an error once. A worker that is killed in the call that is told takes it with it; and of what was written back
+    // between two workers, another program may have been told. All was flushed, and heard of, where the removal has begun.
+    const isUnheard = words[HeadWord.flushing] !== 0 || (unmarked === "in doubt" && words[HeadWord.removing] !== 1);
+    this.isInDoubt = isSameBoot && isUnheard;
   }
 
   /** Returns the pages of the log. */
@@ -143,81 +161,84 @@ class Takeover {
       return 0;
     }
     const found = Math.min(Math.max(0, Math.floor((this.length - logStart) / pageBytes)), maxLogPages);
-    const isInDoubt = this.isSameBoot && words[HeadWord.flushing] !== 0;
-    if (isInDoubt) this.doubt();
-    const mark = this.isSameBoot ? null : this.latestMark();
-    const counted = this.isSameBoot ? found : Math.min(found, mark === null ? 0 : (words[mark + MarkWord.pages] ?? 0));
+    const mark = this.latestMark();
+    const marked = mark === null ? 0 : (words[mark + MarkWord.pages] ?? 0);
+    const counted = this.isSameBoot ? found : Math.min(found, marked);
     if (!this.isSameBoot) words[HeadWord.removing] = mark === null ? 0 : (words[mark + MarkWord.removing] ?? 0);
-    const expected = (counted + maxLanes) * recordsPerPage;
+    const expected = (counted + 2 * maxLanes) * recordsPerPage;
     if (expected > maxKnownCopies) words[HeadWord.incomplete] = 1;
     const builder = new KnownCopiesBuilder(expected);
     this.known = builder.table;
-    if ((words[HeadWord.doubtfulTo] ?? 0) > 0) this.doubtful = new KnownCopiesBuilder(expected);
     using page = new NativeMemory(pageBytes);
-    for (let index = 0; index < counted; index++) {
-      if (libc.pread(this.fd, page.address, pageBytes, logStart + index * pageBytes) !== pageBytes) break;
-      this.addPage(builder, page.u32, recordsPerPage, index);
+    for (; this.pages < counted; this.pages++) {
+      const at = logStart + this.pages * pageBytes;
+      if (libc.pread(this.fd, page.address, pageBytes, at) !== pageBytes) break;
+      if (this.isInDoubt && this.pages >= marked && page.u32[PageWord.isDoubtful] !== 1) {
+        page.u32[PageWord.isDoubtful] = 1;
+        libc.pwrite(this.fd, page.address, pageBytes, at);
+      }
+      this.addPage(builder, page.u32, expected);
     }
     // What a mark does not cover must not be taken for durable by the next one.
-    libc.ftruncate(this.fd, logStart + counted * pageBytes);
-    const pages = counted + this.moveTails(builder, mark, counted);
-    if (isInDoubt) words[HeadWord.doubtfulTo] = pages;
+    libc.ftruncate(this.fd, logStart + this.pages * pageBytes);
+    for (let lane = 0; lane < maxLanes; lane++) this.moveTail(builder, mark, lane, expected);
     // Only now: another kill on the way here leaves the same doubt.
     words[HeadWord.flushing] = 0;
-    return pages;
+    return this.pages;
   }
 
-  // The kernel tells an error once, and a worker that is killed in the call that is told takes it with it. What the latest mark covers
-  // was flushed before.
-  private doubt(): void {
+  /** A lane's tails become pages of the log, and begin anew. What they say of links is proved where it is used, so it needs no mark. */
+  private moveTail(builder: KnownCopiesBuilder, mark: number | null, lane: number, expected: number): void {
     const { words } = this;
-    const mark = this.latestMark();
-    const from = mark === null ? 0 : (words[mark + MarkWord.pages] ?? 0);
-    const isFirst = words[HeadWord.doubtfulTo] === 0;
-    words[HeadWord.doubtfulFrom] = isFirst ? from : Math.min(from, words[HeadWord.doubtfulFrom] ?? 0);
-    words[HeadWord.doubtfulTo] = maxLogPages;
-  }
-
-  /** `index`: which page of the log it is, or becomes. */
-  private addPage(builder: KnownCopiesBuilder, page: Uint32Array, limit: number, index: number): void {
-    const { words, doubtful } = this;
-    const isDoubtful = index >= (words[HeadWord.doubtfulFrom] ?? 0) && index < (words[HeadWord.doubtfulTo] ?? 0);
-    addPage(builder, isDoubtful ? doubtful : null, page, limit);
-  }
-
-  /** The tails become pages of the log, and begin anew. What they say of links is proved where it is used, so it needs no mark. */
-  private moveTails(builder: KnownCopiesBuilder, mark: number | null, pages: number): number {
-    const { words, fd, isSameBoot } = this;
-    let moved = 0;
-    const move = (tail: Uint32Array): void => {
-      if (pages + moved >= maxLogPages) {
-        words[HeadWord.incomplete] = 1;
-        return;
+    const start = (tailsStart + lane * tailBytes) / 4;
+    const tail = words.subarray(start, start + pageBytes / 4);
+    const links = words.subarray(start + pageBytes / 4, start + (2 * pageBytes) / 4);
+    if (links[PageWord.kind] === PageKind.links && (links[PageWord.used] ?? 0) > 0) this.append(links);
+    links[PageWord.used] = 0;
+    const generation = tail[PageWord.generation] ?? 0;
+    const at = mark === null ? -1 : mark + MarkWord.tails + lane * 2;
+    const covered = at >= 0 && words[at] === generation ? (words[at + 1] ?? 0) : 0;
+    const used = Math.min(this.isSameBoot ? recordsPerPage : covered, tail[PageWord.used] ?? 0, recordsPerPage);
+    const sure = this.isInDoubt ? Math.min(covered, used) : used;
+    if (tail[PageWord.kind] === PageKind.copies) {
+      for (const [from, to, isDoubtful] of [
+        [0, sure, 0],
+        [sure, used, 1],
+      ] as const) {
+        if (from === to) continue;
+        const page = new Uint32Array(pageBytes / 4);
+        page.set(tail.subarray(0, PageWord.records));
+        page.set(tail.subarray(PageWord.records + from * recordWords, PageWord.records + to * recordWords), PageWord.records);
+        page[PageWord.used] = to - from;
+        page[PageWord.isDoubtful] = isDoubtful;
+        this.addPage(builder, page, expected);
+        this.append(page);
       }
-      using copy = new NativeMemory(pageBytes);
-      copy.u32.set(tail);
-      if (libc.pwrite(fd, copy.address, pageBytes, logStart + (pages + moved) * pageBytes) === pageBytes) moved++;
-      else words[HeadWord.incomplete] = 1;
-    };
-    for (let lane = 0; lane < maxLanes; lane++) {
-      const start = (tailsStart + lane * tailBytes) / 4;
-      const tail = words.subarray(start, start + pageBytes / 4);
-      const links = words.subarray(start + pageBytes / 4, start + (2 * pageBytes) / 4);
-      if (links[PageWord.kind] === PageKind.links && (links[PageWord.used] ?? 0) > 0) move(links);
-      links[PageWord.used] = 0;
-      const generation = tail[PageWord.generation] ?? 0;
-      const at = mark === null ? -1 : mark + MarkWord.tails + lane * 2;
-      const covered = at >= 0 && words[at] === generation ? (words[at + 1] ?? 0) : 0;
-      const used = Math.min(isSameBoot ? recordsPerPage : covered, tail[PageWord.used] ?? 0, recordsPerPage);
-      tail[PageWord.used] = used;
-      if (used > 0 && tail[PageWord.kind] === PageKind.copies) {
-        this.addPage(builder, tail, used, pages + moved);
-        move(tail);
-      }
-      tail[PageWord.used] = 0;
-      tail[PageWord.generation] = generation + 1;
     }
-    return moved;
+    tail[PageWord.used] = 0;
+    tail[PageWord.generation] = generation + 1;
+  }
+
+  private append(page: Uint32Array): void {
+    using copy = new NativeMemory(pageBytes);
+    copy.u32.set(page);
+    const isWritten =
+      this.pages < maxLogPages && libc.pwrite(this.fd, copy.address, pageBytes, logStart + this.pages * pageBytes) === pageBytes;
+    if (isWritten) this.pages++;
+    else this.words[HeadWord.incomplete] = 1;
+  }
+
+  private addPage(builder: KnownCopiesBuilder, page: Uint32Array, expected: number): void {
+    if (page[PageWord.kind] !== PageKind.copies) return;
+    if (page[PageWord.isDoubtful] === 1) this.doubtful ??= new KnownCopiesBuilder(expected);
+    const copies = page[PageWord.isDoubtful] === 1 ? (this.doubtful ?? builder) : builder;
+    const used = Math.min(page[PageWord.used] ?? 0, recordsPerPage);
+    for (let record = 0; record < used; record++) {
+      const at = PageWord.records + record * recordWords;
+      const isNote = ((page[at] ?? 0) & noteBit) !== 0;
+      const table = isNote ? builder : copies;
+      table.add(page[at] ?? 0, page[at + 1] ?? 0, page[at + 2] ?? 0, page[at + 3] ?? 0);
+    }
   }
 
   /** Index of the latest whole mark's first word. */
@@ -237,16 +258,4 @@ class Takeover {
 /** The check of the mark at a word index. */
 export function checkOfMark(words: Uint32Array, at: number): number {
   return ((checkOf(words, at, at + MarkWord.check) ^ checkOf(words, at + MarkWord.tails, at + MarkWord.words)) | 1) >>> 0;
-}
-
-/** `doubtful`: where its copies go; null: with everything else. */
-function addPage(builder: KnownCopiesBuilder, doubtful: KnownCopiesBuilder | null, words: Uint32Array, limit: number): void {
-  if (words[PageWord.kind] !== PageKind.copies) return;
-  const used = Math.min(words[PageWord.used] ?? 0, limit);
-  for (let record = 0; record < used; record++) {
-    const at = PageWord.records + record * recordWords;
-    const isNote = ((words[at] ?? 0) & noteBit) !== 0;
-    const table = isNote ? builder : (doubtful ?? builder);
-    table.add(words[at] ?? 0, words[at + 1] ?? 0, words[at + 2] ?? 0, words[at + 3] ?? 0);
-  }
 }

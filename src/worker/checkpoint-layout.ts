@@ -27,9 +27,6 @@ export const HeadWord = {
   flushError: 6,
   /** Flushes of copies that are under way: a worker that was killed in one may have taken an error with it. */
   flushing: 7,
-  /** Pages of the log whose copies may be lost though they were noted, from and up to: an answer of a flush was never heard. */
-  doubtfulFrom: 8,
-  doubtfulTo: 9,
 } as const;
 
 export const Placement = { unknown: 0, exact: 1, into: 2 } as const;
@@ -55,6 +52,8 @@ export const PageWord = {
   /** Counts the tails that a lane has had. */
   generation: 1,
   used: 2,
+  /** 1: its copies were noted, and may be lost all the same: the worker ended before a flush said that they are not. */
+  isDoubtful: 3,
   records: 4,
 } as const;
 /** In a page of links, `used` counts words; each record is the source's key, the path's length in bytes, and the path. */

@@ -4,7 +4,7 @@
 import { libc } from "../ffi/libc.ts";
 import type { JobRequest } from "../request.ts";
 import { CheckpointMarker } from "./checkpoint-marker.ts";
-import { flushCopies, flushErrorOf, isMarked, mayEndWithFlush } from "./flush.ts";
+import { flushCopies, flushErrorOf, isMarked, promisesDurability } from "./flush.ts";
 import { PartialFiles } from "./partial-files.ts";
 import { type Shared, Word } from "./shared.ts";
 
@@ -38,7 +38,7 @@ class Flusher {
     const isTimed = isMarked(shared, request);
     this.shared = shared;
     // Where a kill in a flush would leave all copies in doubt, each flush is a mark.
-    this.marker = checkpoint !== null && (isTimed || mayEndWithFlush(request)) ? new CheckpointMarker(shared) : null;
+    this.marker = checkpoint !== null && promisesDurability(request) ? new CheckpointMarker(shared) : null;
     this.partials = checkpoint !== null && isTimed ? new PartialFiles(shared, checkpoint) : null;
   }
 

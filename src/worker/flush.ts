@@ -16,6 +16,16 @@ export function mayEndWithFlush({ operation, options }: JobRequest): boolean {
   return options.durability === "job" || options.verify !== "none" || operation === "move";
 }
 
+/** Whether a job says of its copies that they are on the device. */
+export function promisesDurability(request: JobRequest): boolean {
+  return request.options.durability !== "none" || mayEndWithFlush(request);
+}
+
+/** As promisesDurability, by a flush of their filesystem and not of each by itself before it has its name. */
+export function reliesOnFlush(request: JobRequest): boolean {
+  return request.options.durability !== "file" && mayEndWithFlush(request);
+}
+
 /** Whether a job tells now and then what of it a power cut cannot take away: one that cares for nothing to be durable does not. */
 export function isMarked(shared: Shared, { options }: JobRequest): boolean {
   return shared.checkpoint !== null && options.durability !== "none";

@@ -4,7 +4,7 @@ import { At, libc, Open, syscallNumbers } from "../ffi/libc.ts";
 import { ArgumentCopier } from "./arguments.ts";
 import { CheckpointMarker } from "./checkpoint-marker.ts";
 import { stripSlashes } from "./destination.ts";
-import { endFlushes, flushErrorOf, flushFilesystem, isMarked } from "./flush.ts";
+import { endFlushes, flushErrorOf, flushFilesystem, isMarked, promisesDurability } from "./flush.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { reportManifest } from "./lane-manifest.ts";
 import { ManifestFile } from "./manifest-file.ts";
@@ -72,10 +72,11 @@ export class Leader {
   /** What is finished stays finished, also when the machine is switched off before the job goes on. */
   private stopInOrder(): void {
     Atomics.store(this.context.shared.words, Word.stopped, 1);
-    const { checkpoint } = this.context.shared;
-    const isFlushed = this.marker?.mark("copies", { isLast: true }) === true;
+    const { shared, request } = this.context;
+    const { checkpoint } = shared;
+    if (checkpoint === null || !promisesDurability(request)) return;
     // What was flushed with everything else is durable as far as it was written.
-    if (isFlushed && checkpoint !== null) new PartialFiles(this.context.shared, checkpoint).noteFlushed(checkpoint.fd);
+    if (new CheckpointMarker(shared).mark("copies", { isLast: true })) new PartialFiles(shared, checkpoint).noteFlushed(checkpoint.fd);
   }
 
   /** The other lanes stop looking for work, and verify what they copied. */

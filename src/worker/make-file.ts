@@ -38,10 +38,11 @@ export class FileMaker implements Maker {
     const big = this.bigFiles?.isBig() === true && !this.context.options.gnu.attributesOnly ? this.bigFiles : null;
     const fd =
       big !== null
-        ? big.open(entry, mode)
+        ? big.open(entry, mode, this.sourceFd)
         : publisher.create(entry.directory.fields.destinationFd, entry.name, entry.bytes, entry.at, mode, how !== "new");
     if (fd < 0) {
       if (fd === -Errno.EEXIST) return "exists";
+      if (big?.wasStopped === true) return "failed";
       return this.failCreate(entry, fd, how);
     }
     let outcome: "done" | "failed" | "exists" = this.fill(entry, fd, mode, big);

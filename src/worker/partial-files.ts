@@ -42,7 +42,13 @@ const nameStart = 256;
 const maxNameBytes = 255;
 const directoryStart = 512;
 const maxDirectoryBytes = pageBytes - directoryStart;
+/** Runs are counted from 1. */
+const nobody = 0;
 const fileSeeds = [0x428a2f98, 0x71374491] as const;
+
+export function alignedToBlocks(bytes: number): number {
+  return bytes - (bytes % alignmentBytes);
+}
 
 /** What a slot says, for the removal of a file that nobody will continue. */
 export interface PartialRecord {
@@ -133,15 +139,15 @@ export class PartialSlot {
     this.words.fill(0, 0, nameStart / 4);
   }
 
-  /** How much of the file may be believed. */
-  usable(isSameBoot: boolean): number {
+  /** How much of the file there is: as it was given to the kernel, or to the device. */
+  usable(what: "written" | "durable"): number {
     // What a flush could not write is lost, be it still to be read in the page cache (rule 2).
     if (this.syncError !== 0) return 0;
     // A head that was being written to the device when the machine went off may be of two moments.
     if (this.words[slotWord.check] !== this.check()) return 0;
     const isDurableTrue = this.words[slotWord.durableCheck] === this.durableCheck();
-    const bytes = isSameBoot ? this.written : isDurableTrue ? this.durable : 0;
-    return Number.isSafeInteger(bytes) && bytes > 0 ? bytes - (bytes % alignmentBytes) : 0;
+    const bytes = what === "written" ? this.written : isDurableTrue ? this.durable : 0;
+    return Number.isSafeInteger(bytes) && bytes > 0 ? alignedToBlocks(bytes) : 0;
   }
 
   /** Lengths are clamped: the record is as hostile as its worker was. */
@@ -194,6 +200,13 @@ export class PartialFiles {
     return this.locked(() => {
       const slot = this.slots.find(({ isUsed }) => !isUsed);
       return slot?.fill(source, file, place, this.run) === true ? slot : null;
+    });
+  }
+
+  /** What claim() took is for the next worker, as it was. */
+  giveBack(slot: PartialSlot): void {
+    this.locked(() => {
+      slot.run = nobody;
     });
   }
 

@@ -39,7 +39,7 @@ export class RecoveryJob {
   /** One step after the other, so that the parent hears of it and is heard. */
   private async removePublished(removal: NonNullable<RecoverMessage["removal"]>): Promise<Snapshot> {
     const [{ openCheckpoint }, { CopyRemover }] = await Promise.all([import("./checkpoint-file.ts"), import("./remove-copies.ts")]);
-    const checkpoint = openCheckpoint({ ...removal, fd: this.message.checkpointFd, isResumed: true });
+    const checkpoint = openCheckpoint({ ...removal, fd: this.message.checkpointFd, isResumed: true }, { unmarked: "believed" });
     using remover = new CopyRemover(this.message.request, checkpoint, { isGuarded: this.isGuarded });
     let nextMs = performance.now() + snapshotIntervalMs;
     for (const _ of remover.run()) {

@@ -11,6 +11,7 @@ import { Stat } from "../ffi/stat.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
 import { answerKeyOf, begunKeyOf, copyKeyOf, removeKey, renameKey, sourceKeyOf, unlinking, unlinkKeyOf } from "./checkpoint-log.ts";
 import type { Entry } from "./entry.ts";
+import { flushFilesystem, reliesOnFlush } from "./flush.ts";
 import { KnownCopies, type KnownTable } from "./known-copies.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { linkKey, readLinkPaths } from "./link-paths.ts";
@@ -44,6 +45,9 @@ export class Resumption {
   /** Of what findCopy found. */
   private isDoubtful = false;
   private readonly isSameBoot: boolean;
+  /** Whether content counts as it is on the medium, and not as the page cache has it. */
+  private readonly isMediumWanted: boolean;
+  private flushedDevice: number | null = null;
   private readonly bornSinceUs: number;
   private readonly stat: Stat;
   private comparer: ContentComparer | null = null;
@@ -55,6 +59,7 @@ export class Resumption {
     this.doubtful = checkpoint.doubtful === null ? null : new KnownCopies(checkpoint.doubtful);
     this.wasRemoving = checkpoint.wasRemoving;
     this.isSameBoot = checkpoint.isSameBoot;
+    this.isMediumWanted = reliesOnFlush(context.request);
     this.bornSinceUs = checkpoint.startedTimeUs - clockSlackUs;
     this.stat = new Stat(context.arena.allocate(layout.statx.size)).withBirth();
   }
@@ -157,7 +162,7 @@ export class Resumption {
     if (stat.type !== Mode.S_IFREG) return true;
     const sourceFd = maker.sourceFd ?? -1;
     if (sourceFd < 0 || stat.size !== context.sourceStat.size) return false;
-    return this.compare(entry, sourceFd, stat.size, "on its medium") === "same";
+    return this.compare(entry, sourceFd, stat.size) === "same";
   }
 
   // A file that was being written into is newer than any source, and -u would keep the half of it.
@@ -203,18 +208,28 @@ export class Resumption {
     return this.isSameBoot ? "nothing" : "ours";
   }
 
-  private compare(entry: Entry, sourceFd: number, length: number, where: "as it is read" | "on its medium" = "as it is read"): Likeness {
+  private compare(entry: Entry, sourceFd: number, length: number): Likeness {
     const { control, empty, afterStat } = this.context;
+    if (this.isMediumWanted) this.flushOnce();
     const fd = libc.openat(entry.directory.fields.destinationFd, entry.name, readFlags, 0);
     if (fd < 0) return "different";
     this.comparer ??= new ContentComparer();
     const isIt = afterStat.ofDescriptor(fd, empty) === 0 && afterStat.isSameFile(this.stat);
     // An inode that is in memory still has the error of its own; one that is not is read from the medium in any case.
-    const isFlushed = where === "as it is read" || libc.fdatasync(fd) === 0;
-    if (where === "on its medium") libc.posixFadvise(fd, 0, 0, Fadvise.DONTNEED);
+    const isFlushed = !this.isMediumWanted || libc.fdatasync(fd) === 0;
+    if (this.isMediumWanted) libc.posixFadvise(fd, 0, 0, Fadvise.DONTNEED);
     const likeness = isIt && isFlushed ? this.comparer.compare(sourceFd, fd, length, (bytes) => control.mayRead(bytes)) : "different";
     libc.close(fd);
     return likeness;
+  }
+
+  // One flush for all files: their own have nothing left to write then.
+  private flushOnce(): void {
+    const { context, stat } = this;
+    const fd = context.keptDescriptor(stat.device);
+    if (this.flushedDevice === stat.device || fd === null) return;
+    this.flushedDevice = stat.device;
+    flushFilesystem(context.shared, fd);
   }
 
   private hasSameTarget(entry: Entry): boolean {

@@ -33,6 +33,18 @@ export class ContentComparer {
     return likeness;
   }
 
+  /** Up to where [from, to) of a copy is what its source has, by steps of a MiB; null: it was cancelled. `goOn` as for compare. */
+  sameUpTo(sourceFd: number, copyFd: number, [from, to]: readonly [number, number], goOn: (bytes: number) => boolean): number | null {
+    for (let offset = from; offset < to; offset += stepBytes) {
+      const wanted = Math.min(stepBytes, to - offset);
+      const isWhole =
+        readFully(sourceFd, this.source, wanted, offset) === wanted && readFully(copyFd, this.copy, wanted, offset) === wanted;
+      if (!isWhole || !this.isEqual(0, wanted)) return offset;
+      if (!goOn(wanted)) return null;
+    }
+    return to;
+  }
+
   [Symbol.dispose](): void {
     this.source[Symbol.dispose]();
     this.copy[Symbol.dispose]();

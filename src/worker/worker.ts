@@ -6,7 +6,7 @@ import { libc } from "../ffi/libc.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
 import { raiseDescriptorLimit } from "./descriptor-limit.ts";
-import { isMarked } from "./flush.ts";
+import { isMarked, reliesOnFlush } from "./flush.ts";
 import { GivenAnswers } from "./given-answers.ts";
 import { type GuardedPaths, guardedPaths, guardedRequest } from "./guarded-paths.ts";
 import { currentIdentity, verifyIdentity } from "./identity.ts";
@@ -158,7 +158,10 @@ class RunningJob {
       token: start.token,
       policy: start.policy ?? [],
       inFlightFd: start.inFlightPath === undefined ? start.inFlightFd : openSync(start.inFlightPath, "r+"),
-      checkpoint: start.checkpoint === null ? null : openCheckpoint(start.checkpoint),
+      checkpoint:
+        start.checkpoint === null
+          ? null
+          : openCheckpoint(start.checkpoint, { unmarked: reliesOnFlush(start.request) ? "in doubt" : "believed" }),
       sharesFiles: start.lanes !== 1 && availableParallelism() > 1,
       onMessage: (_lane, message) => this.hear(message),
       onCrash: (message) => this.crash(message),

@@ -20,6 +20,7 @@ export const copyRules: Readonly<Record<number, CopyRule>> = {
     tests: [
       ["conformance/rules/durability.test.ts", "a file whose fsync failed is dropped, not synced again and believed"],
       ["worker/checkpoint-file.test.ts", "of a partial file whose flush failed nothing is believed"],
+      ["recovery/resume-lost-writes.test.ts", "a big file's beginning"],
     ],
   },
   3: {
@@ -48,6 +49,7 @@ export const copyRules: Readonly<Record<number, CopyRule>> = {
       ["conformance/rules/durability.test.ts", "keeps its sources when the flush fails"],
       ["recovery/resume-flush.test.ts", "the next one keeps the sources, and the result names it"],
       ["recovery/resume-flush.test.ts", "what the medium does not hold is copied again before its source goes"],
+      ["recovery/resume-lost-writes.test.ts", "finished files"],
       ["conformance/rules/changing-source.test.ts", "a move keeps a source that changed"],
       ["conformance/move.test.ts", "leaves a directory that appeared meanwhile"],
       ["conformance/move.test.ts", "leaves a file that appeared meanwhile, and one that was written to"],

@@ -1,4 +1,4 @@
-// An ext4 on a medium as slow as asked: an image behind a FUSE filesystem that takes its time for each write.
+// An ext4 on a medium as slow or faulty as asked: an image behind a FUSE filesystem that takes its time for each write, or fails it.
 
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { type FaultRule, mountFaultyFilesystem, whyNoFaultyFilesystem } from "./faulty-filesystem.ts";
@@ -12,11 +12,16 @@ const mebibyte = 1024 * 1024;
 export interface SlowMedium extends AsyncDisposable {
   /** Where it is mounted. */
   readonly path: string;
-  /** How slow it is from now on; none: not at all. */
+  /** How slow or faulty it is from now on; none: not at all. */
   setRules(rules: readonly FaultRule[]): Promise<void>;
+  /** Unmounts and mounts again: what is read then is what the medium holds. */
+  remount(): Promise<void>;
   /** Bytes that the device was given to write since this was mounted. */
   writtenBytes(): number;
 }
+
+/** The filesystem's own blocks lie below, those that it keeps of the places of a large file included: what is written beyond is data. */
+export const dataFromBytes = 128.5 * mebibyte;
 
 /** Why there can be none here, or null: for testUnless. */
 export function whyNoSlowMedium(): string | null {
@@ -30,14 +35,19 @@ export async function mountSlowMedium(sizeBytes = 512 * mebibyte): Promise<SlowM
   const image = `${below.path}/image`;
   writeFileSync(image, "");
   truncateSync(image, sizeBytes);
-  await runChecked(["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0", image]);
+  await runChecked(["mkfs.ext4", "-q", "-F", "-E", "nodiscard,lazy_itable_init=0,packed_meta_blocks=1", image]);
   const fuse = await mountFaultyFilesystem({ directory: below.path, directIo: true });
-  await runChecked(["mount", "-o", "loop", `${fuse.path}/image`, mount.path]);
+  const attach = async (): Promise<void> => void (await runChecked(["mount", "-o", "loop", `${fuse.path}/image`, mount.path]));
+  await attach();
   const device = (await runChecked(["findmnt", "-no", "SOURCE", mount.path])).stdout.trim().replace("/dev/", "");
   const before = writtenTo(device);
   return {
     path: mount.path,
     setRules: (rules) => fuse.setRules(rules),
+    async remount() {
+      await runChecked(["umount", mount.path]);
+      await attach();
+    },
     writtenBytes: () => writtenTo(device) - before,
     async [Symbol.asyncDispose]() {
       await fuse.setRules([]);

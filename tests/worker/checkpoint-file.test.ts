@@ -30,12 +30,20 @@ afterEach(async () => {
   await directory[Symbol.asyncDispose]();
 });
 
-function open(how: "first" | "killed" | "rebooted"): { checkpoint: CheckpointMemory; shared: Shared } {
-  const checkpoint = openCheckpoint({ fd, isResumed: how !== "first", isSameBoot: how !== "rebooted", startedTimeUs: 0 });
+function open(
+  how: "first" | "killed" | "rebooted",
+  unmarked: "believed" | "in doubt" = "believed",
+): { checkpoint: CheckpointMemory; shared: Shared } {
+  const checkpoint = openCheckpoint({ fd, isResumed: how !== "first", isSameBoot: how !== "rebooted", startedTimeUs: 0 }, { unmarked });
   if (checkpoint === null) throw new Error("no checkpoint");
   const shared = new Shared({ ...memory, buffer: Shared.allocate(), checkpoint });
   shared.words[Word.checkpointPages] = checkpoint.pages;
   return { checkpoint, shared };
+}
+
+/** Whether a copy is among those that may be lost. */
+function isDoubtful({ doubtful, ...checkpoint }: CheckpointMemory, number: number): string {
+  return isKnown({ ...checkpoint, doubtful: null, known: doubtful }, number);
 }
 
 const memory = { slots: 0, inFlight: 0, ranges: null };
@@ -167,26 +175,45 @@ test("after a kill in a flush, what the latest mark does not cover is in doubt, 
   note(log, 10_000, recordsPerPage);
   log.willRemove(5);
   headOf(first.checkpoint)[HeadWord.flushing] = 1;
-  const isDoubtful = ({ doubtful }: CheckpointMemory, number: number): string => isKnown({ ...first.checkpoint, known: doubtful }, number);
   const noted = ({ known }: CheckpointMemory): string => (known === null ? "" : new KnownCopies(known).find(...removeKey(5), 1, 0));
-  const second = open("killed");
-  for (const run of [second, open("killed")]) {
-    expect([isKnown(run.checkpoint, 1), isDoubtful(run.checkpoint, 1)]).toEqual(["same", "none"]);
-    expect([isKnown(run.checkpoint, 10_200), isDoubtful(run.checkpoint, 10_200)]).toEqual(["none", "same"]);
-    expect([noted(run.checkpoint), run.checkpoint.isLogWhole]).toEqual(["same", true]);
+  for (const { checkpoint } of [open("killed"), open("killed")]) {
+    expect([isKnown(checkpoint, 1), isDoubtful(checkpoint, 1)]).toEqual(["same", "none"]);
+    expect([isKnown(checkpoint, 10_200), isDoubtful(checkpoint, 10_200)]).toEqual(["none", "same"]);
+    expect([noted(checkpoint), checkpoint.isLogWhole]).toEqual(["same", true]);
   }
-  // What a later worker looked at is noted anew. A further kill in a flush puts that in doubt again: it is one stretch of the log.
+  // What a later worker looked at is noted anew, and stays known when a mark covers that.
   const third = open("killed");
   note(new CheckpointLog(third.shared, 3, third.checkpoint), 10_200, 1);
-  const fourth = open("killed");
-  expect(isKnown(fourth.checkpoint, 10_200)).toBe("same");
-  new CheckpointMarker(fourth.shared).mark("log");
-  headOf(fourth.checkpoint)[HeadWord.flushing] = 1;
+  new CheckpointMarker(third.shared).mark("log");
+  headOf(third.checkpoint)[HeadWord.flushing] = 1;
   const { checkpoint } = open("killed");
-  expect([isKnown(checkpoint, 1), isDoubtful(checkpoint, 10_200)]).toEqual(["same", "same"]);
-  // A power cut leaves what the marks cover.
+  expect([isKnown(checkpoint, 10_200), isKnown(checkpoint, 10_201), isDoubtful(checkpoint, 10_201)]).toEqual(["same", "none", "same"]);
+  // A power cut leaves what the marks cover, and the doubt in it.
   headOf(checkpoint)[HeadWord.flushing] = 1;
-  expect(isKnown(open("rebooted").checkpoint, 1)).toBe("same");
+  const rebooted = open("rebooted").checkpoint;
+  expect([isKnown(rebooted, 1), isKnown(rebooted, 10_201), isDoubtful(rebooted, 10_201)]).toEqual(["same", "none", "same"]);
+});
+
+test("a job that relies on its flush doubts all that no mark covers, to the record, until it removes its sources", () => {
+  const first = open("first");
+  const log = new CheckpointLog(first.shared, 0, first.checkpoint);
+  note(log, 1, 10);
+  new CheckpointMarker(first.shared).mark("log");
+  note(log, 11, 2);
+  const { checkpoint } = open("killed", "in doubt");
+  const found = [10, 11, 12].map((number) => [isKnown(checkpoint, number), isDoubtful(checkpoint, number)]);
+  expect(found).toEqual([
+    ["same", "none"],
+    ["none", "same"],
+    ["none", "same"],
+  ]);
+  const shared = new Shared({ ...memory, buffer: Shared.allocate(), checkpoint });
+  shared.words[Word.checkpointPages] = checkpoint.pages;
+  const later = new CheckpointLog(shared, 1, checkpoint);
+  note(later, 11, 3);
+  later.isRemoving = true;
+  const removing = open("killed", "in doubt").checkpoint;
+  expect([11, 12, 13].map((number) => isKnown(removing, number))).toEqual(["same", "same", "same"]);
 });
 
 test("paths of first copies are found again, and damaged ones are passed over", () => {
@@ -212,10 +239,10 @@ test("a partial file goes on at what was written, after a power cut at what is o
   const slot = partials.take(state(1), state(2), place);
   if (slot === null) throw new Error("no slot");
   slot.written = 100.5 * 1024 * 1024;
-  expect(slot.usable(true)).toBe(100 * 1024 * 1024);
-  expect(slot.usable(false)).toBe(0);
+  expect(slot.usable("written")).toBe(100 * 1024 * 1024);
+  expect(slot.usable("durable")).toBe(0);
   slot.durable = 70 * 1024 * 1024;
-  expect(slot.usable(false)).toBe(70 * 1024 * 1024);
+  expect(slot.usable("durable")).toBe(70 * 1024 * 1024);
   expect(slot.read()).toEqual(place);
   // The same worker does not take it for another's.
   expect(partials.claim(state(1))).toBeNull();
@@ -228,7 +255,7 @@ test("a partial file goes on at what was written, after a power cut at what is o
   const at = new PartialSlot(next.checkpoint.head, 0);
   const word = words.indexOf(words[(logStart - maxPartials * pageBytes) / 4 + 4] ?? 0, (logStart - maxPartials * pageBytes) / 4);
   words[word] = 12345;
-  expect([at.usable(true), at.usable(false)]).toEqual([0, 0]);
+  expect([at.usable("written"), at.usable("durable")]).toEqual([0, 0]);
 });
 
 test("of a partial file whose flush failed nothing is believed, by no later worker either, until it is begun anew", () => {
@@ -242,7 +269,7 @@ test("of a partial file whose flush failed nothing is believed, by no later work
   for (let run = 0; run < 2; run++) {
     const next = open("killed");
     const claimed = new PartialFiles(next.shared, next.checkpoint).claim(state(1));
-    expect([claimed?.usable(true), claimed?.usable(false)]).toEqual([0, 0]);
+    expect([claimed?.usable("written"), claimed?.usable("durable")]).toEqual([0, 0]);
   }
 });
 
@@ -262,8 +289,8 @@ test("a file that is short, or not a checkpoint, is begun anew", () => {
     expect([checkpoint.wasRemoving, isKnown(checkpoint, 1)]).toEqual([false, "none"]);
     ftruncateSync(fd, 0);
   }
-  expect(openCheckpoint({ fd: -1, isResumed: false, isSameBoot: true, startedTimeUs: 0 })).toBeNull();
-  const proofOnly = openCheckpoint({ fd: -1, isResumed: true, isSameBoot: true, startedTimeUs: 0 });
+  expect(openCheckpoint({ fd: -1, isResumed: false, isSameBoot: true, startedTimeUs: 0 }, { unmarked: "believed" })).toBeNull();
+  const proofOnly = openCheckpoint({ fd: -1, isResumed: true, isSameBoot: true, startedTimeUs: 0 }, { unmarked: "believed" });
   expect(proofOnly === null ? "" : isKnown(proofOnly, 1)).toBe("none");
   expect(fstatSync(fd).size).toBe(0);
 });
@@ -272,7 +299,7 @@ test("a worker waits for one of another service that still has the checkpoint, a
   open("first");
   const other = openSync(`${directory.path}/checkpoint`, "r+");
   const start = { fd: other, isResumed: true, isSameBoot: true, startedTimeUs: 0 };
-  expect(() => openCheckpoint(start, 60)).toThrow("a former worker of this job has not ended");
+  expect(() => openCheckpoint(start, { unmarked: "believed", waitMs: 60 })).toThrow("a former worker of this job has not ended");
   closeSync(other);
   // Its own service's next worker is not kept waiting.
   expect(open("killed").checkpoint.run).toBe(2);

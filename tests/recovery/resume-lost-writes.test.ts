@@ -1,0 +1,121 @@
+// What a killed worker left in the page cache could not be written, and another program was told of it: the next worker hears of nothing.
+
+import { afterEach, beforeEach, expect } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { run, runChecked } from "../support/process.ts";
+import { killedAfter, ResumableJob } from "../support/resumable-job.ts";
+import { testUnless } from "../support/skip.ts";
+import { dataFromBytes, mountSlowMedium, type SlowMedium, whyNoSlowMedium } from "../support/slow-medium.ts";
+import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+
+const mebibyte = 1024 * 1024;
+const mediumBytes = 512 * mebibyte;
+const bigBytes = 160 * mebibyte + 12_345;
+
+let directory: TemporaryDirectory;
+let medium: SlowMedium;
+let [source, destination] = ["", ""];
+
+beforeEach(async () => {
+  directory = await temporaryDirectory("/dev/shm");
+  medium = await mountSlowMedium(mediumBytes);
+  source = join(directory.path, "source");
+  destination = join(medium.path, "destination");
+  for (const path of [source, destination]) mkdirSync(path);
+  // Its block is one of the first, where nothing fails.
+  await runChecked(["sync", "-f", destination]);
+});
+afterEach(async () => {
+  await medium[Symbol.asyncDispose]();
+  await directory[Symbol.asyncDispose]();
+});
+
+/** The job copies into the destination whatever the source directory holds. */
+function startJob(operation: "copy" | "move", options: Record<string, unknown>): ResumableJob {
+  const sources = readdirSync(source).map((name) => join(source, name));
+  const request = { operation, sources, destination, options: { engine: "read-write", reflink: "never", target: "directory", ...options } };
+  return new ResumableJob(directory.path, request);
+}
+
+/** All data that is only in the page cache and has its place behind `from` is lost, and "sync -f" of somebody else takes the error. */
+async function loseUnwritten(from = dataFromBytes): Promise<void> {
+  await medium.setRules([{ operations: ["write"], errno: "EIO", from, to: mediumBytes }]);
+  expect((await run(["sync", "-f", destination])).status).not.toBe(0);
+  await medium.setRules([]);
+  expect((await run(["sync", "-f", destination])).status).toBe(0);
+}
+
+function temporaryBytes(): number {
+  const name = readdirSync(destination).find((each) => each.includes(".copyd-"));
+  return name === undefined ? 0 : statSync(join(destination, name)).size;
+}
+
+for (const [operation, options] of [
+  ["copy", { durability: "job" }],
+  ["move", { durability: "none" }],
+] as const) {
+  testUnless(
+    whyNoSlowMedium(),
+    `finished files, ${operation}, durability ${options.durability}: what was lost is copied again`,
+    async () => {
+      const contents = new Map(Array.from({ length: 40 }, (_, file) => [`f${file}`, randomBytes(100_000)]));
+      for (const [name, content] of contents) writeFileSync(join(source, name), content);
+      using job = startJob(operation, { bandwidthLimit: 10_000_000, ...options });
+      expect((await job.run({ killWhen: () => readdirSync(destination).length > 15, lanes: 1 })).end.kind).toBe("failed");
+      expect(readdirSync(source)).toHaveLength(40);
+      await loseUnwritten();
+      const { end, errors } = await job.run();
+      expect([errors, end]).toMatchObject([[], { kind: "result", result: { outcome: "completed" } }]);
+      if (operation === "move") expect(readdirSync(source)).toEqual([]);
+      await medium.remount();
+      for (const [name, content] of contents) expect(readFileSync(join(destination, name)).equals(content)).toBe(true);
+    },
+  );
+}
+
+for (const [operation, durability, memory] of [
+  ["copy", "job", "still has"],
+  ["copy", "file", "still has"],
+  ["move", "none", "still has"],
+  ["copy", "file", "no longer has"],
+] as const) {
+  testUnless(
+    whyNoSlowMedium(),
+    `a big file's beginning, ${operation}, durability ${durability}, the kernel ${memory} its inode: it goes on before what was lost`,
+    async () => {
+      const content = randomBytes(bigBytes);
+      writeFileSync(join(source, "big"), content);
+      using job = startJob(operation, { durability });
+      expect((await job.run({ killWhen: () => temporaryBytes() > 90 * mebibyte, lanes: 1 })).end.kind).toBe("failed");
+      expect(existsSync(join(destination, "big"))).toBe(false);
+      await loseUnwritten();
+      if (memory === "no longer has") await medium.remount();
+      const { end, errors } = await job.run();
+      expect([errors, end]).toMatchObject([[], { kind: "result", result: { outcome: "completed", snapshot: { bytesDone: bigBytes } } }]);
+      await medium.remount();
+      expect(readFileSync(join(destination, "big")).equals(content)).toBe(true);
+    },
+  );
+}
+
+testUnless(
+  whyNoSlowMedium(),
+  "a big file, stopped while its beginning is looked at: the file stays, and what was lost is no less in doubt",
+  async () => {
+    const content = randomBytes(bigBytes);
+    writeFileSync(join(source, "big"), content);
+    using job = startJob("move", { durability: "none", bandwidthLimit: 60 * mebibyte });
+    expect((await job.run({ killWhen: () => temporaryBytes() > 90 * mebibyte, lanes: 1 })).end.kind).toBe("failed");
+    await loseUnwritten(190 * mebibyte);
+    await medium.remount();
+    const { onMessage, killWhen: stopWhen } = killedAfter(300);
+    expect((await job.run({ onMessage, stopWhen })).end).toMatchObject({ kind: "result", result: { outcome: "interrupted" } });
+    expect(temporaryBytes()).toBeGreaterThan(90 * mebibyte);
+    const { end, errors } = await job.run();
+    expect([errors, end]).toMatchObject([[], { kind: "result", result: { outcome: "completed" } }]);
+    await medium.remount();
+    expect(readFileSync(join(destination, "big")).equals(content)).toBe(true);
+  },
+);
