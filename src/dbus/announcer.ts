@@ -20,6 +20,8 @@ interface Track {
   /** performance.now() of the last PropertiesChanged. */
   toldAtMs: number;
   timer: Timer | undefined;
+  /** It is to be told before anything else is done, and once for all that one event changes. */
+  isUrgent: boolean;
 }
 
 type Limits = Pick<ServiceLimits, "progressIntervalMs" | "crowdedProgressIntervalMs" | "crowdedJobs" | "maxListedErrors" | "maxReplyBytes">;
@@ -49,7 +51,7 @@ export class Announcer {
     track.latest = job;
     if (!this.isHeard(job)) return;
     if (urgent) {
-      this.tell(track);
+      this.tellSoon(track);
     } else if (track.timer === undefined) {
       const dueMs = track.toldAtMs + this.intervalMs() - performance.now();
       if (dueMs <= 0) this.tell(track);
@@ -82,13 +84,18 @@ export class Announcer {
   }
 
   removed(job: JobView): void {
-    clearTimeout(this.tracks.get(pathOf(job))?.timer);
+    const track = this.track(job);
+    clearTimeout(track.timer);
+    track.isUrgent = false;
     this.tracks.delete(pathOf(job));
     this.signal(job, rootPath, objectManagerInterface, "InterfacesRemoved", "oas", () => [pathOf(job), [jobInterface]]);
   }
 
   stop(): void {
-    for (const { timer } of this.tracks.values()) clearTimeout(timer);
+    for (const track of this.tracks.values()) {
+      clearTimeout(track.timer);
+      track.isUrgent = false;
+    }
     this.tracks.clear();
   }
 
@@ -96,16 +103,26 @@ export class Announcer {
     const path = pathOf(job);
     let track = this.tracks.get(path);
     if (track === undefined) {
-      track = { told: null, latest: job, toldAtMs: Number.NEGATIVE_INFINITY, timer: undefined };
+      track = { told: null, latest: job, toldAtMs: Number.NEGATIVE_INFINITY, timer: undefined, isUrgent: false };
       this.tracks.set(path, track);
     }
     return track;
+  }
+
+  /** When what happens now is over: a worker that is to be started, or a job that ends by the same event, does not wait for it. */
+  private tellSoon(track: Track): void {
+    if (track.isUrgent) return;
+    track.isUrgent = true;
+    queueMicrotask(() => {
+      if (track.isUrgent) this.tell(track);
+    });
   }
 
   /** What has not been heard of because nobody listened is told with the next change: `told` stays behind until then. */
   private tell(track: Track): void {
     clearTimeout(track.timer);
     track.timer = undefined;
+    track.isUrgent = false;
     if (!this.isHeard(track.latest)) return;
     const changed = track.told === null ? jobProperties(track.latest) : changedProperties(track.told, track.latest);
     track.told = track.latest;

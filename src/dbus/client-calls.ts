@@ -3,11 +3,30 @@
 import type { ByteString } from "../bytes.ts";
 import type { AlsoTo, Published, Scope } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
+import type { ManagerMethod } from "./contract.ts";
 import { encodeOptions, pathBytes } from "./option-keys.ts";
-import { Variant } from "./values.ts";
+import { Variant, type WireValue } from "./values.ts";
 
-/** The a{sv} of Copy, Move and their variants. */
-export function callOptions({ options }: JobRequest, token: string, alsoTo: readonly AlsoTo[]): Map<string, Variant> {
+/** A call of Copy, Move or one of their variants. */
+export interface CopyCall {
+  readonly member: ManagerMethod;
+  readonly body: readonly WireValue[];
+  /** Whether a person may be asked. */
+  readonly isInteractive: boolean;
+}
+
+export function copyCall(
+  request: JobRequest,
+  token: string,
+  { asAdmin, alsoTo }: { readonly asAdmin: boolean; readonly alsoTo: readonly AlsoTo[] },
+): CopyCall {
+  const isMove = request.operation === "move";
+  const member = asAdmin ? (isMove ? "MoveAsAdmin" : "CopyAsAdmin") : isMove ? "Move" : "Copy";
+  const body = [request.sources.map(pathBytes), pathBytes(request.destination), callOptions(request, token, alsoTo)];
+  return { member, body, isInteractive: asAdmin };
+}
+
+function callOptions({ options }: JobRequest, token: string, alsoTo: readonly AlsoTo[]): Map<string, Variant> {
   const dict = encodeOptions(options).set("token", new Variant("s", token));
   // Left out where there are none: an older service does not know them.
   if (alsoTo.length === 0) return dict;

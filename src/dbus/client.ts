@@ -7,7 +7,7 @@ import type { JobRequest } from "../request.ts";
 import type { EntryError } from "../worker/protocol.ts";
 import { type BusKind, busAddress } from "./address.ts";
 import { type AuditEntry, type AuditFilter, auditEntryFrom, encodeFilter } from "./client-audit.ts";
-import { callOptions, cancelOptions, newToken, scopeOption } from "./client-calls.ts";
+import { type CopyCall, cancelOptions, copyCall, newToken, scopeOption } from "./client-calls.ts";
 import { clientError } from "./client-errors.ts";
 import { encodeListOptions, type ListOptions, type Statistics, type StatisticsOptions, statisticsFrom } from "./client-history.ts";
 import { Patience } from "./client-patience.ts";
@@ -17,7 +17,6 @@ import { type Message, MessageFlag, MessageType } from "./codec.ts";
 import { type BusConnection, connectBus, driver } from "./connection.ts";
 import { busName, type JobMethod, jobInterface, type ManagerMethod, managerInterface, rootPath } from "./contract.ts";
 import { type JobAddress, jobPath, parseJobPath } from "./object-path.ts";
-import { pathBytes } from "./option-keys.ts";
 import { asVariantDict, Variant, type VariantDict, type WireValue } from "./values.ts";
 
 export type { AuditEntry, AuditFilter, JobEvent, JobWatch, ListOptions, Statistics, StatisticsOptions, WatchOptions };
@@ -106,7 +105,7 @@ export class ServiceClient implements Disposable {
 
   /** Queues a job and returns at once. */
   async submit(request: JobRequest, options: SubmitOptions = {}): Promise<JobView> {
-    const address = await this.queue(request, options.token ?? newToken(), options.asAdmin ?? false);
+    const address = await this.queue(copyCall(request, options.token ?? newToken(), { asAdmin: options.asAdmin ?? false, alsoTo: [] }));
     return viewFromProperties(address, await this.properties(address));
   }
 
@@ -125,14 +124,16 @@ export class ServiceClient implements Disposable {
     const token = options.token ?? newToken();
     const others = alsoTo.map((_, index) => memberToken(token, index + 1));
     const subscribe = (each: string): Promise<void> => this.patience.during(() => this.subscribe({ uid: this.uid, token: each }, options));
-    await Promise.all([this.attach(), subscribe(token)]);
+    const prepared = Promise.all([this.attach(), subscribe(token)]);
+    const copy = copyCall(request, token, { asAdmin: options.asAdmin ?? false, alsoTo });
+    await prepared;
     for (const each of others) await subscribe(each);
     // Signals may come before the reply, so the watches are there first.
     const add = (each: string): JobWatch => this.addWatch({ uid: this.uid, token: each }, new Map(), options);
     const watches: [JobWatch, ...JobWatch[]] = [add(token), ...others.map(add)];
     try {
       // A token makes it the same job however often it is asked for; a person is asked once.
-      const queue = (): Promise<JobAddress> => this.queue(request, token, options.asAdmin ?? false, alsoTo);
+      const queue = (): Promise<JobAddress> => this.queue(copy);
       if (options.asAdmin === true) await queue();
       else await this.patience.during(queue);
       for (const watch of watches) await this.patience.during(() => watch.refresh(() => this.properties(watch.address)));
@@ -252,12 +253,8 @@ export class ServiceClient implements Disposable {
     this.close();
   }
 
-  private async queue(request: JobRequest, token: string, asAdmin: boolean, alsoTo: readonly AlsoTo[] = []): Promise<JobAddress> {
-    const options = callOptions(request, token, alsoTo);
-    const isMove = request.operation === "move";
-    const member = asAdmin ? (isMove ? "MoveAsAdmin" : "CopyAsAdmin") : isMove ? "Move" : "Copy";
-    const body = [request.sources.map(pathBytes), pathBytes(request.destination), options];
-    const [path] = await this.manager(member, "aayaya{sv}", body, asAdmin);
+  private async queue({ member, body, isInteractive }: CopyCall): Promise<JobAddress> {
+    const [path] = await this.manager(member, "aayaya{sv}", body, isInteractive);
     const address = parseJobPath(String(path));
     if (address === undefined) throw new CopyError("internal", `the service answered '${String(path)}' for a job`);
     return address;

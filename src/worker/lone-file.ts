@@ -148,6 +148,7 @@ class LoneFile {
     const { size } = this.source;
     for (const engine of order) {
       if (engine === "reflink") {
+        // It waits for what of these few blocks is still to be written, and for nothing else.
         const cloned = libc.ioctl(fd, Ioctl.FICLONE, sourceFd);
         if (cloned === 0) return engine;
         if (!isUnsupportedErrno(-cloned)) return null;

@@ -52,6 +52,24 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "signals", () => {
       connection.close();
     });
 
+    test("tell once what one event changes, before anything else happens", async () => {
+      const connection = await fixture.bus.connect();
+      const log = logSignals(connection);
+      await callService(connection, rootPath, managerInterface, "Subscribe", "a{sv}", [new Map()]);
+      const path = await copy(connection, ["/a"]);
+      fixture.jobs.update(fixture.jobAt(path), { state: "running" }, true);
+      await Promise.resolve();
+      fixture.jobs.update(fixture.jobAt(path), { state: "paused" }, true);
+      fixture.jobs.update(fixture.jobAt(path), { state: "finishing" }, true);
+      fixture.jobs.end(fixture.jobAt(path), "completed");
+      await log.until("Finished", 1);
+      const told = log.signals.flatMap(({ member, body }) =>
+        member === "PropertiesChanged" ? [(body[1] as Map<string, Variant>).get("State")?.value] : [member],
+      );
+      expect(told).toEqual(["InterfacesAdded", "running", "completed", "Finished"]);
+      connection.close();
+    });
+
     test("progress is coalesced, and only what changed is told", async () => {
       const connection = await fixture.bus.connect();
       const log = logSignals(connection);
