@@ -18,7 +18,7 @@ Copies files fast and without losing any. The commands:
   answer   show what a job asks (a full disk, a lost device), or answer it
   limit    limit how many bytes a second a job moves
   priority change a job's priority, or its place among your waiting jobs
-  stats    what your jobs amount to, by day, user or path
+  stats    what your jobs amount to, by day, user, source or destination
   verify   check files against a manifest of checksums, off the medium
   errors   list what a job could not copy, with advice
   audit    list who asked for what and what was refused, for administrators

@@ -12,6 +12,7 @@ import { countBelow, killedAfter, killedAt, ResumableJob } from "../support/resu
 import { firstReason, testUnless } from "../support/skip.ts";
 
 const directory = directoryOfEachTest();
+const noStrace = havePrograms("strace") ? null : "strace is not installed";
 
 function makeTree(source: string, files: number): void {
   for (let index = 0; index < files; index++) {
@@ -60,7 +61,7 @@ testUnless(
 );
 
 testUnless(
-  firstReason(whyNoFilesystem("tmpfs"), havePrograms("strace") ? null : "strace is not installed"),
+  firstReason(whyNoFilesystem("tmpfs"), noStrace),
   "the manifest of a move that is killed in its removal keeps the lines of what is gone",
   async () => {
     await using other: TestFilesystem = await mountFilesystem("tmpfs");
@@ -84,6 +85,52 @@ testUnless(
   },
   60_000,
 );
+
+testUnless(firstReason(whyNoFilesystem("tmpfs"), noStrace), "arguments that are moved and gone already are not missed", async () => {
+  await using other: TestFilesystem = await mountFilesystem("tmpfs");
+  const from = join(directory.path, "from");
+  mkdirSync(from);
+  const names = Array.from({ length: 30 }, (_, index) => `f${index}`);
+  for (const name of names) writeFileSync(join(from, name), `content of ${name}`);
+  using job = new ResumableJob(directory.path, {
+    operation: "move",
+    sources: names.map((name) => join(from, name)),
+    destination: other.path,
+  });
+  expect((await job.run(killedAt("unlinkat", 12))).end.kind).toBe("failed");
+  expect(readdirSync(from)).toHaveLength(19);
+  const { errors, end } = await job.run();
+  expect([errors, end]).toEqual([[], expect.objectContaining({ result: expect.objectContaining({ outcome: "completed" }) })]);
+  expect([readdirSync(from), readdirSync(other.path).length]).toEqual([[], 30]);
+});
+
+/** What a job's one lane flushes, and the calls of this name beside, in order. */
+async function flushesBeside(call: string, job: ResumableJob, options: Parameters<ResumableJob["run"]>[0] = {}): Promise<string[]> {
+  const trace = join(directory.path, "trace");
+  await job.run({ ...options, lanes: 1, under: ["strace", "-f", "-qq", "-o", trace, "-e", `trace=fdatasync,syncfs,${call}`] });
+  const calls = [...readFileSync(trace, "latin1").matchAll(/^(\d+) +(\w+)\(/gm)].map(([, thread, name = ""]) => ({ thread, name }));
+  const lane = calls.find(({ name }) => name === call)?.thread;
+  return calls.filter(({ thread }) => thread === lane).map(({ name }) => name);
+}
+
+testUnless(noStrace, "what is to be renamed is on the medium before it is", async () => {
+  const [one, two] = [join(directory.path, "one"), join(directory.path, "two")];
+  writeFileSync(one, "x");
+  using job = new ResumableJob(directory.path, { operation: "move", sources: [one], destination: two });
+  const calls = await flushesBeside("renameat2", job);
+  expect(calls.slice(0, calls.indexOf("renameat2") + 1)).toEqual(["fdatasync", "fdatasync", "renameat2"]);
+});
+
+testUnless(noStrace, "what a worker has done that is told to stop is on the medium before it ends", async () => {
+  const [source, destination] = [join(directory.path, "source"), join(directory.path, "copy")];
+  mkdirSync(source);
+  for (let index = 0; index < 60; index++) writeFileSync(join(source, `f${index}`), Buffer.alloc(65_536, index));
+  const options = { target: "exact", bandwidthLimit: 2_000_000 };
+  using job = new ResumableJob(directory.path, { operation: "copy", sources: [source], destination, options });
+  const calls = await flushesBeside("utimensat", job, { stopWhen: () => countBelow(destination) > 5 });
+  expect(countBelow(destination)).toBeLessThan(60);
+  expect(calls.slice(calls.lastIndexOf("utimensat") + 1)).toEqual(["syncfs", "fdatasync", "fdatasync", "fdatasync"]);
+});
 
 for (const onConflict of ["overwrite", "rename"]) {
   test(`renames that were done are done, with ${onConflict}`, async () => {
