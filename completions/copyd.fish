@@ -187,7 +187,7 @@ complete -c copyd -n '__fish_seen_subcommand_from priority' -l json -d 'One JSON
 complete -c copyd -n '__fish_seen_subcommand_from priority' -l session -d 'The service on the session bus instead of the system'"'"'s'
 complete -c copyd -n '__fish_seen_subcommand_from priority' -l help -d 'Say what it takes'
 
-complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a stats -d 'What your jobs amount to, by day, user or path'
+complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a stats -d 'What your jobs amount to, by day, user, source or destination'
 complete -c copyd -n '__fish_seen_subcommand_from stats' -f
 complete -c copyd -n '__fish_seen_subcommand_from stats' -l by -x -a 'day user source destination' -d 'What to put together: day, user, source, destination (day)'
 complete -c copyd -n '__fish_seen_subcommand_from stats' -l order -x -a 'latest largest longest slowest busiest' -d 'What comes first: latest, largest, longest, slowest, busiest (latest)'

@@ -2,6 +2,7 @@
 
 import type { ArgsDef, ParsedArgs } from "citty";
 import type { ListOptions, ServiceClient } from "../dbus/client.ts";
+import { CopyError } from "../errors.ts";
 import { hasEnded, jobStates } from "../jobs/api.ts";
 import { jobColumns, jobRow } from "./job-text.ts";
 import { jobObject, writeJson } from "./json-lines.ts";
@@ -50,9 +51,11 @@ const userColumn = aligned("left", "USER");
 
 const goingOn = jobStates.filter((state) => !hasEnded(state));
 
-export const jobsCommand = named("jobs", "List your jobs", args, (given) =>
-  withService(given, (client) => list(client, given), { needsLeave: given["all-users"] === true }),
-);
+export const jobsCommand = named("jobs", "List your jobs", args, async (given) => {
+  const isPeriod = given.since !== undefined || given.until !== undefined;
+  if (isPeriod && given.all !== true) throw new CopyError("usage", "--since and --until go with --all");
+  return await withService(given, (client) => list(client, given), { needsLeave: given["all-users"] === true });
+});
 
 async function list(client: ServiceClient, given: ParsedArgs<typeof args>): Promise<number> {
   const nowMs = Date.now();

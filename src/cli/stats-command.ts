@@ -1,4 +1,4 @@
-// `copyd stats`: what the ended jobs amount to, by day, user or path.
+// `copyd stats`: what the ended jobs amount to, by day, user, source or destination.
 
 import type { ArgsDef, ParsedArgs } from "citty";
 import type { ServiceClient, Statistics, StatisticsOptions } from "../dbus/client.ts";
@@ -22,7 +22,7 @@ const args = {
   ...commonArgs,
 } as const satisfies ArgsDef;
 
-export const statsCommand = named("stats", "What your jobs amount to, by day, user or path", args, (given) =>
+export const statsCommand = named("stats", "What your jobs amount to, by day, user, source or destination", args, (given) =>
   withService(given, (client) => list(client, given), { needsLeave: given["all-users"] === true }),
 );
 

@@ -230,6 +230,8 @@ test("what a command has no place for is refused, not left out without a word", 
     const { status, stderr } = await runCopyd(words, { cwd });
     expect([words, status, stderr]).toEqual([words, 1, `copyd ${words[0]}: extra operand '${extra}'\nSee --help.\n`]);
   }
+  const { status, stderr } = await runCopyd(["jobs", "--since=today"], { cwd });
+  expect([status, stderr]).toEqual([1, "copyd jobs: --since and --until go with --all\nSee --help.\n"]);
 });
 
 test("doctor examines the machine and filesystems, names odd ones harmlessly, and does not need a service", async () => {

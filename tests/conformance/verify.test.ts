@@ -198,7 +198,7 @@ testUnless(
   async () => {
     expect(Bun.hash.xxHash3(contentWithTwin(0, 1))).toBe(Bun.hash.xxHash3(contentWithTwin(1, 0)));
     await using folder = await temporaryDirectory("/dev/shm");
-    const names = ["decoy", "changed", "touched", "replaced", "untouched"];
+    const names = ["decoy", "changed", "touched", "grazed", "replaced", "untouched"];
     for (const name of names) {
       writeFileSync(join(folder.path, name), name === "decoy" ? Buffer.alloc(1.5 * mebibyte) : contentWithTwin(0, 1));
       utimesSync(join(folder.path, name), 1e9, 1e9);
@@ -214,6 +214,7 @@ testUnless(
       writeFileSync(there("changed"), contentWithTwin(1, 0), { flag: "r+" });
       utimesSync(there("changed"), 1e9, 1e9);
       utimesSync(there("touched"), 1e9, 1e9 + 1);
+      utimesSync(there("grazed"), 1e9, 1e9 + 0.5);
       writeFileSync(there("like"), contentWithTwin(0, 1));
       utimesSync(there("like"), 1e9, 1e9);
       renameSync(there("like"), there("replaced"));
@@ -222,9 +223,10 @@ testUnless(
     expect(errors.map(({ path, code }) => [path, code])).toEqual([
       [there("changed"), "verify-mismatch"],
       [there("touched"), "destination-changed"],
+      [there("grazed"), "destination-changed"],
       [there("replaced"), "destination-changed"],
     ]);
-    expect(readdirSync(folder.path).sort()).toEqual(["changed", "replaced", "touched"]);
+    expect(readdirSync(folder.path).sort()).toEqual(["changed", "grazed", "replaced", "touched"]);
   },
 );
 
