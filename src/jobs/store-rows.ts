@@ -1,4 +1,4 @@
-// Jobs and errors as rows of the store, and back: what is read is parsed like any other input.
+// Jobs as rows of the store, and back: what is read is parsed like any other input.
 
 import { z } from "zod";
 import type { ByteString } from "../bytes.ts";
@@ -6,7 +6,7 @@ import { isFailureCode } from "../errors.ts";
 import { policySchema } from "../policy-schema.ts";
 import { engineChoices } from "../request.ts";
 import { byteStringSchema, optionsSchema, requestSchema } from "../request-schema.ts";
-import { answerChoices, type EntryError, questionKinds } from "../worker/protocol.ts";
+import { answerChoices, questionKinds } from "../worker/protocol.ts";
 import { entryErrorSchema, snapshotSchema } from "../worker/protocol-schema.ts";
 import { jobStates } from "./api.ts";
 import { noAttempts } from "./attempts.ts";
@@ -147,10 +147,4 @@ export function jobFromRow(row: JobRow): Job | null {
     // The caller reports it by number; why exactly one field is wrong would not help anybody to mend it.
     return null;
   }
-}
-
-/** null for a row that no version of copyd wrote so. */
-export function errorFromRow(record: string): EntryError | null {
-  const parsed = entryErrorSchema.safeParse(JSON.parse(record));
-  return parsed.success ? parsed.data : null;
 }

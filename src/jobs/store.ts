@@ -12,7 +12,8 @@ import type { Job } from "./job.ts";
 import type { LastingDatabase } from "./lasting-database.ts";
 import type { JobsLog } from "./log.ts";
 import { memoryPath, openDatabase } from "./store-database.ts";
-import { type ChangingJobRow, errorFromRow, type JobRow, jobFromRow, jobToChangingRow, jobToRow } from "./store-rows.ts";
+import { readErrors, writeErrors } from "./store-errors.ts";
+import { type ChangingJobRow, type JobRow, jobFromRow, jobToChangingRow, jobToRow } from "./store-rows.ts";
 
 export interface JobStore {
   /** The highest number that a job was ever stored under. */
@@ -189,10 +190,7 @@ class SqliteStore implements JobStore {
 
   errors(job: Job, offset: number, limit: number): readonly EntryError[] {
     this.flush();
-    const rows = this.database
-      .query<{ record: string }, [number, number, number]>("SELECT record FROM errors WHERE job = ? ORDER BY position LIMIT ? OFFSET ?")
-      .all(job.id, limit, offset);
-    return rows.flatMap(({ record }) => errorFromRow(record) ?? []);
+    return readErrors(this.database, job.id, offset, limit);
   }
 
   remove(job: Job): void {
@@ -270,12 +268,7 @@ class SqliteStore implements JobStore {
       const { changes } = update.run(jobToChangingRow(job));
       if (changes === 0) insert.run(jobToRow(job));
     }
-    const append = this.database.query<unknown, [number, string]>(
-      `INSERT INTO errors (job, position, record)
-       SELECT ?1, coalesce((SELECT max(position) + 1 FROM errors WHERE job = ?1), 0), ?2
-       WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ?1)`,
-    );
-    for (const [id, errors] of this.newErrors) for (const error of errors) append.run(id, JSON.stringify(error));
+    for (const [id, errors] of this.newErrors) writeErrors(this.database, id, errors);
     this.trail.write();
   }
 

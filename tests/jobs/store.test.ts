@@ -113,6 +113,39 @@ test("a job is found by its files' token among its owner's only", async () => {
   store.close();
 });
 
+test("any part of many errors is found, and so are those that a former version kept one by one", async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, "jobs.db");
+  const store = await open(path);
+  store.save(job(1, complete), "now");
+  store.close();
+  const former = new Database(path);
+  for (const position of [0, 1]) {
+    former.query("INSERT INTO errors VALUES (1, ?, ?)").run(position, JSON.stringify(error(`/${position}`)));
+  }
+  former.close();
+  const again = await open(path);
+  const many = Array.from({ length: 998 }, (_, index) => error(`/${index + 2}`));
+  again.addErrors(job(1), many.slice(0, 300));
+  expect(again.errors(job(1), 0, 1000)).toHaveLength(302);
+  again.addErrors(job(1), many.slice(300));
+  for (const [offset, limit] of [
+    [0, 1000],
+    [0, 1],
+    [1, 2],
+    [1, 600],
+    [257, 2],
+    [258, 1],
+    [300, 5],
+    [999, 10],
+    [1000, 10],
+  ] as const) {
+    const expected = Array.from({ length: Math.max(0, Math.min(limit, 1000 - offset)) }, (_, index) => `/${offset + index}`);
+    expect(again.errors(job(1), offset, limit).map((each): string => each.path)).toEqual(expected);
+  }
+  again.close();
+});
+
 test("errors are kept in order and go with their job; numbers are never used again", async () => {
   await using directory = await temporaryDirectory();
   const path = join(directory.path, "jobs.db");
