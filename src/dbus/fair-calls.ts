@@ -4,6 +4,7 @@
 // of them would hold up everybody; so calls are read from the bus at once, and decoded and carried out in turns. And whoever takes
 // much of the service's time rests between turns, so that others mostly find it free.
 
+import { type BudgetLimits, Budgets } from "../jobs/budgets.ts";
 import type { Message, MessageHeader } from "./codec.ts";
 
 /** A call as it came: its header, and what gives the rest. */
@@ -33,28 +34,14 @@ const maxWaitingCalls = 4096;
 const maxWaitingBytes = 32 * 1024 * 1024;
 /** How soon it is looked again whether the bus takes what was sent. */
 const waitMs = 1;
-/** How much of the service's time one user's calls may take, while others call as well and while nobody else does. */
-const crowdedShare = 1 / 8;
-const aloneShare = 1 / 2;
-/** Others count as there for so long after their last call. */
-const crowdMs = 2_000;
-/** What a user may take beyond the share before it is time to rest: the calls of a program that copies something take far less. */
-const freeMs = 30;
-const longestRestMs = 250;
-
-/** What a user's calls have taken, less what the share has given since. */
-interface Account {
-  debtMs: number;
-  /** When the debt was that. */
-  atMs: number;
-  calledMs: number;
-}
+/** Of the service's time. The calls of a program that copies something take far less than what is free. */
+const budgetLimits: BudgetLimits = { crowdedShare: 1 / 8, aloneShare: 1 / 2, crowdMs: 2_000, freeMs: 30, longestRestMs: 250 };
 
 export class FairCalls {
   private readonly dependencies: FairCallsDependencies;
   /** Who was served longest ago first. */
   private readonly users = new Map<number, Turns>();
-  private readonly accounts = new Map<number, Account>();
+  private readonly budgets = new Budgets(budgetLimits);
   private served: { readonly uid: number; readonly beganMs: number } | null = null;
   private pumping = false;
   /** Until somebody has rested. */
@@ -73,10 +60,7 @@ export class FairCalls {
   }
 
   private enqueue(uid: number, call: RawCall): void {
-    const nowMs = performance.now();
-    const account = this.accounts.get(uid);
-    if (account === undefined) this.accounts.set(uid, { debtMs: 0, atMs: nowMs, calledMs: nowMs });
-    else account.calledMs = nowMs;
+    this.budgets.see(uid, performance.now());
     const turns = this.users.get(uid) ?? { calls: [], bytes: 0 };
     if (turns.calls.length >= maxWaitingCalls || turns.bytes + call.bytes > maxWaitingBytes) {
       this.waiting--;
@@ -128,43 +112,18 @@ export class FairCalls {
 
   /** Whose turn it is, or, where all who wait rest, for how many milliseconds yet. */
   private next(nowMs: number): [uid: number, turns: Turns] | number {
-    let shortestMs = longestRestMs;
+    let shortestMs = budgetLimits.longestRestMs;
     for (const [uid, turns] of this.users) {
-      const restMs = this.restOf(uid, nowMs);
+      const restMs = this.budgets.restMs(uid, nowMs);
       if (restMs <= 0) return [uid, turns];
       shortestMs = Math.min(shortestMs, restMs);
     }
     return Math.ceil(shortestMs);
   }
 
-  private restOf(uid: number, nowMs: number): number {
-    const account = this.accounts.get(uid);
-    if (account === undefined) return 0;
-    const share = this.shareOf(uid, nowMs);
-    account.debtMs = Math.max(0, account.debtMs - (nowMs - account.atMs) * share);
-    account.atMs = nowMs;
-    return (account.debtMs - freeMs) / share;
-  }
-
-  private shareOf(uid: number, nowMs: number): number {
-    for (const [other, { calledMs, atMs }] of this.accounts) {
-      if (other === uid) continue;
-      if (nowMs - calledMs <= crowdMs) return crowdedShare;
-      // By then nothing is owed either.
-      if (nowMs - atMs > crowdMs && !this.users.has(other)) this.accounts.delete(other);
-    }
-    return aloneShare;
-  }
-
   private charge(nowMs: number): void {
-    if (this.served === null) return;
-    const { uid, beganMs } = this.served;
+    if (this.served !== null) this.budgets.charge(this.served.uid, nowMs - this.served.beganMs, nowMs);
     this.served = null;
-    this.restOf(uid, nowMs);
-    const account = this.accounts.get(uid);
-    if (account === undefined) return;
-    const mostMs = freeMs + longestRestMs * this.shareOf(uid, nowMs);
-    account.debtMs = Math.min(mostMs, account.debtMs + nowMs - beganMs);
   }
 
   private serve({ header, decode }: RawCall): void {

@@ -97,6 +97,7 @@ class JobsRoom implements AdjustableJobs {
     this.schedule = new Schedule({
       limits: this.limits,
       slowDevices: dependencies.slowDevices ?? null,
+      places: this.settings.places,
       now: this.now,
       find: (uid, token) => this.table.get(uid, token),
       started: () => [...this.started].map(({ job }) => job),

@@ -22,6 +22,8 @@ export interface Load {
   /** Of these, the ones of priority `now`. */
   readonly runningNow: number;
   readonly ofUser: (uid: number) => UserLoad;
+  /** Whether a user has taken so much that the jobs of others go first, for a moment. */
+  readonly rests: (uid: number) => boolean;
 }
 
 export interface UserLoad {
@@ -40,7 +42,7 @@ export interface QueueLimits {
 }
 
 /** What these started jobs take up. */
-export function loadOf(started: Iterable<Job>): Load {
+export function loadOf(started: Iterable<Job>, rests: Load["rests"]): Load {
   const users = new Map<number, { running: number; runningNow: number; workers: number; groups: Set<string> }>();
   let running = 0;
   let runningNow = 0;
@@ -57,7 +59,7 @@ export function loadOf(started: Iterable<Job>): Load {
     own.runningNow++;
     runningNow++;
   }
-  return { running, runningNow, ofUser: (uid) => users.get(uid) ?? nothing };
+  return { running, runningNow, ofUser: (uid) => users.get(uid) ?? nothing, rests };
 }
 
 const nothing: UserLoad = { running: 0, runningNow: 0, workers: 0, groups: new Set() };
@@ -65,8 +67,8 @@ const nothing: UserLoad = { running: 0, runningNow: 0, workers: 0, groups: new S
 /** Best first. */
 const byUrgency: readonly Priority[] = [...priorities].reverse();
 
-/** What a waiting job lacks: room for another process of its user's, one of its user's places, or any place. */
-export type Lack = "workers" | "own-place" | "place";
+/** What a waiting job lacks: the end of its user's rest, room for another process of its user's, one of its user's places, or any place. */
+export type Lack = "rest" | "workers" | "own-place" | "place";
 
 export class JobQueue<Job extends Queued = Queued> {
   /** Users with waiting jobs, the one served longest ago first. */
@@ -84,6 +86,11 @@ export class JobQueue<Job extends Queued = Queued> {
 
   get size(): number {
     return this.count;
+  }
+
+  /** Whose jobs wait. */
+  get uids(): Iterable<number> {
+    return this.users.keys();
   }
 
   add(job: Job): void {
@@ -172,14 +179,22 @@ export class JobQueue<Job extends Queued = Queued> {
   lack({ uid, priority, group }: Pick<Queued, "uid" | "priority" | "group">, load: Load): Lack | null {
     const own = load.ofUser(uid);
     if (group !== null && own.groups.has(group)) return null;
-    const workers = group === null ? 1 : this.waitingOf(uid, group);
+    // Who copies one file after the other has nothing else waiting, and is not held up.
+    if (own.running + this.waitingOf(uid) > 1 && load.rests(uid)) return "rest";
+    const workers = group === null ? 1 : this.waitingOfGroup(uid, group);
     if (own.workers > 0 && own.workers + workers > this.limits.maxWorkersPerUser) return "workers";
     if (priority === "now" && load.runningNow < this.limits.maxRunningNow && own.runningNow === 0) return null;
     if (own.running - own.runningNow >= this.limits.maxRunningPerUser) return "own-place";
     return load.running - load.runningNow >= this.limits.maxRunning ? "place" : null;
   }
 
-  private waitingOf(uid: number, group: string): number {
+  private waitingOf(uid: number): number {
+    let count = 0;
+    for (const jobs of this.users.get(uid)?.values() ?? []) count += jobs.size;
+    return count;
+  }
+
+  private waitingOfGroup(uid: number, group: string): number {
     let count = 0;
     for (const jobs of this.users.get(uid)?.values() ?? []) for (const job of jobs.values()) if (job.group === group) count++;
     return count;

@@ -1,15 +1,17 @@
 // Lets waiting jobs start when it is their turn, and running ones share the bandwidth: whenever something changed, and every so often.
 
 import { Bandwidth, bandwidthStepMs } from "./bandwidth.ts";
-import type { Job } from "./job.ts";
+import { isMoving, type Job } from "./job.ts";
 import type { JobLimits } from "./limits.ts";
 import type { SlowDevices } from "./slow-devices.ts";
 import { Turns } from "./turns.ts";
+import type { WorkerPlaces } from "./worker-places.ts";
 
 export interface ScheduleDependencies<Entry> {
   /** May change at any time; `limitsChanged` says that they did. */
   readonly limits: JobLimits;
   readonly slowDevices: SlowDevices | null;
+  readonly places: Pick<WorkerPlaces, "see" | "restMs">;
   /** Microseconds. */
   readonly now: () => number;
   readonly find: (uid: number, token: string) => Entry | undefined;
@@ -34,10 +36,11 @@ export class Schedule<Entry> {
   private isDue = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private reasonsTimer: ReturnType<typeof setTimeout> | undefined;
+  private restTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(dependencies: ScheduleDependencies<Entry>) {
     this.dependencies = dependencies;
-    this.turns = new Turns(dependencies.limits, dependencies.slowDevices);
+    this.turns = new Turns(dependencies.limits, dependencies.slowDevices, dependencies.places);
     this.bandwidth = new Bandwidth(dependencies.limits);
   }
 
@@ -47,13 +50,21 @@ export class Schedule<Entry> {
     this.isDue = true;
     queueMicrotask(() => {
       this.isDue = false;
-      const { isOpen, admits, start } = this.dependencies;
+      const { isOpen, admits, start, started, places } = this.dependencies;
       if (!isOpen() || this.turns.size === 0) return;
       this.turns.look();
+      for (const job of started()) if (isMoving(job)) places.see(job.owner.uid);
       for (let entry = this.next(); entry !== undefined; entry = this.next()) if (admits(entry)) start(entry);
+      this.wakeAfterRest();
       if (this.turns.size <= shortQueue) this.tellReasons();
       else this.reasonsTimer ??= setTimeout(() => this.tellReasons(), reasonsIntervalMs).unref();
     });
+  }
+
+  private wakeAfterRest(): void {
+    clearTimeout(this.restTimer);
+    const restMs = this.turns.restMs();
+    if (restMs !== null) this.restTimer = setTimeout(() => this.pump(), Math.ceil(restMs)).unref();
   }
 
   private tellReasons(): void {

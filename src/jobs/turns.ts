@@ -5,6 +5,7 @@ import type { JobGroup } from "./group.ts";
 import { isMoving, type Job } from "./job.ts";
 import { JobQueue, type Load, loadOf, type Queued, type QueueLimits } from "./queue.ts";
 import type { DeviceNames, SlowDevices } from "./slow-devices.ts";
+import type { WorkerPlaces } from "./worker-places.ts";
 
 export interface TurnLimits extends QueueLimits {
   /** Jobs that move data at once on one rotating or USB device; 0: no rule. */
@@ -31,12 +32,14 @@ export class Turns {
   private readonly limits: TurnLimits;
   private readonly queue: JobQueue<Waiting>;
   private readonly slowDevices: SlowDevices | null;
+  private readonly restMsOf: (uid: number) => number;
 
   /** `slowDevices`: null for no rule. The limits may change at any time. */
-  constructor(limits: TurnLimits, slowDevices: SlowDevices | null) {
+  constructor(limits: TurnLimits, slowDevices: SlowDevices | null, places: Pick<WorkerPlaces, "restMs">) {
     this.limits = limits;
     this.queue = new JobQueue(limits);
     this.slowDevices = slowDevices;
+    this.restMsOf = (uid) => places.restMs(uid);
   }
 
   get size(): number {
@@ -72,7 +75,7 @@ export class Turns {
   /** Takes out the job to start now, besides those that have started; null when none may. */
   next(started: readonly Job[]): Queued | null {
     const room = this.roomOf(started);
-    const next = this.queue.next(loadOf(started), (job) => room.admits(job));
+    const next = this.queue.next(this.loadOf(started), (job) => room.admits(job));
     if (next === null) return null;
     const devices = this.devicesOf(next.needs);
     if (devices.length === 0) return next;
@@ -82,14 +85,26 @@ export class Turns {
 
   /** Tells of each job that waits, why: a sentence for a person, "" where it is the next to be looked at. */
   waits(started: readonly Job[], tell: (job: Queued, reason: string) => void): void {
-    const load = loadOf(started);
+    const load = this.loadOf(started);
     const room = this.roomOf(started);
     for (const job of this.queue.all()) tell(job, room.reason(job) ?? this.reasonOfPlaces(job, load));
+  }
+
+  /** How long until one who rests may start a job; null: nobody whose jobs wait rests. */
+  restMs(): number | null {
+    const rests = [...this.queue.uids].map(this.restMsOf).filter((ms) => ms > 0);
+    return rests.length === 0 ? null : Math.min(...rests);
+  }
+
+  private loadOf(started: readonly Job[]): Load {
+    return loadOf(started, (uid) => this.restMsOf(uid) > 0);
   }
 
   private reasonOfPlaces(job: Queued, load: Load): string {
     const lack = this.queue.lack(job, load);
     switch (lack) {
+      case "rest":
+        return "your last jobs have taken much processor time, and others' go first for a moment";
       case "workers":
         return "your jobs, paused ones included, have as many processes as one user may have";
       case "own-place":

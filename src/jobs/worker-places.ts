@@ -1,23 +1,42 @@
 // Where the kernel puts a worker: in which control group, and how it shares the processors with those of other users.
 //
 // A worker's start is nearly all computing. Where control groups share the processors, each user's have the same, however many there
-// are. Elsewhere a user's first worker competes with everybody's, and those beside it take what is left over.
+// are. Elsewhere a user's first worker competes with everybody's, and those beside it take what is left over. And what they take is
+// counted: of a user whose jobs end, and begin, one after the other, the next ones start more slowly while others are there.
 
 import type { WorkerPlace } from "../worker/pool.ts";
+import { type BudgetLimits, Budgets } from "./budgets.ts";
 import type { UserGroups } from "./user-groups.ts";
 
 /** A fifteenth of the weight of the usual niceness: little against others' workers, enough to get on. */
 const behindNiceness = 12;
+/** Of one processor. No job waits longer than the longest rest for the sake of what its user's former ones took. */
+const budgetLimits: BudgetLimits = { crowdedShare: 1 / 4, aloneShare: null, crowdMs: 2_000, freeMs: 500, longestRestMs: 2_000 };
+/** Charged as a worker starts, lest many do before the first has ended; what it has not taken by then is given back. */
+const advanceMs = 500;
 
 export class WorkerPlaces {
   private readonly groups: UserGroups | null;
   private readonly sharesByNiceness: boolean;
+  private readonly now: () => number;
   private readonly workers = new Map<number, number>();
+  private readonly budgets = new Budgets(budgetLimits);
 
-  /** `groups`: null where there are none. `users`: whether it is for one user only, who competes with nobody. */
-  constructor(groups: UserGroups | null, users: "one" | "many") {
+  /** `groups`: null where there are none. `users`: whether it is for one user only, who competes with nobody. `now`: milliseconds. */
+  constructor(groups: UserGroups | null, users: "one" | "many", now: () => number = () => performance.now()) {
     this.groups = groups;
     this.sharesByNiceness = users === "many" && groups?.sharesProcessors !== true;
+    this.now = now;
+  }
+
+  /** The user has jobs that move data. */
+  see(uid: number): void {
+    this.budgets.see(uid, this.now());
+  }
+
+  /** How long this user's next worker is to wait, so that others get on; 0 for who is alone. */
+  restMs(uid: number): number {
+    return this.budgets.restMs(uid, this.now());
   }
 
   /** The place of one more worker of this user, until it is left. */
@@ -25,14 +44,18 @@ export class WorkerPlaces {
     const others = this.workers.get(uid) ?? 0;
     this.workers.set(uid, others + 1);
     const group = this.groups?.enter(uid) ?? null;
+    this.see(uid);
+    const chargedMs = this.budgets.charge(uid, advanceMs, this.now());
     let hasLeft = false;
-    const left = (): void => {
+    const left = (takenMs: number): void => {
       if (hasLeft) return;
       hasLeft = true;
       const now = (this.workers.get(uid) ?? 1) - 1;
       if (now > 0) this.workers.set(uid, now);
       else this.workers.delete(uid);
       group?.left();
+      this.see(uid);
+      this.budgets.charge(uid, takenMs - chargedMs, this.now());
     };
     return { group: group?.path ?? null, niceness: this.sharesByNiceness && others > 0 ? behindNiceness : 0, left };
   }

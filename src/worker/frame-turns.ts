@@ -20,11 +20,13 @@ export class FrameTurns {
     return null;
   }
 
-  done(): void {
-    const nowMs = performance.now();
-    this.spentMs += nowMs - this.beganMs;
+  /** How long the caller's turn was, milliseconds. */
+  done(): number {
+    const takenMs = performance.now() - this.beganMs;
+    this.spentMs += takenMs;
     if (this.spentMs < sliceMs) this.pass();
     else setTimeout(() => this.rested(), Math.min(Math.ceil(this.spentMs), longestRestMs));
+    return takenMs;
   }
 
   private begin(): void {

@@ -44,8 +44,8 @@ export interface WorkerPlace {
   readonly group: string | null;
   /** Above that of this process, 0 to 19: how far it leaves the processors to others. */
   readonly niceness: number;
-  /** Called when no process is there any more, or none that could be ended. */
-  readonly left: () => void;
+  /** Called when no process is there any more, or none that could be ended: it took so much processor time, here what it said included. */
+  readonly left: (takenMs: number) => void;
 }
 
 export interface WorkerOptions {

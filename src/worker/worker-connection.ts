@@ -69,6 +69,8 @@ export class WorkerConnection implements WorkerHandle {
   private isPaced = false;
   private hasSaid = false;
   private unreadBytes = 0;
+  /** What it took to understand the worker. */
+  private understoodMs = 0;
   private lastStderr = "";
 
   constructor(options: WorkerOptions) {
@@ -82,7 +84,7 @@ export class WorkerConnection implements WorkerHandle {
     try {
       launched = launch(options, this.identity);
     } catch (cause) {
-      options.place?.left();
+      options.place?.left(0);
       throw startFailure(cause, options, this.countsBefore);
     }
     this.process = launched.process;
@@ -174,7 +176,7 @@ export class WorkerConnection implements WorkerHandle {
       } catch (cause) {
         this.fail(...faultOf(cause));
       } finally {
-        if (trusted !== true) frameTurns.done();
+        if (trusted !== true) this.understoodMs += frameTurns.done();
       }
     }
   }
@@ -291,7 +293,8 @@ export class WorkerConnection implements WorkerHandle {
     for (const timer of this.timers) clearTimeout(timer);
     abandon(this.stdout);
     abandon(this.stderr);
-    this.options.place?.left();
+    const processorUs = this.process.resourceUsage()?.cpuTime.total ?? 0;
+    this.options.place?.left(Number(processorUs) / 1000 + this.understoodMs);
     const gone = how === "gone";
     if (this.result !== null) this.options.onEnd({ gone, kind: "result", result: this.result });
     else this.options.onEnd({ gone, kind: "failed", ...(this.failure ?? this.unexpectedExit()) });

@@ -1,7 +1,7 @@
 // Who is next: nobody waits for ever behind somebody else's jobs, and priorities order one's own.
 
 import { expect, test } from "bun:test";
-import { newJob } from "../../src/jobs/job.ts";
+import { type Job, newJob } from "../../src/jobs/job.ts";
 import { defaultJobLimits } from "../../src/jobs/limits.ts";
 import { JobQueue, type Load, type Priority, type Queued, type QueueLimits } from "../../src/jobs/queue.ts";
 import { Schedule } from "../../src/jobs/schedule.ts";
@@ -16,11 +16,12 @@ function queued(uid: number, token: string, priority: Priority = "normal", order
   return { uid, token, priority, order, group: null };
 }
 
-function load(running: readonly Queued[] = [], paused: readonly Queued[] = []): Load {
+function load(running: readonly Queued[] = [], paused: readonly Queued[] = [], resting: readonly number[] = []): Load {
   const now = (jobs: readonly Queued[]): number => jobs.filter(({ priority }) => priority === "now").length;
   return {
     running: running.length,
     runningNow: now(running),
+    rests: (uid) => resting.includes(uid),
     ofUser: (uid) => {
       const own = running.filter((job) => job.uid === uid);
       const workers = own.length + paused.filter((job) => job.uid === uid).length;
@@ -81,6 +82,17 @@ test("now does not wait for a place, one for each user and only so many", () => 
   expect(filled(queued(1, "a", "high"), first).next(load(running))?.token).toBe("n");
   expect(filled(queued(1, "m", "now")).next(load([...running, first]))).toBeNull();
   expect(filled(queued(3, "m", "now")).next(load([...running, first]))).toBeNull();
+});
+
+test("who rests starts nothing, however urgent, but a job that is the only one; others go on", () => {
+  const [a, b, other] = [queued(1, "a", "now"), queued(1, "b"), queued(2, "other")];
+  expect(filled(a, b, other).next(load([], [], [1]))?.token).toBe("other");
+  expect(filled(a, b).next(load([], [], [1]))).toBeNull();
+  expect(filled(a).next(load([b], [], [1]))).toBeNull();
+  expect(filled(a).lack(a, load([b], [], [1]))).toBe("rest");
+  // One after the other.
+  expect(filled(a).next(load([], [], [1]))?.token).toBe("a");
+  expect(filled(a).next(load([], [b], [1]))?.token).toBe("a");
 });
 
 test("a job that may not start yet is passed over, not waited for", () => {
@@ -169,11 +181,44 @@ test("the places told are those of the order, whatever came, went and was moved 
   }
 });
 
+test("when a user's rest is over, the next job starts by itself, and until then says why it waits", async () => {
+  const beganMs = performance.now();
+  const jobs = ["a", "b"].map((token, id) =>
+    newJob({ id, token, workToken: token, owner: testCaller, asAdmin: false, request: testRequest("well") }, id),
+  );
+  const running = { ...jobs[0], owner: { ...testCaller, uid: 7 }, state: "running", activity: "working", startedTimeUs: 1 } as Job;
+  const [started, reasons]: [string[], string[]] = [[], []];
+  const seen = new Set<number>();
+  const schedule = new Schedule<string>({
+    limits: defaultJobLimits,
+    slowDevices: null,
+    places: { see: (uid) => seen.add(uid), restMs: () => Math.max(0, beganMs + 50 - performance.now()) },
+    now: () => 0,
+    find: (_uid, token) => token,
+    started: () => [running],
+    isOpen: () => true,
+    admits: () => true,
+    start: (token) => started.push(token),
+    tellWait: (_token, reason) => reasons.push(reason),
+    tellLimit: () => undefined,
+  });
+  for (const job of jobs) schedule.turns.add(job);
+  schedule.pump();
+  await Promise.resolve();
+  expect([started, reasons[0]]).toEqual([[], expect.stringContaining("others' go first")]);
+  const deadlineMs = beganMs + 10_000;
+  while (started.length < 2 && performance.now() < deadlineMs) await Bun.sleep(5);
+  expect(started).toEqual(["a", "b"]);
+  expect(performance.now() - beganMs).toBeGreaterThanOrEqual(50);
+  expect([...seen]).toEqual([7]);
+});
+
 test("of a long queue the reasons are not worked out for each job that comes", async () => {
   let told = 0;
   const schedule = new Schedule<object>({
     limits: { ...defaultJobLimits, maxRunning: 0 },
     slowDevices: null,
+    places: { see: () => undefined, restMs: () => 0 },
     now: () => 0,
     find: () => ({}),
     started: () => [],

@@ -32,7 +32,7 @@ class Round {
   private readonly known = new Map<string, Job>();
 
   constructor(limits: Partial<TurnLimits> = {}) {
-    this.turns = new Turns({ ...wide, ...limits }, named);
+    this.turns = new Turns({ ...wide, ...limits }, named, { restMs: () => 0 });
   }
 
   add(...jobs: readonly Job[]): this {

@@ -17,13 +17,51 @@ test("of each user one worker is everybody's equal, and the place of one that ha
   const places = new WorkerPlaces(null, "many");
   const [first, second, other] = [places.enter(1001), places.enter(1001), places.enter(1002)];
   expect([first, second, other].map(({ niceness }) => niceness)).toEqual([0, 12, 0]);
-  first.left();
-  first.left();
+  first.left(0);
+  first.left(0);
   const third = places.enter(1001);
   expect(third.niceness).toBe(12);
-  second.left();
-  third.left();
+  second.left(0);
+  third.left(0);
   expect(places.enter(1001).niceness).toBe(0);
+});
+
+test("a user whose workers took much waits before the next, while others are there, two seconds at most; who is alone never does", () => {
+  let nowMs = 0;
+  const places = new WorkerPlaces(null, "many", () => nowMs);
+  const run = (uid: number, takenMs: number): void => places.enter(uid).left(takenMs);
+  for (let index = 0; index < 10; index++) run(1001, 10_000);
+  expect(places.restMs(1001)).toBe(0);
+  run(1002, 100);
+  // A handful of ordinary ones is free.
+  for (let index = 0; index < 5; index++) run(1001, 100);
+  expect(places.restMs(1001)).toBe(0);
+  run(1001, 100);
+  expect(places.restMs(1001)).toBe(400);
+  run(1001, 10_000);
+  expect([places.restMs(1001), places.restMs(1002)]).toEqual([2_000, 0]);
+  nowMs += 1_500;
+  expect(places.restMs(1001)).toBe(500);
+  // Whose job still runs is there; who was not seen for a while is not.
+  places.see(1002);
+  nowMs += 400;
+  expect(places.restMs(1001)).toBe(100);
+  run(1001, 10_000);
+  nowMs += 1_700;
+  expect(places.restMs(1001)).toBe(0);
+});
+
+test("workers that run are charged in advance: of those that take long, few start at once", () => {
+  const places = new WorkerPlaces(null, "many", () => 0);
+  places.see(1002);
+  const first = places.enter(1001);
+  expect(places.restMs(1001)).toBe(0);
+  const second = places.enter(1001);
+  expect(places.restMs(1001)).toBe(2_000);
+  first.left(100);
+  expect(places.restMs(1001)).toBe(400);
+  second.left(100);
+  expect(places.restMs(1001)).toBe(0);
 });
 
 test("whoever is alone, and where control groups share the processors, all are equal", () => {
@@ -32,7 +70,7 @@ test("whoever is alone, and where control groups share the processors, all are e
 });
 
 test("a worker that is to give way has its niceness, and so has its session where the kernel shares among sessions", async () => {
-  const left = Promise.withResolvers<void>();
+  const left = Promise.withResolvers<number>();
   const ended = Promise.withResolvers<void>();
   const worker = startWorker({
     task: { type: "start", request: testRequest("hangs"), sandbox: "off", token: "test", lanes: 0, totals: true },
@@ -52,5 +90,7 @@ test("a worker that is to give way has its niceness, and so has its session wher
   expect(os.getPriority(worker.pid)).toBe(Math.min(19, ownNiceness + 5));
   expect(isLow()).toBe(true);
   worker.kill("cancelled", "the test has seen it");
-  await Promise.all([left.promise, ended.promise]);
+  await ended.promise;
+  // What it took to start.
+  expect(await left.promise).toBeGreaterThan(5);
 });

@@ -1,5 +1,5 @@
-// A client for the flood's test, as another user: `quiet` copies small files and calls, and says how long each took; `flood` does
-// everything that a user may do to keep the service busy, until it is killed.
+// A client for the flood's test, as another user: `quiet` copies small files and calls, and says how long each took; `mixed` does
+// everything that a user may do to keep the service busy, and `largest` only what costs others the most, until it is killed.
 
 import { connectService } from "../../src/dbus/client.ts";
 import { connectBus } from "../../src/dbus/connection.ts";
@@ -42,7 +42,7 @@ async function quiet(): Promise<void> {
   process.exit(0);
 }
 
-async function flood(): Promise<void> {
+async function flood(kind: "mixed" | "largest"): Promise<void> {
   const many = Array.from({ length: 16_384 }, (_, index) => bytes(`/nonexistent/some/long/directory/${index}`));
   const connections = await Promise.all(Array.from({ length: 12 }, () => connectBus(address)));
   const call = (index: number, member: string, signature: string, body: readonly WireValue[]): Promise<unknown> => {
@@ -60,16 +60,22 @@ async function flood(): Promise<void> {
     };
     await Promise.all(Array.from({ length: depth }, (_, index) => loop(index)));
   };
+  const largest = (index: number): Promise<unknown> => call(index, "Copy", "aayaya{sv}", [many, bytes("/tmp"), none]);
+  if (kind === "largest") {
+    process.stdout.write("flooding\n");
+    await repeat(8, largest);
+    return;
+  }
   // Jobs enough to fill the queue, none of which finds anything; as large as they may be; lists of them; subscriptions; nonsense.
   for (let job = 0; job < 300; job++)
     void call(job, "Copy", "aayaya{sv}", [[bytes(`${directory}/large`)], bytes(`${directory}/flood-${job}`), none]);
   process.stdout.write("flooding\n");
   await Promise.all([
-    repeat(8, (index) => call(index, "Copy", "aayaya{sv}", [many, bytes("/tmp"), none])),
+    repeat(8, largest),
     repeat(16, (index) => call(index, "ListJobs", "a{sv}", [none])),
     repeat(16, (index) => call(index, "Subscribe", "a{sv}", [none])),
     repeat(64, (index) => call(index, "Nonsense", "s", ["x".repeat(1000)])),
   ]);
 }
 
-await (role === "quiet" ? quiet() : flood());
+await (role === "mixed" || role === "largest" ? flood(role) : quiet());
