@@ -72,13 +72,14 @@ test("whoever is alone, and where control groups share the processors, all are e
 test("a worker that is to give way has its niceness, and so has its session where the kernel shares among sessions", async () => {
   const left = Promise.withResolvers<number>();
   const ended = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
   const worker = startWorker({
     task: { type: "start", request: testRequest("hangs"), sandbox: "off", token: "test", lanes: 0, totals: true },
     credentials: null,
     place: { group: null, niceness: 5, left: left.resolve },
     inFlightFd: inFlight.fd,
     self: testWorker,
-    onMessage: () => undefined,
+    onMessage: () => begun.resolve(),
     onEnd: () => ended.resolve(),
     onStderr: () => undefined,
   });
@@ -89,6 +90,7 @@ test("a worker that is to give way has its niceness, and so has its session wher
   while (!(isLow() && os.getPriority(worker.pid) > ownNiceness) && performance.now() < deadlineMs) await Bun.sleep(10);
   expect(os.getPriority(worker.pid)).toBe(Math.min(19, ownNiceness + 5));
   expect(isLow()).toBe(true);
+  await begun.promise;
   worker.kill("cancelled", "the test has seen it");
   await ended.promise;
   // What it took to start.
