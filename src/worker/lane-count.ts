@@ -4,7 +4,7 @@
 // unless they sleep: behind a slow or cold source each sleeping lane is one more request in flight. A lane that waits for a
 // processor which somebody else uses sleeps not: the kernel's count of preemptions tells the two apart.
 
-/** One lane costs about 5 MB. With seven, a copy without the service was measured at 82 MB (PSS); see bench/start.md. */
+/** One lane costs 5 to 6 MB. With seven, a copy without the service was measured at 96 MB (PSS); see bench/cold.md. */
 const mostLanes = 7;
 /** Lanes that sleep more than this share of their time wait for the medium. */
 const sleepingShare = 0.5;
@@ -19,6 +19,13 @@ const lostBySwitch = 0.004;
 const settleTicks = 3;
 /** Lanes that move more than this share of what the job may move sleep for the limit's sake, and wait for no medium. */
 const limitedShare = 0.5;
+/** Small files of which half or more comes from the medium: their lanes wait for it, once for each file. */
+const coldShare = 0.5;
+const coldFileBytes = 1024 * 1024;
+/** Nor does it tell much then how often a lane leaves its processor: for those who read for it. */
+const coldSleepingShare = 0.25;
+/** Seven were no faster than five before a disk (bench/cold.md), and five take less memory. */
+const coldLanes = 5;
 /** A doubling that brings less than this was not worth it, and is the last. */
 const worthwhileGain = 1.15;
 
@@ -32,6 +39,8 @@ export interface LaneMeasurement {
   /** Files and directories finished in that time. */
   readonly entries: number;
   readonly bytes: number;
+  /** Bytes that came from a medium for it (getrusage(2), ru_inblock), metadata and what was read ahead included. */
+  readonly mediumBytes: number;
   /** Bytes a second that the job may move; 0 for no limit. */
   readonly limit: number;
 }
@@ -47,6 +56,8 @@ export class LaneCount {
   private preemptions = 0;
   private work = 0;
   private bytes = 0;
+  private entries = 0;
+  private mediumBytes = 0;
   private workRateBefore = 0;
   private isSettled = false;
 
@@ -76,9 +87,13 @@ export class LaneCount {
     this.busySeconds += measured.busySeconds;
     this.preemptions += measured.preemptions;
     this.bytes += measured.bytes;
+    this.entries += measured.entries;
+    this.mediumBytes += measured.mediumBytes;
     // An entry is worth about what 64 KiB are.
     this.work += measured.entries + measured.bytes / 65536;
-    if (this.ticks < settleTicks || this.seconds <= 0) return lanes;
+    const isCold = this.mediumBytes > this.bytes * coldShare && this.bytes < this.entries * coldFileBytes;
+    const needsMore = isCold && lanes < coldLanes;
+    if ((this.ticks < settleTicks && !needsMore) || this.seconds <= 0) return lanes;
     // In a window of several ticks: a limited lane moves nothing in one and a whole step in the next.
     if (measured.limit > 0 && this.bytes > measured.limit * this.seconds * limitedShare) {
       this.reset();
@@ -89,6 +104,10 @@ export class LaneCount {
     const asleep = 1 - share - (this.preemptions * lostBySwitch) / (this.seconds * lanes);
     const grew = this.workRateBefore === 0 || rate > this.workRateBefore * worthwhileGain;
     this.reset();
+    if (needsMore && share < 1 - coldSleepingShare) {
+      this.reason = `${coldLanes} lanes, since small files come from the medium, and ${lanes} were busy only ${Math.round(share * 100)} % of the time`;
+      return coldLanes;
+    }
     // Busy with copying, or in a queue for processors that others use.
     if (asleep < sleepingShare || rate === 0) return lanes;
     if (!grew || lanes >= mostLanes) this.isSettled = true;
@@ -106,5 +125,7 @@ export class LaneCount {
     this.preemptions = 0;
     this.work = 0;
     this.bytes = 0;
+    this.entries = 0;
+    this.mediumBytes = 0;
   }
 }

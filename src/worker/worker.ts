@@ -32,6 +32,8 @@ type StartMessage = Extract<ParentMessage, { type: "start" }>;
 type RecoverMessage = Extract<ParentMessage, { type: "recover" }>;
 type PreviewMessage = Extract<ParentMessage, { type: "preview" }>;
 
+/** The unit of ru_inblock. */
+const blockBytes = 512;
 /** A job whose first lane works for longer than this is worth a second thread, which costs some 5 ms and 5 MB. Milliseconds. */
 const secondLaneAfterMs = 3;
 /** A copy that is over by then needs no percentage, and counting takes a processor from the lanes. Milliseconds. */
@@ -133,7 +135,7 @@ class RunningJob {
   private readonly given: GivenAnswers;
   private readonly laneCount: LaneCount;
   private readonly verifies: boolean;
-  private measured = { now: performance.now(), busy: 0, preemptions: 0, entries: 0, bytes: 0 };
+  private measured = { now: performance.now(), busy: 0, preemptions: 0, entries: 0, bytes: 0, mediumBytes: 0 };
   private currentFile = "";
   private lanesDone = 0;
   private turn = 0;
@@ -263,10 +265,11 @@ class RunningJob {
     const usage = process.resourceUsage();
     const busy = (usage.userCPUTime + usage.systemCPUTime) / 1e6;
     const preemptions = usage.involuntaryContextSwitches;
+    const mediumBytes = usage.fsRead * blockBytes;
     const entries = shared.total(Counter.filesDone) + shared.total(Counter.directoriesDone);
     const bytes = shared.total(Counter.bytesDone);
     const before = this.measured;
-    this.measured = { now, busy, preemptions, entries, bytes };
+    this.measured = { now, busy, preemptions, entries, bytes, mediumBytes };
     if (this.lanesDone > 0 || Atomics.load(shared.words, Word.phase) !== phases.indexOf("copying")) return;
     const measurement = {
       seconds: (now - before.now) / 1000,
@@ -274,6 +277,7 @@ class RunningJob {
       preemptions: preemptions - before.preemptions,
       entries: entries - before.entries,
       bytes: bytes - before.bytes,
+      mediumBytes: mediumBytes - before.mediumBytes,
       limit: shared.floats[Float.bandwidthLimit] ?? 0,
     };
     this.addLanes(this.laneCount.next(this.lanes.count, measurement));

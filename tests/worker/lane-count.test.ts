@@ -6,7 +6,7 @@ import { LaneCount, type LaneMeasurement } from "../../src/worker/lane-count.ts"
 /** The lanes' number after so many tenths of a second that all went alike. */
 function after(count: LaneCount, lanes: number, ticks: number, measured: Partial<LaneMeasurement>): number {
   let now = lanes;
-  const nothing: LaneMeasurement = { seconds: 0.1, busySeconds: 0, preemptions: 0, entries: 0, bytes: 0, limit: 0 };
+  const nothing: LaneMeasurement = { seconds: 0.1, busySeconds: 0, preemptions: 0, entries: 0, bytes: 0, mediumBytes: 0, limit: 0 };
   for (let tick = 0; tick < ticks; tick++) now = count.next(now, { ...nothing, ...measured });
   return now;
 }
@@ -44,6 +44,23 @@ test("lanes that wake for each answer of a slow source, and make way for who giv
   expect(lanes).toBe(4);
 });
 
+/** A tenth of a second before a cold disk, as measured on one: 41 % busy, with hundreds of involuntary switches, by who reads for them. */
+const cold = { busySeconds: 0.083, preemptions: 90, entries: 950, bytes: 28e6, mediumBytes: 30e6 } as const;
+
+test("lanes that wait for a medium once for each small file become five at once", () => {
+  const count = new LaneCount(0, null, 2);
+  expect(after(count, count.first(), 1, cold)).toBe(5);
+  expect(count.reason).toContain("come from the medium");
+  expect(after(count, 5, 20, { ...cold, busySeconds: 0.14 })).toBe(5);
+});
+
+test("they stay two where they are busy all the same, where the files are large, and where what is read is another's", () => {
+  for (const change of [{ busySeconds: 0.16 }, { entries: 20 }, { mediumBytes: 12e6 }, { limit: 2e8 }]) {
+    const count = new LaneCount(0, null, 2);
+    expect(after(count, count.first(), 20, { ...cold, ...change })).toBe(2);
+  }
+});
+
 test("a doubling that brings nothing is the last", () => {
   const count = new LaneCount(0, null, 2);
   const lanes = after(count, count.first(), 3, { busySeconds: 0.06, entries: 20 });
@@ -63,7 +80,7 @@ test("lanes that sleep for the limit's sake stay as many as they are, also where
   const limit = 4 * 1024 * 1024;
   for (let tick = 0; tick < 30; tick++) {
     const bytes = tick % 3 === 2 ? limit * 0.25 : 0;
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.001, preemptions: 0, entries: 0, bytes, limit });
+    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.001, preemptions: 0, entries: 0, bytes, mediumBytes: 0, limit });
   }
   expect(lanes).toBe(2);
 });
