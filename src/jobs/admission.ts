@@ -50,7 +50,8 @@ export class Admission<Entry extends { readonly job: Job }> {
       const workToken = token === null ? own : generateToken();
       // Lists are read page by page, from the time of the last job seen.
       this.lastCreatedUs = Math.max(this.dependencies.now(), this.lastCreatedUs + 1);
-      const common = { owner: caller, asAdmin, group, companions: options.companion === undefined ? [] : [options.companion] };
+      const companions = options.companion === undefined ? {} : { companions: [options.companion] };
+      const common = { owner: caller, asAdmin, group, ...companions };
       const facts = { id: ++this.lastId, token: own, workToken, request: one, ...common, ...policies[index] };
       return newJob(facts, this.lastCreatedUs);
     };

@@ -97,12 +97,15 @@ export interface NewJob {
   readonly companions?: readonly string[];
 }
 
+/** Of all waiting jobs. */
+const none: readonly never[] = [];
+
 /** A job that waits for its turn. */
 export function newJob(from: NewJob, nowUs: number): Job {
   return {
     ...from,
     group: from.group ?? null,
-    companions: from.companions ?? [],
+    companions: from.companions ?? none,
     hold: "none",
     options: from.request.options,
     order: from.id,
@@ -122,10 +125,10 @@ export function newJob(from: NewJob, nowUs: number): Job {
     stopRequested: false,
     attempts: noAttempts,
     bootId: "",
-    mounts: [],
+    mounts: none,
     process: null,
-    standingAnswers: [],
-    givenAnswers: [],
+    standingAnswers: none,
+    givenAnswers: none,
     claim: null,
     workerFailure: null,
     result: null,

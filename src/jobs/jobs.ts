@@ -19,6 +19,7 @@ import {
   type StatisticsRow,
   type SubmitOptions,
 } from "./api.ts";
+import { CommonParts } from "./common-parts.ts";
 import { ErrorList } from "./error-list.ts";
 import { Groups } from "./groups.ts";
 import { advance, goesOn, type Job } from "./job.ts";
@@ -69,6 +70,7 @@ class JobsRoom implements AdjustableJobs {
   private readonly schedule: Schedule<Entry>;
   private readonly listeners: Listeners<JobsEvents>;
   private readonly table = new JobTable<Entry>();
+  private readonly common = new CommonParts();
   private readonly loads: UserLoads;
   private readonly admission: Admission<Entry>;
   private readonly groups: Groups<Entry>;
@@ -150,7 +152,7 @@ class JobsRoom implements AdjustableJobs {
     const { jobs } = admitted;
     const entries = jobs.map((job) => this.enter(job));
     // In one transaction: all of a fan-out, or none.
-    for (const job of jobs) this.store?.save(job, job === jobs.at(-1) ? "now" : "soon");
+    for (const entry of entries) this.store?.save(entry.job, entry === entries.at(-1) ? "now" : "soon");
     for (const entry of entries) {
       const { job } = entry;
       this.enqueue(job);
@@ -273,7 +275,7 @@ class JobsRoom implements AdjustableJobs {
   }
 
   private enter(job: Job): Entry {
-    const entry = this.newEntry(job);
+    const entry = this.newEntry(this.common.of(job));
     this.table.add(entry);
     if (!hasEnded(job.state)) this.loads.add(job.owner.uid, job.request);
     if (job.startedTimeUs !== 0) entry.errors.load();

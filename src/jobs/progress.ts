@@ -37,6 +37,8 @@ export interface FlushRate {
   readonly movedTimeUs: number;
 }
 
+const noFlush: FlushRate = { smoothedBytes: 0, weight: 0, movedTimeUs: 0 };
+
 /** Progress of a job that starts (or is created) now. */
 export function startProgress(nowUs: number): Progress {
   return {
@@ -47,7 +49,7 @@ export function startProgress(nowUs: number): Progress {
     smoothedBytes: 0,
     smoothedWork: 0,
     weight: 0,
-    flush: { smoothedBytes: 0, weight: 0, movedTimeUs: 0 },
+    flush: noFlush,
   };
 }
 
