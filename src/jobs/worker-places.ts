@@ -4,14 +4,17 @@
 // are. Elsewhere a user's first worker competes with everybody's, and those beside it take what is left over. And what they take is
 // counted: of a user whose jobs end, and begin, one after the other, the next ones start more slowly while others are there.
 
+import { availableParallelism } from "node:os";
 import type { WorkerPlace } from "../worker/pool.ts";
 import { type BudgetLimits, Budgets } from "./budgets.ts";
 import type { UserGroups } from "./user-groups.ts";
 
 /** A fifteenth of the weight of the usual niceness: little against others' workers, enough to get on. */
 const behindNiceness = 12;
-/** Of one processor. No job waits longer than the longest rest for the sake of what its user's former ones took. */
-const budgetLimits: BudgetLimits = { crowdedShare: 1 / 4, aloneShare: null, crowdMs: 2_000, freeMs: 500, longestRestMs: 2_000 };
+/** Of all processors. */
+const crowdedShare = 1 / 8;
+/** No job waits longer than the longest rest for the sake of what its user's former ones took. */
+const budgetLimits: Omit<BudgetLimits, "crowdedShare"> = { aloneShare: null, crowdMs: 2_000, freeMs: 500, longestRestMs: 2_000 };
 /** Charged as a worker starts, lest many do before the first has ended; what it has not taken by then is given back. */
 const advanceMs = 500;
 
@@ -20,13 +23,19 @@ export class WorkerPlaces {
   private readonly sharesByNiceness: boolean;
   private readonly now: () => number;
   private readonly workers = new Map<number, number>();
-  private readonly budgets = new Budgets(budgetLimits);
+  private readonly budgets: Budgets;
 
   /** `groups`: null where there are none. `users`: whether it is for one user only, who competes with nobody. `now`: milliseconds. */
-  constructor(groups: UserGroups | null, users: "one" | "many", now: () => number = () => performance.now()) {
+  constructor(
+    groups: UserGroups | null,
+    users: "one" | "many",
+    now: () => number = () => performance.now(),
+    processors: number = availableParallelism(),
+  ) {
     this.groups = groups;
     this.sharesByNiceness = users === "many" && groups?.sharesProcessors !== true;
     this.now = now;
+    this.budgets = new Budgets({ ...budgetLimits, crowdedShare: crowdedShare * processors });
   }
 
   /** The user has jobs that move data. */

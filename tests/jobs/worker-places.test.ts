@@ -28,7 +28,7 @@ test("of each user one worker is everybody's equal, and the place of one that ha
 
 test("a user whose workers took much waits before the next, while others are there, two seconds at most; who is alone never does", () => {
   let nowMs = 0;
-  const places = new WorkerPlaces(null, "many", () => nowMs);
+  const places = new WorkerPlaces(null, "many", () => nowMs, 2);
   const run = (uid: number, takenMs: number): void => places.enter(uid).left(takenMs);
   for (let index = 0; index < 10; index++) run(1001, 10_000);
   expect(places.restMs(1001)).toBe(0);
@@ -51,8 +51,15 @@ test("a user whose workers took much waits before the next, while others are the
   expect(places.restMs(1001)).toBe(0);
 });
 
+test("where there are more processors, more may be taken of them", () => {
+  const places = new WorkerPlaces(null, "many", () => 0, 16);
+  places.see(1002);
+  places.enter(1001).left(2_500);
+  expect(places.restMs(1001)).toBe(1_000);
+});
+
 test("workers that run are charged in advance: of those that take long, few start at once", () => {
-  const places = new WorkerPlaces(null, "many", () => 0);
+  const places = new WorkerPlaces(null, "many", () => 0, 2);
   places.see(1002);
   const first = places.enter(1001);
   expect(places.restMs(1001)).toBe(0);
