@@ -46,6 +46,8 @@ assert(at.size <= paramsOffset && paramsOffset + layout.io_uring_params.size <= 
 
 /** Beside the tag in completions that nobody asked for. */
 const internalMark = 1;
+/** How long a cancellation of all is left to end them. */
+const cancelAgainMs = 10;
 
 export class Ring extends SubmissionQueue {
   readonly available = true;
@@ -209,11 +211,13 @@ export class Ring extends SubmissionQueue {
 
   private drain(): void {
     while (this.next());
-    // Reads and writes of files end by themselves; those of pipes may not. Before Linux 5.19 this answers EINVAL and we wait.
-    if (this.outstandingCount > 0) this.prepareCancelAll(internalMark);
-    while (this.outstandingCount > 0) {
-      const waited = this.submitAndWait(1);
-      assert(waited === 0 || waited === -Errno.EAGAIN, `a ring is disposed of by the thread that made it (${waited})`);
+    // Reads and writes of files end by themselves; those of pipes may not. Again and again: a request that a worker takes up and lays aside
+    // in the moment of a cancellation is missed by it. Before Linux 5.19 this answers EINVAL and we wait.
+    for (let isDue = true; this.outstandingCount > 0; ) {
+      if (isDue) this.prepareCancelAll(internalMark);
+      const waited = this.submitAndWait(1, cancelAgainMs);
+      isDue = waited === -Errno.ETIME;
+      assert(isDue || waited === 0 || waited === -Errno.EAGAIN, `a ring is disposed of by the thread that made it (${waited})`);
       while (this.next());
     }
   }

@@ -313,6 +313,22 @@ testUnless(noRing, "dispose cancels what would wait for ever and drops what was 
   libc.close(writeEnd);
 });
 
+testUnless(noRing, "dispose ends what a worker takes up in the very moment of its cancellation", () => {
+  using arena = new Arena(4096);
+  const pipe = arena.allocate(8);
+  libc.pipe2(pipe, Open.O_CLOEXEC);
+  const [readEnd = -1, writeEnd = -1] = new Int32Array(arena.memory.u32.buffer, pipe - arena.memory.address, 2);
+  const buffer = arena.allocate(64);
+  for (let round = 0; round < 500; round++) {
+    using ring = makeRing(8);
+    for (let tag = 0; tag < 3; tag++) ring.prepareRead(readEnd, buffer, 64, -1, tag, tag === 1 ? Submit.async : 0);
+    ring.submit();
+    for (const start = performance.now(); performance.now() - start < (round % 50) * 0.002; );
+  }
+  expect(libc.close(readEnd)).toBe(0);
+  expect(libc.close(writeEnd)).toBe(0);
+});
+
 testUnless(noRing, "the kernel's list of operations is read", () => {
   using ring = makeRing(4, { maxWorkers: { bounded: 2, unbounded: 2 } });
   expect(ring.supports(constants.operations.IORING_OP_STATX)).toBe(true);
