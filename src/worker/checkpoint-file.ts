@@ -201,22 +201,27 @@ class Takeover {
     const used = Math.min(this.isSameBoot ? recordsPerPage : covered, tail[PageWord.used] ?? 0, recordsPerPage);
     const sure = this.isInDoubt ? Math.min(covered, used) : used;
     if (tail[PageWord.kind] === PageKind.copies) {
-      for (const [from, to, isDoubtful] of [
-        [0, sure, 0],
-        [sure, used, 1],
-      ] as const) {
-        if (from === to) continue;
-        const page = new Uint32Array(pageBytes / 4);
-        page.set(tail.subarray(0, PageWord.records));
-        page.set(tail.subarray(PageWord.records + from * recordWords, PageWord.records + to * recordWords), PageWord.records);
-        page[PageWord.used] = to - from;
-        page[PageWord.isDoubtful] = isDoubtful;
-        this.addPage(builder, page, expected);
-        this.append(page);
-      }
+      this.movePart(builder, tail, { from: 0, to: sure, isDoubtful: 0 }, expected);
+      this.movePart(builder, tail, { from: sure, to: used, isDoubtful: 1 }, expected);
     }
     tail[PageWord.used] = 0;
     tail[PageWord.generation] = generation + 1;
+  }
+
+  private movePart(
+    builder: KnownCopiesBuilder,
+    tail: Uint32Array,
+    { from, to, isDoubtful }: { readonly from: number; readonly to: number; readonly isDoubtful: 0 | 1 },
+    expected: number,
+  ): void {
+    if (from === to) return;
+    const page = new Uint32Array(pageBytes / 4);
+    page.set(tail.subarray(0, PageWord.records));
+    page.set(tail.subarray(PageWord.records + from * recordWords, PageWord.records + to * recordWords), PageWord.records);
+    page[PageWord.used] = to - from;
+    page[PageWord.isDoubtful] = isDoubtful;
+    this.addPage(builder, page, expected);
+    this.append(page);
   }
 
   private append(page: Uint32Array): void {
