@@ -36,6 +36,13 @@ function openFd(arena: Arena, path: string, flags: number): number {
   return fd;
 }
 
+function pipeEnds(arena: Arena): [readEnd: number, writeEnd: number] {
+  const pipe = arena.allocate(8);
+  expect(libc.pipe2(pipe, Open.O_CLOEXEC)).toBe(0);
+  const [readEnd = -1, writeEnd = -1] = new Int32Array(arena.memory.u32.buffer, pipe - arena.memory.address, 2);
+  return [readEnd, writeEnd];
+}
+
 /** Bytes that differ everywhere. */
 function pattern(length: number, seed: number): Buffer {
   const bytes = Buffer.alloc(length);
@@ -184,10 +191,7 @@ testUnless(noRing, "splice moves a file through a pipe", async () => {
   using ring = makeRing(4);
   const source = openFd(arena, `${directory.path}/source`, Open.O_RDONLY);
   const destination = openFd(arena, `${directory.path}/destination`, Open.O_RDWR | Open.O_CREAT);
-  const pipe = arena.allocate(8);
-  expect(libc.pipe2(pipe, Open.O_CLOEXEC)).toBe(0);
-  const ends = new Int32Array(arena.memory.u32.buffer, pipe - arena.memory.address, 2);
-  const [readEnd = -1, writeEnd = -1] = ends;
+  const [readEnd, writeEnd] = pipeEnds(arena);
   ring.prepareSplice(source, 1000, writeEnd, -1, 5000, 0, 1);
   expect(one(ring)).toBe(5000);
   ring.prepareSplice(readEnd, -1, destination, 7, 5000, 0, 1);
@@ -274,9 +278,7 @@ testUnless(noRing, "a chain does not break where the submission queue ends", () 
 
 testUnless(noRing, "waiting ends with ETIME when the time is over, and what is in flight comes later", () => {
   using arena = new Arena(4096);
-  const pipe = arena.allocate(8);
-  libc.pipe2(pipe, Open.O_CLOEXEC);
-  const [readEnd = -1, writeEnd = -1] = new Int32Array(arena.memory.u32.buffer, pipe - arena.memory.address, 2);
+  const [readEnd, writeEnd] = pipeEnds(arena);
   const buffer = arena.allocate(64);
   using ring = makeRing(4);
   ring.prepareRead(readEnd, buffer, 64, -1, 42);
@@ -294,9 +296,7 @@ testUnless(noRing, "waiting ends with ETIME when the time is over, and what is i
 
 testUnless(noRing, "dispose cancels what would wait for ever and drops what was not submitted", () => {
   using arena = new Arena(4096);
-  const pipe = arena.allocate(8);
-  libc.pipe2(pipe, Open.O_CLOEXEC);
-  const [readEnd = -1, writeEnd = -1] = new Int32Array(arena.memory.u32.buffer, pipe - arena.memory.address, 2);
+  const [readEnd, writeEnd] = pipeEnds(arena);
   const buffer = arena.allocate(64);
   {
     using ring = makeRing(8);
@@ -315,9 +315,7 @@ testUnless(noRing, "dispose cancels what would wait for ever and drops what was 
 
 testUnless(noRing, "dispose ends what a worker takes up in the very moment of its cancellation", () => {
   using arena = new Arena(4096);
-  const pipe = arena.allocate(8);
-  libc.pipe2(pipe, Open.O_CLOEXEC);
-  const [readEnd = -1, writeEnd = -1] = new Int32Array(arena.memory.u32.buffer, pipe - arena.memory.address, 2);
+  const [readEnd, writeEnd] = pipeEnds(arena);
   const buffer = arena.allocate(64);
   for (let round = 0; round < 500; round++) {
     using ring = makeRing(8);
