@@ -28,6 +28,8 @@ const inodeHighWord = 5;
 // Which inode the unfinished file is: by the time of the recovery the name may belong to a file that is whole.
 const fileLowWord = 6;
 const fileHighWord = 7;
+// In which boot it was written: from another one, it may be long out of date.
+const bootWord = 8;
 const nameStart = 64;
 const directoryStart = 512;
 const maxDirectoryBytes = recordBytes - directoryStart;
@@ -45,6 +47,7 @@ export interface RecordedFile extends DirectoryIdentity {
   readonly name: string;
   readonly fileLow: number;
   readonly fileHigh: number;
+  readonly boot: number;
 }
 
 /** One lane's record; address 0 means that there is none, and exclusive creation is off. */
@@ -52,9 +55,12 @@ export class InFlight {
   readonly available: boolean;
   private readonly words: Uint32Array;
   private readonly bytes: Uint8Array;
+  private readonly boot: number;
 
-  constructor(base: number, lane: number) {
+  /** `boot`: what tells this boot from others, for whoever writes. */
+  constructor(base: number, lane: number, boot = 0) {
     this.available = base !== 0;
+    this.boot = boot;
     const buffer = this.available ? viewOf(base + lane * recordBytes, recordBytes) : new ArrayBuffer(recordBytes);
     this.words = new Uint32Array(buffer);
     this.bytes = new Uint8Array(buffer);
@@ -71,6 +77,7 @@ export class InFlight {
     this.words[inodeHighWord] = identity.inodeHigh;
     for (let index = 0; index < directory.length; index++) this.bytes[directoryStart + index] = directory.charCodeAt(index);
     this.words[directoryLengthWord] = directory.length;
+    this.words[bootWord] = this.boot;
     return true;
   }
 
@@ -115,6 +122,7 @@ export class InFlight {
       inodeHigh: word(inodeHighWord),
       fileLow: word(fileLowWord),
       fileHigh: word(fileHighWord),
+      boot: word(bootWord),
     };
   }
 }

@@ -17,6 +17,11 @@ type Way = "none" | "exclusive" | "anonymous" | "named";
 export const temporaryPrefix = ".copyd-";
 const newFile = Open.O_CREAT | Open.O_EXCL | Open.O_NOFOLLOW | Open.O_CLOEXEC;
 
+/** True for a name that the job of this token gives to temporary files. */
+export function isTemporaryOf(token: string, name: string): boolean {
+  return name.startsWith(`${temporaryPrefix}${token}-`);
+}
+
 export interface PublisherOptions {
   readonly token: string;
   readonly inFlight: InFlight;
@@ -123,7 +128,7 @@ export class Publisher {
 
   /** True for a name that this job gives to temporary files. */
   isTemporary(name: string): boolean {
-    return name.startsWith(`${temporaryPrefix}${this.options.token}-`);
+    return isTemporaryOf(this.options.token, name);
   }
 
   /** The unfinished file is recorded elsewhere from now on. */

@@ -1,8 +1,8 @@
 // In-flight records of embedded jobs outlive them: what a cp and its worker, both killed, left half-made is removed by the next one.
 //
 // The service knows its jobs from its store. Embedded jobs have none, so each keeps its record in a directory of the user's own in
-// memory, under a name that says which process it belongs to. After a reboot the record is gone; a file that was being
-// written then may be short in any case, as with every program that does not sync.
+// memory, under a name that says which process it belongs to. After a reboot the record is gone, or, where that directory is on a disk,
+// not believed; a file that was being written then may be short in any case, as with every program that does not sync.
 
 import { chmodSync, lstatSync, mkdirSync, readdirSync, readSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import type { JobRequest } from "../request.ts";
 import { startWorker } from "../worker/pool.ts";
 import { inFlightBytes } from "../worker/protocol.ts";
 import { type InFlightFile, reopenInFlightFile } from "./in-flight-file.ts";
-import { startTimeOf } from "./process-identity.ts";
+import { bootNumber, startTimeOf } from "./process-identity.ts";
 
 const recordPattern = /^in-flight-(\d+)-(\d+)-([A-Za-z0-9_-]{1,64})$/;
 /** Each lane's record begins with a state word, zero while nothing is unfinished. */
@@ -95,7 +95,7 @@ function hasUnfinished(file: InFlightFile): boolean {
 function recover(file: InFlightFile, request: JobRequest, token: string): Promise<boolean> {
   return new Promise((resolve) => {
     const worker = startWorker({
-      task: { type: "recover", request, sandbox: "off", token },
+      task: { type: "recover", request, sandbox: "off", token, boot: bootNumber() },
       credentials: null,
       inFlightFd: file.fd,
       trusted: true,

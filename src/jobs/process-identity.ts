@@ -1,4 +1,5 @@
-// Which process a number means: with the time of its start, a number names one process for good, also when it is given away again.
+// Which process a number means: with the time of its start, a number names one process for good, also when it is given away again. And
+// which boot it is.
 
 import { readFileSync } from "node:fs";
 
@@ -32,4 +33,19 @@ export function startTimeOf(pid: number): string {
     // No such process.
     return "";
   }
+}
+
+/** random(4): another one after each boot. */
+export function bootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  } catch {
+    // Not to be told: then every start counts as another boot, which trusts less.
+    return crypto.randomUUID();
+  }
+}
+
+/** As much of it as workers note. */
+export function bootNumber(id = bootId()): number {
+  return Number.parseInt(id.slice(0, 8), 16) >>> 0;
 }

@@ -1,15 +1,16 @@
 // What each run of a job is told of what the jobs room was made with.
 
-import { readFileSync } from "node:fs";
 import type { WorkerLimitChanges } from "../worker/pool.ts";
 import type { JobsDependencies } from "./jobs-dependencies.ts";
 import type { JobLimits } from "./limits.ts";
 import { noLog } from "./log.ts";
+import { bootId, bootNumber } from "./process-identity.ts";
 import type { RunSettings } from "./run.ts";
 import { WorkerPlaces } from "./worker-places.ts";
 
 export function runSettings(dependencies: JobsDependencies, limits: JobLimits): RunSettings {
   const embedded = dependencies.mode === "embedded";
+  const boot = bootId();
   return {
     mode: dependencies.mode,
     sandbox: dependencies.sandbox ?? (embedded ? "off" : "if-available"),
@@ -21,23 +22,14 @@ export function runSettings(dependencies: JobsDependencies, limits: JobLimits): 
     cancelTimeoutMs: limits.cancelTimeoutMs,
     stopTimeoutMs: limits.stopTimeoutMs,
     recoverTimeoutMs: limits.recoverTimeoutMs,
-    bootId: embedded ? "" : bootId(),
+    bootId: boot,
+    bootNumber: bootNumber(boot),
     policyFor: dependencies.policyFor ?? (() => []),
     pace: dependencies.pace ?? (() => null),
     self: dependencies.self ?? null,
     places: new WorkerPlaces(dependencies.userGroups ?? null, dependencies.mode === "system" ? "many" : "one"),
     log: dependencies.log ?? noLog,
   };
-}
-
-/** random(4): another one after each boot. */
-function bootId(): string {
-  try {
-    return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
-  } catch {
-    // Not to be told: then every start counts as another boot, which trusts less.
-    return crypto.randomUUID();
-  }
 }
 
 /** The embedded worker is the caller's own child and prints its lines at any pace. */

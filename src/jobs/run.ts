@@ -35,6 +35,8 @@ export interface RunSettings {
   readonly recoverTimeoutMs: number;
   /** kernel.random.boot_id of now. */
   readonly bootId: string;
+  /** Likewise, for what workers note. */
+  readonly bootNumber: number;
   /** The worker's command instead of this program itself. */
   readonly self: readonly string[] | null;
   readonly places: WorkerPlaces;
@@ -167,7 +169,13 @@ export class JobRun {
     const options = { ...job.options, bandwidthLimit: this.listener.bandwidthLimit() };
     // Root's rights are not to go where links of others lead.
     const foreignLinks: "follow" | "refuse" = job.asAdmin ? "refuse" : "follow";
-    const common = { request: { ...job.request, options }, sandbox: settings.sandbox, token: job.workToken, foreignLinks };
+    const common = {
+      request: { ...job.request, options },
+      sandbox: settings.sandbox,
+      token: job.workToken,
+      foreignLinks,
+      boot: settings.bootNumber,
+    };
     const { standingAnswers, givenAnswers } = job;
     const checkpointFd = this.checkpoint?.fd ?? null;
     let bounds: Disposable | null = null;

@@ -133,7 +133,7 @@ export class LaneContext {
     this.metadata = new MetadataCopier(this.options.preserve, (attribute, errno, syscall) => this.lost(attribute, errno, syscall));
     this.publisher = new Publisher({
       token: setup.token,
-      inFlight: new InFlight(this.shared.inFlight, setup.lane),
+      inFlight: new InFlight(this.shared.inFlight, setup.lane, this.shared.words[Word.boot]),
       nextTemporary: () => Atomics.add(this.shared.words, Word.nextTemporary, 1),
     });
     this.directories = new DirectoryTable(this.shared, setup.lane);

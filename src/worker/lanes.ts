@@ -27,6 +27,8 @@ export interface LanesOptions {
   readonly policy?: Policy;
   /** Descriptor of the in-flight record, or -1. */
   readonly inFlightFd: number;
+  /** For that record: another number in another boot. */
+  readonly boot?: number;
   /** Left out or null: nothing is logged. */
   readonly checkpoint?: CheckpointMemory | null;
   /** Whether several lanes may work on one large file. */
@@ -55,6 +57,7 @@ export class Lanes {
     this.memory = { buffer: Shared.allocate(), slots, inFlight: mapInFlight(options.inFlightFd), checkpoint, ranges };
     this.shared = new Shared(this.memory);
     this.shared.words[Word.checkpointPages] = checkpoint?.pages ?? 0;
+    this.shared.words[Word.boot] = options.boot ?? 0;
     // Former workers' temporary files have the numbers before.
     this.shared.words[Word.nextTemporary] = (checkpoint?.run ?? 0) << 16;
     // The leader holds the arguments from the start.

@@ -58,6 +58,8 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       inFlightFd: z.number().int().min(-1).max(64),
       /** Where the worker opens that record itself: one that was started before its job was known has no descriptor of it. */
       inFlightPath: z.string().exactOptional(),
+      /** Another number in another boot, for that record; left out: it does not outlive this one. */
+      boot: z.number().int().min(0).max(0xffffffff).exactOptional(),
       /** null: nothing is logged, and nothing can be resumed. */
       checkpoint: checkpointSchema.nullable(),
       /** What was answered "for all" to a former worker: a resumed job does not ask again. */
@@ -78,6 +80,8 @@ export const parentMessageSchema = z.discriminatedUnion("type", [
       foreignLinks: z.enum(["follow", "refuse"]).optional(),
       token: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
       inFlightFd: z.number().int().min(0).max(64),
+      /** As the dead worker's, unless the machine was off since. */
+      boot: z.number().int().min(0).max(0xffffffff).exactOptional(),
       /** Descriptor of the job's checkpoint; -1: it had none. */
       checkpointFd: z.number().int().min(-1).max(64),
       /** Partial files that the checkpoint names stay, for the job will go on; else they are removed as well. */

@@ -26,8 +26,8 @@ export class RecoveryJob {
 
   private async run(): Promise<number> {
     const { removeInFlight, removeCheckpointPartials } = await import("./recovery.ts");
-    const { inFlightFd, checkpointFd, token, keepsPartial, removal } = this.message;
-    removeInFlight(inFlightFd, token);
+    const { inFlightFd, checkpointFd, token, boot, keepsPartial, removal } = this.message;
+    removeInFlight(inFlightFd, token, boot);
     if (!keepsPartial && checkpointFd >= 0) removeCheckpointPartials(checkpointFd, token);
     const snapshot = removal === null || checkpointFd < 0 ? emptySnapshot : await this.removePublished(removal);
     const outcome = this.isStopped ? "interrupted" : "completed";

@@ -1,7 +1,7 @@
 // After a worker died: removes the unfinished files that its in-flight record names, as the same user and in the same sandbox.
 
 import { type DirectoryIdentity, InFlight, InFlightState, recordBytes } from "../engines/in-flight.ts";
-import { temporaryPrefix } from "../engines/publish.ts";
+import { isTemporaryOf } from "../engines/publish.ts";
 import { layout } from "../ffi/layout.ts";
 import { At, libc, Mmap, Mode, Open, Seek } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
@@ -19,7 +19,7 @@ export function removePartials(slots: Iterable<PartialSlot>, token: string): num
     const record = slot.read();
     const isOurs = (directory: Stat, file: Stat): boolean =>
       directory.inodeLow === record.directoryInodeLow && directory.inodeHigh === record.directoryInodeHigh && slot.isFile(file);
-    const isRemoved = record.name.startsWith(`${temporaryPrefix}${token}-`) && removeRecorded(record, isOurs);
+    const isRemoved = isTemporaryOf(token, record.name) && removeRecorded(record, isOurs);
     slot.clear();
     if (isRemoved) removed++;
   }
@@ -41,23 +41,29 @@ export function removeCheckpointPartials(fd: number, token: string): number {
   return removed;
 }
 
-/** Removes what the record in `fd` names. Returns how many files that were; whatever is not surely the dead worker's stays. */
-export function removeInFlight(fd: number, token: string): number {
+/**
+ * Removes what the record in `fd` names. Returns how many files that were; whatever is not surely the dead worker's stays. `boot`: as the
+ * worker's, where the machine was not off since.
+ */
+export function removeInFlight(fd: number, token: string, boot = 0): number {
   const address = libc.mmap(0, inFlightBytes, Mmap.PROT_READ | Mmap.PROT_WRITE, Mmap.MAP_SHARED, fd, 0);
   if (address < 0) return 0;
   let removed = 0;
   for (let lane = 0; lane < maxLanes && (lane + 1) * recordBytes <= inFlightBytes; lane++) {
-    if (removeOne(new InFlight(address, lane), token)) removed++;
+    if (removeOne(new InFlight(address, lane), token, boot)) removed++;
   }
   libc.munmap(address, inFlightBytes);
   return removed;
 }
 
-function removeOne(record: InFlight, token: string): boolean {
+function removeOne(record: InFlight, token: string, boot: number): boolean {
   const state = record.state;
   if (state !== InFlightState.creating && state !== InFlightState.created) return false;
   const recorded = record.read();
-  const isTemporary = recorded.name.startsWith(`${temporaryPrefix}${token}-`);
+  const isTemporary = isTemporaryOf(token, recorded.name);
+  // A power cut leaves the record as the disk had it, half a minute old. The file may have been whole since, and be all that is left of
+  // a source that was moved (rule 5). Whoever goes on with the job looks at the file itself.
+  if (!isTemporary && recorded.boot !== boot) return false;
   const removed = removeRecorded(recorded, (directory, file) => {
     if (!isRecorded(directory, recorded)) return false;
     // "creating": killed before or just after the call. A file with content cannot be the dead worker's then.

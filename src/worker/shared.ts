@@ -87,6 +87,8 @@ export const Word = {
   flushes: 44,
   /** The first errno that a flush was told, where there is no checkpoint to keep it. */
   flushError: 45,
+  /** Another number in another boot, for the in-flight record. */
+  boot: 46,
   words: 48,
 } as const;
 

@@ -160,6 +160,7 @@ class RunningJob {
       token: start.token,
       policy: start.policy ?? [],
       inFlightFd: start.inFlightPath === undefined ? start.inFlightFd : openSync(start.inFlightPath, "r+"),
+      ...(start.boot === undefined ? {} : { boot: start.boot }),
       checkpoint:
         start.checkpoint === null
           ? null

@@ -219,11 +219,12 @@ testUnless(whyNoMqueue(), "where O_TMPFILE is missing a temporary name serves, a
 
 test("a record holds a directory beyond PATH_MAX, and refuses one that does not fit", () => {
   using memory = new NativeMemory(2 * recordBytes);
-  const record = new InFlight(memory.address, 1);
+  const record = new InFlight(memory.address, 1, 5);
   const long = `/${"d".repeat(60_000)}`;
   expect(record.enter(long, { device: 7, inodeLow: 1, inodeHigh: 2 })).toBe(true);
   record.creating(Buffer.from("name\xff\0", "latin1"), 0);
-  expect(record.read()).toEqual({ directory: long, name: "name\xff", device: 7, inodeLow: 1, inodeHigh: 2, fileLow: 0, fileHigh: 0 });
+  const known = { device: 7, inodeLow: 1, inodeHigh: 2, boot: 5 };
+  expect(record.read()).toEqual({ directory: long, name: "name\xff", ...known, fileLow: 0, fileHigh: 0 });
   expect(record.enter(`/${"d".repeat(recordBytes)}`, { device: 7, inodeLow: 1, inodeHigh: 2 })).toBe(false);
   // Through a process: nobody could find it once that has gone.
   expect(record.enter("/proc/77/cwd/deep", { device: 7, inodeLow: 1, inodeHigh: 2 })).toBe(false);

@@ -39,6 +39,8 @@ export class ResumableJob implements Disposable {
   readonly checkpointPath: string;
   writtenBytes = 0;
   runs = 0;
+  /** Another number: the machine was off. */
+  boot = 1;
   private inFlightFd: number;
   private checkpointFd: number;
   private startedTimeUs: number;
@@ -67,6 +69,7 @@ export class ResumableJob implements Disposable {
         request: this.request,
         sandbox: "off",
         token: "resumable",
+        boot: this.boot,
         lanes: options.lanes ?? 0,
         totals: options.isWatched ?? false,
         checkpoint: { isResumed, isSameBoot: options.isSameBoot ?? true, startedTimeUs },
@@ -96,7 +99,7 @@ export class ResumableJob implements Disposable {
   async recover({ keepsPartial }: { readonly keepsPartial: boolean }): Promise<WorkerEnd> {
     const ended = Promise.withResolvers<WorkerEnd>();
     startWorker({
-      task: { type: "recover", request: this.request, sandbox: "off", token: "resumable", keepsPartial },
+      task: { type: "recover", request: this.request, sandbox: "off", token: "resumable", boot: this.boot, keepsPartial },
       credentials: null,
       inFlightFd: this.inFlightFd,
       checkpointFd: this.checkpointFd,

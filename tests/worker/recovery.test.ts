@@ -51,11 +51,11 @@ beforeEach(() => {
 });
 
 /** What a lane had in flight when it died. */
-function record(lane: number, name: string, state: "creating" | "created", where = path): void {
+function record(lane: number, name: string, state: "creating" | "created", where = path, boot = 0): void {
   using arena = new Arena(8192);
   const stat = new Stat(arena.allocate(layout.statx.size));
   expect(stat.ofTarget(At.AT_FDCWD, arena.cstring(where))).toBe(0);
-  const inFlight = new InFlight(address, lane);
+  const inFlight = new InFlight(address, lane, boot);
   expect(inFlight.enter(where, stat)).toBe(true);
   inFlight.creating(Buffer.from(`${name}\0`, "latin1"), 0);
   if (state === "creating") return;
@@ -107,6 +107,22 @@ test("of big files that nobody goes on with, only the recorded one is removed, u
   expect(removePartials(slots, "job")).toBe(1);
   expect(readdirSync(path).sort()).toEqual(names.slice(1).sort());
   expect(slots.some(({ isUsed }) => isUsed)).toBe(false);
+});
+
+test("of another boot, when the record may be an old one, only temporary names are believed", () => {
+  for (const [lane, [name, state]] of (
+    [
+      ["whole", "created"],
+      ["empty", "creating"],
+      [".copyd-job-7", "created"],
+    ] as const
+  ).entries()) {
+    writeFileSync(`${path}/${name}`, state === "created" ? "whole by now" : "");
+    record(lane, name, state, path, 1);
+  }
+  expect(removeInFlight(fd, "job", 2)).toBe(1);
+  expect(readdirSync(path).sort()).toEqual(["empty", "whole"]);
+  expect(removeInFlight(fd, "job", 1)).toBe(2);
 });
 
 test("an empty file that was about to be created is removed, one with content is somebody else's", () => {
