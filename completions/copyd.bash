@@ -6,7 +6,7 @@ _copyd() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} option='' options='' operands='' later='' word
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget answer limit priority stats errors audit config verify doctor daemon --help --version' -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W 'cp mv jobs show watch wait cancel pause resume forget answer limit priority stats errors audit config verify doctor daemon help --help --version' -- "$current")
     return
   fi
   # bash takes --option=value for three words.
@@ -150,6 +150,10 @@ _copyd() {
     esac
     options='--session --config= --log-level= --set= --help'
     operands=''
+    ;;
+  help)
+    options='--help'
+    operands='cp mv jobs show watch wait cancel pause resume forget answer limit priority stats errors audit config verify doctor daemon'
     ;;
   *) return ;;
   esac

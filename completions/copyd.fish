@@ -8,7 +8,7 @@ function __copyd_has_job
     test (count (string match -v -- '-*' (commandline -opc))) -gt 2
 end
 
-set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget answer limit priority stats errors audit config verify doctor daemon
+set -g __copyd_commands cp mv jobs show watch wait cancel pause resume forget answer limit priority stats errors audit config verify doctor daemon help
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l help -d 'Say what there is'
 complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -l version -d 'Say the version'
 
@@ -245,3 +245,7 @@ complete -c copyd -n '__fish_seen_subcommand_from daemon' -l config -r -F -d 'Se
 complete -c copyd -n '__fish_seen_subcommand_from daemon' -l log-level -x -a 'error warning notice info debug' -d 'What is logged: this level and those before it'
 complete -c copyd -n '__fish_seen_subcommand_from daemon' -l set -x -d 'One setting, as jobs.max-running=2'
 complete -c copyd -n '__fish_seen_subcommand_from daemon' -l help -d 'Say what it takes'
+
+complete -c copyd -n 'not __fish_seen_subcommand_from $__copyd_commands' -f -a help -d 'Say what there is, or what a command takes'
+complete -c copyd -n '__fish_seen_subcommand_from help' -f -a 'cp mv jobs show watch wait cancel pause resume forget answer limit priority stats errors audit config verify doctor daemon'
+complete -c copyd -n '__fish_seen_subcommand_from help' -l help -d 'Say what there is'

@@ -62,12 +62,13 @@ const operandWords: Readonly<Record<string, readonly string[]>> = {
 
 /** Every command, cp and mv first. */
 export async function commandLine(): Promise<readonly Command[]> {
-  return [
+  const all = [
     copyCommand("cp", "Copy, with everything that GNU cp takes"),
     copyCommand("mv", "Move, with everything that GNU mv takes"),
     ...(await namedCommands()).map(fromCitty),
     daemon,
   ];
+  return [...all, helpOn(all.map(({ name }) => name))];
 }
 
 /** What the rows of the help say; a test compares it with the table that parses. */
@@ -145,3 +146,15 @@ const daemon: Command = {
     option(["--help"], "none", "", "Say what it takes"),
   ],
 };
+
+function helpOn(names: readonly string[]): Command {
+  return {
+    name: "help",
+    about: "Say what there is, or what a command takes",
+    operands: names,
+    laterOperands: [],
+    usage: "[COMMAND]",
+    operandNotes: [["COMMAND", "The same as copyd COMMAND --help"]],
+    options: [option(["--help"], "none", "", "Say what there is")],
+  };
+}

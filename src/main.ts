@@ -10,7 +10,7 @@ process.exitCode = await runRole(argv);
 
 async function runRole([role, ...rest]: readonly string[]): Promise<number> {
   // Its help is for people, as the CLI is.
-  if (role === "daemon" && !rest.includes("--help")) return (await import("./daemon/daemon.ts")).main(rest);
+  if (role === "daemon" && !rest.includes("--help") && !rest.includes("-h")) return (await import("./daemon/daemon.ts")).main(rest);
   if (role === "worker") return (await import("./worker/start.ts")).main(rest);
   return (await import("./cli/main.ts")).main(argv);
 }

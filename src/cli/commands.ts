@@ -72,7 +72,8 @@ function look(rawArgs: readonly string[]): { readonly options: readonly string[]
   return { options, wantsHelp: options.includes("--help") || options.includes("-h") };
 }
 
-function usageError(called: string, message: string): number {
+/** Says what was typed wrong; the exit status of that. */
+export function usageError(called: string, message: string): number {
   writeText("stderr", `${called}: ${escapeControls(message)}\nTry '${called} --help' for more information.\n`);
   return 1;
 }

@@ -9,6 +9,7 @@ import { aligned, type Column } from "./table.ts";
 import { escapeControls, visibleText } from "./terminal-text.ts";
 import { localTime } from "./time-text.ts";
 import { formatBytes, formatCount, formatDuration, formatRate } from "./units.ts";
+import { userName } from "./user-names.ts";
 
 export const jobColumns: readonly Column[] = [
   ...aligned("left", "JOB", "STATE"),
@@ -64,7 +65,7 @@ export function jobFacts(job: JobView): (readonly [string, string])[] {
     ["State", hasEnded(job.state) ? job.state : `${job.state} (${job.phase})`],
     ["Waits because", escapeControls(job.waitReason)],
     ["Operation", `${request.operation}${job.asAdmin ? " as administrator" : ""}`],
-    ["Owner", `uid ${job.owner.uid}`],
+    ["Owner", userName(job.owner.uid)],
     ...request.sources.map((source): [string, string] => ["Source", visibleText(source)]),
     ["Destination", visibleText(request.destination)],
     ["With", job.group === null ? "" : job.group.members.filter((token) => token !== job.token).join(", ")],

@@ -25,10 +25,11 @@ Copies files fast and without losing any. The commands:
   config   check the service's settings, or show those in force
   doctor   find out what this machine can do for copies, and what is missing
   daemon   the service; systemd or D-Bus start it
+  help     say what there is, or what a command takes
 
-copyd COMMAND --help says more. cp and mv copy by themselves where there is no
-service; verify, doctor and config never need one; the other commands speak to
-it.
+copyd help COMMAND, or copyd COMMAND --help, says more. cp and mv copy by
+themselves where there is no service; verify, doctor and config never need one;
+the other commands speak to it.
 Linked as cp or mv, copyd is that command.
 `;
 

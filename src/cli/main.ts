@@ -22,8 +22,9 @@ async function run([command, ...rest]: readonly string[]): Promise<number> {
     case "cp":
     case "mv":
       return await runCopy(command, rest);
-    case undefined:
     case "help":
+      return await runHelp(rest);
+    case undefined:
     case "-h":
     case "--help":
       return (await import("./main-help.ts")).printMainHelp({ asked: command !== undefined });
@@ -35,6 +36,13 @@ async function run([command, ...rest]: readonly string[]): Promise<number> {
     default:
       return (await import("./commands.ts")).runNamedCommand(command, rest);
   }
+}
+
+/** `copyd help COMMAND` is `copyd COMMAND --help`. */
+async function runHelp([command, extra]: readonly string[]): Promise<number> {
+  if (command === undefined || command === "help") return await run(["--help"]);
+  if (extra !== undefined) return (await import("./commands.ts")).usageError("copyd help", `extra operand '${extra}'`);
+  return await run([command, "--help"]);
 }
 
 /** Who will surely be needed is called before anything else is loaded: a cp of one small file is mostly loading. */

@@ -12,6 +12,7 @@ import { aligned, type Column, tableLines, tableWidth } from "./table.ts";
 import { visibleText } from "./terminal-text.ts";
 import { periodArgs, periodOf } from "./time-text.ts";
 import { formatBytes, formatCount, formatDuration, formatRate } from "./units.ts";
+import { userName } from "./user-names.ts";
 
 const args = {
   by: { type: "string", valueHint: "KEY", description: `What to put together: ${statisticsKeys.join(", ")} (day)` },
@@ -64,8 +65,13 @@ function cells(by: StatisticsQuery["by"], row: Statistics): readonly string[] {
     formatBytes(row.bytes),
     formatDuration(row.elapsedUs / 1e6),
     row.rate === 0 ? "" : formatRate(row.rate),
-    by === "day" || by === "user" ? row.key : visibleText(row.key),
+    keyText(by, row.key),
   ];
+}
+
+function keyText(by: StatisticsQuery["by"], key: Statistics["key"]): string {
+  if (by === "day") return key;
+  return by === "user" ? userName(Number(key)) : visibleText(key);
 }
 
 function jsonOf(by: StatisticsQuery["by"], { key, ...numbers }: Statistics): Readonly<Record<string, unknown>> {

@@ -29,6 +29,34 @@ test("operands stand before the options, those in brackets may be left out", () 
   );
 });
 
+test("copyd help COMMAND is what copyd COMMAND --help says, and copyd help what copyd --help does", async () => {
+  for (const [asked, same] of [
+    ["help", "--help"],
+    ["help help", "--help"],
+    ["help cp", "cp --help"],
+    ["help jobs", "jobs --help"],
+    ["help daemon", "daemon --help"],
+    ["daemon -h", "daemon --help"],
+    ["daemon --session -h", "daemon --help"],
+  ] as const) {
+    const { status, stdout, stderr } = await runCopyd(asked.split(" "));
+    expect([asked, status, stderr]).toEqual([asked, 0, ""]);
+    expect(stdout).toStartWith("Usage: copyd ");
+    expect(stdout).toBe((await runCopyd(same.split(" "))).stdout);
+  }
+});
+
+test("copyd help of what is no command names it, as the command itself would", async () => {
+  for (const [line, complaint] of [
+    ["nope", "copyd: unknown command 'nope'"],
+    ["help nope", "copyd: unknown command 'nope'"],
+    ["help cp mv", "copyd help: extra operand 'mv'"],
+  ] as const) {
+    const { status, stdout, stderr } = await runCopyd(line.split(" "));
+    expect([line, status, stdout, stderr.split("\n")[0]]).toEqual([line, 1, "", complaint]);
+  }
+});
+
 test("in a pipe all help has 80 columns", async () => {
   for (const line of ["--help", "jobs --help", "daemon --help"]) {
     const { stdout } = await runCopyd(line.split(" "));

@@ -149,23 +149,39 @@ test("a dry run whose reader goes away ends so too, without a word", async () =>
   expect(await runShell(script, { cwd })).toMatchObject({ status: 141, stderr: "" });
 });
 
-test("standard output that is full is told in one line, and what cp was to copy is copied", async () => {
+for (const [where, redirection, reason] of [
+  ["full", ">/dev/full", "No space left on device"],
+  ["closed", ">&-", "Bad file descriptor"],
+] as const)
+  test(`standard output that is ${where} is told in one line, and what cp was to copy is copied`, async () => {
+    write("a", "x");
+    write("sums", "9dd4e461268c8034f5c8564e155c67a6  a\n");
+    const message = `write error: ${reason}\n`;
+    for (const [command, program] of [
+      ["cp -v --local a b", "cp"],
+      ["cp --json --local a c", "cp"],
+      ["cp --dry-run a d", "cp"],
+      ["cp --help", "cp"],
+      ["--version", "copyd"],
+      ["jobs --help", "copyd jobs"],
+      ["daemon --help", "copyd daemon"],
+      ["help cp", "copyd help"],
+      ["config show", "copyd config"],
+      ["config show --json", "copyd config"],
+      ["doctor", "copyd doctor"],
+      ["verify sums", "copyd verify"],
+    ] as const) {
+      const result = await runShell(`"$@" ${command} ${redirection}`, { cwd });
+      expect([command, result.status, result.stderr]).toEqual([command, 1, `${program}: ${message}`]);
+    }
+    expect(readdirSync(cwd).sort()).toEqual(["a", "b", "c", "sums"]);
+  });
+
+test("with nothing to say a closed standard output is no mistake, nor is one that leads to /dev/null", async () => {
   write("a", "x");
-  const message = "write error: No space left on device\n";
-  for (const [command, program] of [
-    ["cp -v --local a b", "cp"],
-    ["cp --json --local a c", "cp"],
-    ["cp --dry-run a d", "cp"],
-    ["cp --help", "cp"],
-    ["--version", "copyd"],
-    ["jobs --help", "copyd jobs"],
-    ["daemon --help", "copyd daemon"],
-    ["config show", "copyd config"],
-  ] as const) {
-    const result = await runShell(`"$@" ${command} >/dev/full`, { cwd });
-    expect([command, result.status, result.stderr]).toEqual([command, 1, `${program}: ${message}`]);
-  }
-  expect(readdirSync(cwd).sort()).toEqual(["a", "b", "c"]);
+  for (const line of ['"$@" cp --local a b >&-', '"$@" cp -v --local a c >/dev/null', '"$@" cp -v --local a d 1<>/dev/null'])
+    expect(await runShell(line, { cwd })).toMatchObject({ status: 0, stderr: "" });
+  expect(readdirSync(cwd).sort()).toEqual(["a", "b", "c", "d"]);
 });
 
 testUnless(whyNoUsers(), "another user's unreadable file is one error, and the rest is copied as that user", async () => {

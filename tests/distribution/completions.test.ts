@@ -80,11 +80,25 @@ try copyd cp 'a f'
 try copyd cp -S a
 try copyd priority --session job h
 try copyd limit job 10
+try copyd help do
 `;
   const { stdout, stderr } = await run(["bash", "--norc", "-c", script], { cwd: directory.path });
   expect([stderr, stdout.trimEnd().split("\n")]).toEqual([
     "",
-    ["cancel", "--archive", "io-uring", "reflink|read-write", "auto|always|never", "--exchange", "show", "a file", "", "high", "10M|100M"],
+    [
+      "cancel",
+      "--archive",
+      "io-uring",
+      "reflink|read-write",
+      "auto|always|never",
+      "--exchange",
+      "show",
+      "a file",
+      "",
+      "high",
+      "10M|100M",
+      "doctor",
+    ],
   ]);
 });
 

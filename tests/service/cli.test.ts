@@ -129,7 +129,17 @@ describeUnless(firstReason(whyNoBus(), whyNoPasswdUsers()), "the CLI through the
     for (let tries = 0; tries < 100 && token === ""; tries++) {
       token = /^(c\w+) +running/m.exec((await copyd("jobs")).stdout)?.[1] ?? "";
     }
-    expect((await copyd(`show ${token.slice(0, 10)}`)).stdout).toMatch(/^State: +running \(copying\)$/m);
+    expect((await copyd(`show ${token.slice(0, 10)}`)).stdout).toMatch(/^State: +running \(copying\)$[\s\S]*^Owner: +root$/m);
+    expect(JSON.parse((await copyd(`show --json ${token}`)).stdout)).toMatchObject({ uid: 0 });
+    for (const [redirection, reason] of [
+      [">/dev/full", "No space left on device"],
+      [">&-", "Bad file descriptor"],
+    ])
+      for (const line of ["jobs", "jobs --json", `show ${token}`, "watch", `watch --json ${token}`]) {
+        const result = await runShell(`"$@" ${line} ${redirection}`, { cwd, env });
+        const [command] = line.split(" ");
+        expect([line, result.status, result.stderr]).toEqual([line, 1, `copyd ${command}: write error: ${reason}\n`]);
+      }
     expect((await copyd(`pause ${token}`)).status).toBe(0);
     // The worker says that it has paused with its next snapshot, within a tenth of a second.
     let shown = "";

@@ -103,6 +103,11 @@ describeUnless(firstReason(whyNoBus(), unlessRoot(), whyNoPasswdUsers()), "the h
     ]);
   });
 
+  test("copyd stats --by user shows names to people", async () => {
+    const { stdout } = await copyd("stats --by user --order busiest --all-users");
+    expect(lines(stdout).map((line) => line.split(/\s+/).at(-1))).toEqual(["USER", "root", users.second.name]);
+  });
+
   test("copyd stats: by day, the largest and the slowest path, from a time on; and what it does not know", async () => {
     const byDay = lines((await copyd("stats")).stdout);
     expect(byDay[0]).toMatch(/^ *JOBS +FAILED +CANCELLED +FILES +BYTES +TIME +RATE +DAY$/);
