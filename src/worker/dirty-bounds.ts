@@ -8,11 +8,13 @@ import type { DirtyBounds } from "../engines/write-behind.ts";
 import { Command, Counter, Float, type Shared, Word } from "./shared.ts";
 
 const mebibyte = 1024 * 1024;
-/** A job is measured for the first time after so many bytes, and then after so many more: 4 MiB of each are waited for. */
+/** A job is measured for the first time after so many bytes: 4 MiB are waited for. */
 const firstProbeBytes = 16 * mebibyte;
 /** Of small files much less is waited for, and lanes that create files leave more while one of them waits. */
 const firstSampleBytes = 4 * mebibyte;
+/** It is measured again after what it was found to write in a second, within these. */
 const probeBytes = 512 * mebibyte;
+const maxProbeBytes = 4096 * mebibyte;
 /** Devices that write faster are left to the kernel: what it holds back, they have written in a moment. Bytes a second. */
 const fastBytesPerSecond = 200 * mebibyte;
 /** What a bounded job may leave: what the device writes in a second, within these. */
@@ -62,9 +64,11 @@ export class SharedDirtyBounds implements DirtyBounds {
   }
 
   isProbeDue(): boolean {
+    const { floats } = this.shared;
+    const isFirst = floats[Float.nextProbe] === 0;
     if (!this.takeProbe(firstProbeBytes)) return false;
-    // Until it is known, the other lanes do not run ahead.
-    this.shared.floats[Float.deviceRate] = minWindowBytes;
+    // Until anything is known, the other lanes do not run ahead.
+    if (isFirst) floats[Float.deviceRate] = minWindowBytes;
     return true;
   }
 
@@ -73,8 +77,11 @@ export class SharedDirtyBounds implements DirtyBounds {
     const rate = milliseconds > 0 ? (bytes / milliseconds) * 1000 : Number.POSITIVE_INFINITY;
     if (!wasWaiting) {
       floats[Float.deviceRate] = rate < fastBytesPerSecond ? rate : 0;
+      floats[Float.nextProbe] = this.writtenBytes() + Math.min(maxProbeBytes, Math.max(probeBytes, rate));
       return;
     }
+    // Found fast while this lane waited: what it took says nothing that the measurement did not.
+    if (this.rate === 0) return;
     this.easy = milliseconds < easyMilliseconds ? this.easy + 1 : 0;
     if (this.easy >= easyWaits) {
       this.easy = 0;
@@ -138,10 +145,14 @@ export class SharedDirtyBounds implements DirtyBounds {
 
   private takeProbe(first: number): boolean {
     const { floats } = this.shared;
-    const done = this.shared.total(Counter.bytesDone) - this.shared.total(Counter.bytesCloned);
+    const done = this.writtenBytes();
     if (done < Math.max(first, floats[Float.nextProbe] ?? 0)) return false;
     floats[Float.nextProbe] = done + probeBytes;
     return true;
+  }
+
+  private writtenBytes(): number {
+    return this.shared.total(Counter.bytesDone) - this.shared.total(Counter.bytesCloned);
   }
 
   /** Of small files: what they have left that no flush has reached. */

@@ -35,6 +35,38 @@ test("small files on a fast device: some of each 512 MiB are measured, and nothi
   expect([job.shared.words[Word.flushWanted], job.bounds.windowBytes]).toEqual([0, 0]);
 });
 
+test("a large file's device is measured again after what it writes in a second, and only the first time do the other lanes wait for that", () => {
+  const { shared, bounds } = lane();
+  const other = new SharedDirtyBounds(shared);
+  const done = (bytes: number): void => {
+    shared.floats[shared.counters(0) + Counter.bytesDone] = bytes;
+  };
+  done(15 * mebibyte);
+  expect(bounds.isProbeDue()).toBe(false);
+  done(16 * mebibyte);
+  expect([bounds.isProbeDue(), other.isProbeDue(), other.windowBytes]).toEqual([true, false, 16 * mebibyte]);
+  // 4 MiB in 4 ms.
+  bounds.measured(4 * mebibyte, 4, false);
+  expect(bounds.windowBytes).toBe(0);
+  done(1015 * mebibyte);
+  expect(bounds.isProbeDue()).toBe(false);
+  done(1016 * mebibyte);
+  expect([bounds.isProbeDue(), other.windowBytes]).toEqual([true, 0]);
+  bounds.measured(4 * mebibyte, 400, false);
+  expect(bounds.windowBytes).toBe(16 * mebibyte);
+});
+
+test("a lane that waited for its bound while the device was found fast does not bind it anew", () => {
+  const { shared, bounds } = lane();
+  const other = new SharedDirtyBounds(shared);
+  shared.floats[shared.counters(0) + Counter.bytesDone] = 16 * mebibyte;
+  expect(bounds.isProbeDue()).toBe(true);
+  expect(other.windowBytes).toBeGreaterThan(0);
+  bounds.measured(4 * mebibyte, 2, false);
+  other.measured(5 * mebibyte, 3, true);
+  expect([bounds.windowBytes, other.windowBytes]).toEqual([0, 0]);
+});
+
 test("small files that wait now and then, for a processor, are no slow device's", () => {
   const { shared, bounds } = lane();
   shared.floats[shared.counters(0) + Counter.bytesDone] = 8 * mebibyte;
