@@ -1,6 +1,8 @@
 // Who will run cp or mv, told by their arguments before anything parses them, so that the worker starts, or the service is called, at once.
 
-import { existsSync } from "node:fs";
+import { existsSync, type Stats, statSync } from "node:fs";
+import { basename, join } from "node:path";
+import { maxLoneBytes } from "../worker/protocol.ts";
 
 const systemSocket = "/run/dbus/system_bus_socket";
 /** Words after which neither the worker that copies nor the system's service is needed at once. */
@@ -18,6 +20,28 @@ export function isSurelyEmbedded(arguments_: readonly string[], { calledAsCp }: 
 export function isSurelyTheServices(arguments_: readonly string[], { calledAsCp }: { readonly calledAsCp: boolean }): boolean {
   if (arguments_.length < 2 || arguments_.some((argument) => otherwise.has(argument) || argument === "--local")) return false;
   return !calledAsCp && hasSystemBus();
+}
+
+/**
+ * Whether a cp is of one small file to a name that is free, which needs no lane: a guess by the last two words, which costs the start of a
+ * lane later or for nothing where it is wrong.
+ */
+export function looksLikeOneNewFile(arguments_: readonly string[]): boolean {
+  const [source, destination] = arguments_.filter((argument) => !argument.startsWith("-"));
+  if (source === undefined || destination === undefined || source !== arguments_.at(-2) || destination !== arguments_.at(-1)) return false;
+  const looked = lookAt(source);
+  if (looked === null || !looked.isFile() || looked.size === 0 || looked.size > maxLoneBytes || looked.nlink > 1) return false;
+  const found = lookAt(destination);
+  return found === null || (found.isDirectory() && lookAt(join(destination, basename(source))) === null);
+}
+
+/** null where there is nothing, or nothing to be seen. */
+function lookAt(path: string): Stats | null {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) ?? null;
+  } catch {
+    return null;
+  }
 }
 
 export function hasSystemBus(): boolean {

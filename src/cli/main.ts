@@ -1,7 +1,7 @@
 // The CLI: `copyd cp`, `copyd mv`, and the commands that speak to the service.
 
 import { dropAhead, startAhead } from "../worker/ahead.ts";
-import { isCalledAsCp, isSurelyEmbedded, isSurelyTheServices } from "./embedded-ahead.ts";
+import { isCalledAsCp, isSurelyEmbedded, isSurelyTheServices, looksLikeOneNewFile } from "./embedded-ahead.ts";
 
 /** Runs one command: argv without the runtime and the script, e.g. ["cp", "-a", "x", "y"]. Resolves to the exit status. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -48,7 +48,7 @@ async function runHelp([command, extra]: readonly string[]): Promise<number> {
 /** Who will surely be needed is called before anything else is loaded: a cp of one small file is mostly loading. */
 async function runCopy(program: "cp" | "mv", rest: readonly string[]): Promise<number> {
   const calledAsCp = isCalledAsCp();
-  if (isSurelyEmbedded(rest, { calledAsCp })) startAhead();
+  if (isSurelyEmbedded(rest, { calledAsCp })) startAhead(program === "cp" && looksLikeOneNewFile(rest) ? "one small file" : "more");
   const service = isSurelyTheServices(rest, { calledAsCp }) ? await import("./service-ahead.ts") : null;
   await service?.connectAhead();
   try {

@@ -2,15 +2,19 @@
 //
 // It waits for its first message, and ends when it gets none: by dropAhead(), or with the pipe to a parent that has ended.
 
-import { embeddedFlag } from "./protocol.ts";
+import { embeddedFileFlag, embeddedFlag } from "./protocol.ts";
 import { selfCommand, spawnWorker, type WorkerProcess } from "./spawn.ts";
 
 let ahead: WorkerProcess | null = null;
 
-/** Starts an embedded worker for whoever asks first. It gets no descriptors: of those, nobody knows yet. */
-export function startAhead(): void {
+/**
+ * Starts an embedded worker for whoever asks first. It gets no descriptors: of those, nobody knows yet. `likely`: what its job will
+ * probably be, which decides what it loads at once; it does any other as well, somewhat later.
+ */
+export function startAhead(likely: "one small file" | "more"): void {
   try {
-    ahead = spawnWorker([...selfCommand(), embeddedFlag], { identity: null, records: [] });
+    const flag = likely === "more" ? embeddedFlag : embeddedFileFlag;
+    ahead = spawnWorker([...selfCommand(), flag], { identity: null, records: [] });
   } catch {
     // Whoever needs a worker will find out the reason, and tell it.
     return;

@@ -16,7 +16,7 @@ import { Stat } from "../ffi/stat.ts";
 import { type EngineName, engineNames, type JobRequest } from "../request.ts";
 import { CheckpointLog } from "./checkpoint-log.ts";
 import { baseName, Destination, parentOf } from "./destination.ts";
-import { maxLoneBytes } from "./lone-request.ts";
+import { maxLoneBytes } from "./protocol.ts";
 import { Counter, type Shared } from "./shared.ts";
 
 const directoryFlags = Open.O_PATH | Open.O_DIRECTORY | Open.O_CLOEXEC;

@@ -5,10 +5,7 @@ import { At, Mode } from "../ffi/libc.ts";
 import { Arena } from "../ffi/memory.ts";
 import { Stat } from "../ffi/stat.ts";
 import type { JobOptions } from "../request.ts";
-import type { ParentMessage } from "./protocol.ts";
-
-/** What a device takes whole before it makes anybody wait. Bytes. */
-export const maxLoneBytes = 64 * 1024;
+import { maxLoneBytes, type ParentMessage } from "./protocol.ts";
 
 type Considered<Options> = { readonly [Name in keyof Options]-?: (value: Options[Name]) => boolean };
 /** It is about what this file is not, or about what stands at the destination already: then a lane does the job. */

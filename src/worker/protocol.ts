@@ -36,6 +36,10 @@ export const snapshotIntervalMs = 100;
 
 /** Argument of a worker that its own user starts and nothing confines. */
 export const embeddedFlag = "--embedded";
+/** Instead of it: the job is probably one small file, for which no lane is started ahead. */
+export const embeddedFileFlag = "--embedded-file";
+/** What a device takes whole before it makes anybody wait: such a file the worker's main thread may copy. Bytes. */
+export const maxLoneBytes = 64 * 1024;
 
 /** Size of the in-flight record: 64 KiB for each of at most 64 lanes. */
 export const inFlightBytes = 64 * 64 * 1024;

@@ -1,7 +1,10 @@
 // When a worker may be started, or the service called, before the arguments are parsed.
 
 import { expect, test } from "bun:test";
-import { isSurelyEmbedded, isSurelyTheServices } from "../../src/cli/embedded-ahead.ts";
+import { linkSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { isSurelyEmbedded, isSurelyTheServices, looksLikeOneNewFile } from "../../src/cli/embedded-ahead.ts";
+import { temporaryDirectory } from "../support/temporary.ts";
 
 const named = { calledAsCp: false };
 
@@ -43,4 +46,33 @@ test("the service is not called for what it will not do", () => {
     expect(isSurelyTheServices(["a"], named)).toBe(false);
     expect(isSurelyTheServices(["a", "b"], { calledAsCp: true })).toBe(false);
   });
+});
+
+test("a small file to a free name is told from everything that takes a lane", async () => {
+  await using here = await temporaryDirectory();
+  const [file, free, directory] = ["file", "free", "directory"].map((name) => join(here.path, name)) as [string, string, string];
+  writeFileSync(file, "content");
+  mkdirSync(directory);
+  expect(looksLikeOneNewFile(["-a", "--local", file, free])).toBe(true);
+  expect(looksLikeOneNewFile([file, directory])).toBe(true);
+  const others = [
+    [free, file],
+    [directory, free],
+    [file, file],
+    [file, file, directory],
+    [file, free, "-v"],
+    ["-t", directory, file],
+    ["/dev/null", free],
+  ];
+  expect(others.filter(looksLikeOneNewFile)).toEqual([]);
+  writeFileSync(join(directory, "file"), "older");
+  expect(looksLikeOneNewFile([file, directory])).toBe(false);
+  truncateSync(file, 64 * 1024 + 1);
+  expect(looksLikeOneNewFile([file, free])).toBe(false);
+  truncateSync(file, 0);
+  expect(looksLikeOneNewFile([file, free])).toBe(false);
+  truncateSync(file, 64 * 1024);
+  expect(looksLikeOneNewFile([file, free])).toBe(true);
+  linkSync(file, join(here.path, "second name"));
+  expect(looksLikeOneNewFile([file, free])).toBe(false);
 });

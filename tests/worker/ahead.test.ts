@@ -1,7 +1,7 @@
 // A worker that is started before its job is known: it does the first job that comes, and ends when none does.
 
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile } from "../../src/jobs/in-flight-file.ts";
 import { requestSchema } from "../../src/request-schema.ts";
@@ -34,14 +34,21 @@ async function untilGone(pid: number): Promise<void> {
   }
 }
 
-async function copy(directory: TemporaryDirectory, inFlight: InFlightFile): Promise<{ readonly pid: number; readonly end: WorkerEnd }> {
-  const [source, destination] = [join(directory.path, "source"), join(directory.path, "copy")];
-  writeFileSync(source, "content");
+interface Copied {
+  readonly pid: number;
+  readonly end: WorkerEnd;
+}
+
+async function copy(directory: TemporaryDirectory, inFlight: InFlightFile, what: "file" | "tree" = "file"): Promise<Copied> {
+  const [source, destination] = [join(directory.path, `source ${what}`), join(directory.path, `copy of a ${what}`)];
+  const inside = what === "file" ? "" : "file";
+  if (what === "tree") mkdirSync(source);
+  writeFileSync(join(source, inside), "content");
   const { promise, resolve } = Promise.withResolvers<WorkerEnd>();
   const worker = startWorker({
     task: {
       type: "start",
-      request: requestSchema.parse({ operation: "copy", sources: [source], destination }),
+      request: requestSchema.parse({ operation: "copy", sources: [source], destination, options: { recursive: true, durability: "none" } }),
       sandbox: "off",
       token: "ahead",
       lanes: 0,
@@ -56,24 +63,54 @@ async function copy(directory: TemporaryDirectory, inFlight: InFlightFile): Prom
     onStderr: () => undefined,
   });
   const end = await promise;
-  expect(readFileSync(destination, "utf8")).toBe("content");
+  expect(readFileSync(join(destination, inside), "utf8")).toBe("content");
   return { pid: worker.pid, end };
 }
 
 test("the worker that was started ahead does the job, and opens the record by its name", async () => {
   await using directory = await temporaryDirectory();
   const inFlight = createInFlightFile(directory.path, "record");
-  const ahead = startedBy(startAhead);
+  const ahead = startedBy(() => startAhead("more"));
   const { pid, end } = await copy(directory, inFlight);
   expect(end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
   expect(pid).toBe(ahead);
   inFlight.discard();
 });
 
+/** Once the worker has its name, everything that it starts ahead is started. */
+async function hasLaneThread(pid: number): Promise<boolean> {
+  const nameOf = (path: string): string => readFileSync(`${path}/comm`, "latin1").trim();
+  for (let waited = 0; nameOf(`/proc/${pid}`) !== "copyd"; waited += 10) {
+    if (waited > 10_000) throw new Error(`process ${pid} has not begun`);
+    await Bun.sleep(10);
+  }
+  return readdirSync(`/proc/${pid}/task`).some((thread) => nameOf(`/proc/${pid}/task/${thread}`) === "Worker");
+}
+
+test("for one small file no lane is started ahead, for anything else it is", async () => {
+  expect(await hasLaneThread(startedBy(() => startAhead("more")))).toBe(true);
+  dropAhead();
+  expect(await hasLaneThread(startedBy(() => startAhead("one small file")))).toBe(false);
+});
+
+test("one that expects a small file copies it without a lane, and a tree with one", async () => {
+  await using directory = await temporaryDirectory();
+  for (const what of ["file", "tree"] as const) {
+    const inFlight = createInFlightFile(directory.path, `record of a ${what}`);
+    const ahead = startedBy(() => startAhead("one small file"));
+    const { pid, end } = await copy(directory, inFlight, what);
+    expect(end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
+    const reasons = end.kind === "result" ? end.result.reasons : [];
+    expect(reasons.includes("one small file: copied without a lane")).toBe(what === "file");
+    expect(pid).toBe(ahead);
+    inFlight.discard();
+  }
+});
+
 test("a record without a name takes a worker that inherits it", async () => {
   await using directory = await temporaryDirectory();
   const inFlight = createUnnamedInFlightFile("ahead-test");
-  const ahead = startedBy(startAhead);
+  const ahead = startedBy(() => startAhead("more"));
   const { pid, end } = await copy(directory, inFlight);
   expect(end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
   expect(pid).not.toBe(ahead);
@@ -83,7 +120,7 @@ test("a record without a name takes a worker that inherits it", async () => {
 test("one that has died meanwhile is replaced", async () => {
   await using directory = await temporaryDirectory();
   const inFlight = createInFlightFile(directory.path, "record");
-  const ahead = startedBy(startAhead);
+  const ahead = startedBy(() => startAhead("more"));
   process.kill(ahead, "SIGKILL");
   await untilGone(ahead);
   const { pid, end } = await copy(directory, inFlight);
@@ -93,7 +130,7 @@ test("one that has died meanwhile is replaced", async () => {
 });
 
 test("nobody's worker ends when it is dropped", async () => {
-  const ahead = startedBy(startAhead);
+  const ahead = startedBy(() => startAhead("more"));
   dropAhead();
   await untilGone(ahead);
 });
@@ -102,7 +139,7 @@ test("nobody's worker ends with its parent, however that ends", async () => {
   const script = `
     import { startAhead } from ${JSON.stringify(join(import.meta.dir, "../../src/worker/ahead.ts"))};
     import { readFileSync } from "node:fs";
-    startAhead();
+    startAhead("more");
     console.log(readFileSync("/proc/self/task/" + process.pid + "/children", "latin1").trim());
     process.kill(process.pid, "SIGKILL");
   `;
