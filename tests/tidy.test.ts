@@ -48,6 +48,15 @@ for (const [what, bad, expected] of breaches) {
   });
 }
 
+test("the checker finds a slow module that every copy would load, and none where it is only a type's or loaded later", () => {
+  const lane = file("src/worker/lane.ts", 'import { stat } from "../ffi/stat.ts";');
+  const loading = (text: string): string[] => tidyProblems([lane, file("src/ffi/stat.ts", text)]);
+  expect(loading('import { openSync } from "node:fs";')).toEqual([
+    "src/worker/lane.ts: starts every copy, and loads what is slow through src/worker/lane.ts -> src/ffi/stat.ts -> node:fs",
+  ]);
+  expect(loading('import type { Stats } from "node:fs";\nconst { openSync } = process.getBuiltinModule("node:fs");')).toEqual([]);
+});
+
 test("the checker finds FFI loaded by the service through a chain of imports", () => {
   const chain = [
     file("src/jobs/queue.ts", 'import { pool } from "../worker/pool.ts";'),

@@ -1,7 +1,6 @@
 // `copyd cp` and `copyd mv`: from arguments to the exit status, with everything that is said on the way.
 
 import { existsSync, statSync } from "node:fs";
-import { isatty } from "node:tty";
 import { type ByteString, toBytes } from "../bytes.ts";
 import { CopyError, failures } from "../errors.ts";
 import type { JobResult } from "../jobs/api.ts";
@@ -15,6 +14,7 @@ import { CopyTalk } from "./copy-talk.ts";
 import { isCalledAsCp } from "./embedded-ahead.ts";
 import { UsageError, usageMessage } from "./getopt.ts";
 import { catchInterruptions } from "./interruption.ts";
+import { isTerminal } from "./is-terminal.ts";
 import { writeBytes, writeText } from "./output.ts";
 import { absolutePath, workingDirectory } from "./paths.ts";
 import { typedDestinations } from "./runner.ts";
@@ -55,7 +55,7 @@ async function copy(command: CopyCommand, charset: MessageCharset): Promise<numb
     umask: process.umask(),
     charset,
     privileged: process.geteuid?.() === 0,
-    stdinIsTerminal: isatty(0),
+    stdinIsTerminal: isTerminal(0),
   });
   if (settings.dryRun) return await (await import("./dry-run.ts")).runDry(request, alsoTo, { json: settings.json, charset });
   if (alsoTo.length > 0) requireDifferent(typedDestinations(request, alsoTo), here, charset);

@@ -1,7 +1,7 @@
 // The one place that draws progress: a line that follows the terminal's width and clears itself, or plain lines in a pipe.
 
-import { isatty } from "node:tty";
 import type { MessageCharset } from "../quote.ts";
+import { isTerminal } from "./is-terminal.ts";
 import { type ProgressView, progressLine, progressSentence } from "./progress-line.ts";
 import { columnsOf } from "./terminal-text.ts";
 
@@ -125,5 +125,5 @@ export class ProgressDisplay {
 
 /** Standard error, by its own descriptor. */
 export function standardErrorTerminal(write: (text: string) => void): ProgressTerminal {
-  return { isTerminal: isatty(2), columns: () => process.stderr.columns ?? 80, write };
+  return { isTerminal: isTerminal(2), columns: () => process.stderr.columns ?? 80, write };
 }

@@ -4,7 +4,6 @@
 // liburing returns -errno by itself and its struct io_uring is part of the soname-2 ABI, so a newer liburing.so.2 serves as well.
 
 import { dlopen, type Pointer } from "bun:ffi";
-import { readdirSync, readFileSync } from "node:fs";
 
 const soname = "liburing.so.2";
 
@@ -60,23 +59,6 @@ let loaded: Liburing | NoLiburing | undefined;
 export function loadLiburing(): Liburing | NoLiburing {
   loaded ??= open();
   return loaded;
-}
-
-/** The file that is mapped as liburing in this process, its symlinks resolved by the linker's name; "" before it was loaded. */
-export function liburingPath(): string {
-  const line = readFileSync("/proc/self/maps", "utf8")
-    .split("\n")
-    .find((text) => text.includes("/liburing.so."));
-  return line === undefined ? "" : line.slice(line.indexOf("/"));
-}
-
-/** "2.3" for liburing.so.2.3: the library exports its version only from 2.4 on, so its file name is asked. "" where that says nothing. */
-export function liburingVersion(path: string): string {
-  const version = /liburing\.so\.(\d+\.\d+(?:\.\d+)?)$/;
-  const direct = version.exec(path)?.[1];
-  if (direct !== undefined || path === "") return direct ?? "";
-  const siblings = readdirSync(path.slice(0, path.lastIndexOf("/")));
-  return siblings.map((name) => version.exec(name)?.[1]).find((name) => name !== undefined) ?? "";
 }
 
 function open(): Liburing | NoLiburing {

@@ -1,9 +1,8 @@
 // Why there is no io_uring here: each cause told apart, in a sentence with its remedy.
 
-import { readFileSync } from "node:fs";
-import { release } from "node:os";
 import { Errno, errnoName, errnoText } from "../errno.ts";
 import { constants } from "./layout.ts";
+import { readText } from "./read-text.ts";
 
 export type RingUnavailableReason =
   | "no-liburing"
@@ -45,7 +44,7 @@ export function readKernelFacts(disabledFile = "/proc/sys/kernel/io_uring_disabl
   const disabled = readText(disabledFile);
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? "0"}`);
   return {
-    release: release(),
+    release: process.getBuiltinModule("node:os").release(),
     disabled: disabled === null ? null : Number(disabled.trim()),
     seccompFilter: /^Seccomp:\s*2$/m.test(status),
     privileged: ((effective >> BigInt(constants.capabilities.CAP_SYS_ADMIN)) & 1n) === 1n,
@@ -149,13 +148,4 @@ function unavailable(reason: RingUnavailableReason, errno: number, message: stri
 function olderThan(kernel: string, major: number, minor: number): boolean {
   const [, ownMajor = "0", ownMinor = "0"] = /^(\d+)\.(\d+)/.exec(kernel) ?? [];
   return Number(ownMajor) < major || (Number(ownMajor) === major && Number(ownMinor) < minor);
-}
-
-function readText(path: string): string | null {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    // Not there, or /proc is not mounted: the fact is unknown.
-    return null;
-  }
 }

@@ -3,14 +3,14 @@
 // /proc/self/status is asked because no system call tells all of it: real, effective, saved and file system ids, the groups, all
 // five capability sets and no_new_privs. It describes the main thread; setpriv drops privileges before exec, so there is no other.
 
-import { readFileSync } from "node:fs";
+import { readText } from "../ffi/read-text.ts";
 import type { Identity } from "./protocol.ts";
 
 const statusFile = "/proc/self/status";
 
 /** This process for the hello message. Without /proc: the ids that libc gives, and no word about capabilities ("0"). */
 export function currentIdentity(file = statusFile): Identity {
-  const status = readStatus(file);
+  const status = readText(file);
   const found = status === null ? null : parseStatus(status);
   if (found === null) return identityWithoutProc();
   const [, uid = 0] = found.uids;
@@ -20,7 +20,7 @@ export function currentIdentity(file = statusFile): Identity {
 
 /** Why this process is not exactly who it should be, or null when it is. Never throws. */
 export function verifyIdentity(expected: Identity, file = statusFile): string | null {
-  const status = readStatus(file);
+  const status = readText(file);
   if (status === null) return `${file} cannot be read, so nobody knows who this process is`;
   const found = parseStatus(status);
   if (found === null) return `${file} does not say who this process is`;
@@ -103,15 +103,6 @@ function wrongSet(name: string, found: bigint, expected: bigint): string | null 
 
 function listed(ids: readonly number[]): string {
   return ids.length === 0 ? "none" : ids.slice(0, 64).join(" ");
-}
-
-function readStatus(file: string): string | null {
-  try {
-    return readFileSync(file, "latin1");
-  } catch {
-    // No /proc, as in a bare chroot: the callers say what that means for them.
-    return null;
-  }
 }
 
 function identityWithoutProc(): Identity {

@@ -1,12 +1,12 @@
 // The worker's threads as its main thread sees them: their shared memory, when another one is started, and what they report.
 
 import { assert } from "../assert.ts";
-import type { ByteString } from "../bytes.ts";
+import { type ByteString, byteStringFromText } from "../bytes.ts";
 import { recordBytes } from "../engines/in-flight.ts";
 import { RangeBoard } from "../engines/range-board.ts";
 import { Errno } from "../errno.ts";
-import { libc, Mmap } from "../ffi/libc.ts";
-import { mapAnonymous, NativeMemory } from "../ffi/memory.ts";
+import { At, libc, Mmap, Open } from "../ffi/libc.ts";
+import { Arena, mapAnonymous, NativeMemory } from "../ffi/memory.ts";
 import type { Policy } from "../policy.ts";
 import type { JobRequest } from "../request.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
@@ -131,6 +131,15 @@ export class Lanes {
     Atomics.notify(words, Word.command);
     Atomics.notify(words, Word.answer);
   }
+}
+
+/** The in-flight record of a parent that started this process before it had one; `path` is text. Throws. */
+export function openRecord(path: string): number {
+  const bytes = byteStringFromText(path);
+  using arena = new Arena(bytes.length + 1);
+  const fd = libc.openat(At.AT_FDCWD, arena.cstring(bytes), Open.O_RDWR | Open.O_CLOEXEC, 0);
+  if (fd < 0) throw new Error(`the record of what is in flight cannot be opened: errno ${-fd}`);
+  return fd;
 }
 
 /**

@@ -3,8 +3,8 @@
 // A path and the inodes above it say nothing of that; the kernel's list of mounts does, by each mount's filesystem and the path within
 // it. It is read once, as the job starts and before its sandbox: a mount that root makes later is not seen.
 
-import { readFileSync, realpathSync } from "node:fs";
 import { type ByteString, byteString } from "../bytes.ts";
+import { readText } from "../ffi/read-text.ts";
 import { MountTable } from "../mount-table.ts";
 import { type Mount, parseMountInfo } from "../mountinfo.ts";
 import type { Policy } from "../policy.ts";
@@ -42,6 +42,8 @@ function placeWithin(path: ByteString, table: MountTable): { readonly device: st
 
 /** Without links; as it is spelt where it is not there or out of reach. */
 function resolved(path: ByteString): ByteString {
+  // Loaded here, where few come: it takes a millisecond.
+  const { realpathSync } = process.getBuiltinModule("node:fs");
   try {
     return byteString(realpathSync(Buffer.from(path, "latin1"), { encoding: "buffer" }));
   } catch {
@@ -51,9 +53,5 @@ function resolved(path: ByteString): ByteString {
 
 /** "" where it cannot be read: then descriptors have no paths either, and all that is asked about by its place is refused. */
 function ownMountInfo(): string {
-  try {
-    return readFileSync("/proc/self/mountinfo", "latin1");
-  } catch {
-    return "";
-  }
+  return readText("/proc/self/mountinfo") ?? "";
 }

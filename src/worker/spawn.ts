@@ -1,8 +1,9 @@
 // How a worker process is started: as whom, with which capabilities, environment, descriptors and command line. Parent side.
 
-import { existsSync, openSync, readFileSync } from "node:fs";
-import { resolve } from "node:path";
 import type { Identity } from "./protocol.ts";
+
+/** Loaded when it is first needed: it takes a millisecond, and a worker that is started ahead needs nothing of it. */
+const fs = (): typeof import("node:fs") => process.getBuiltinModule("node:fs");
 
 /** Descriptor of the in-flight record in the worker. */
 export const inFlightChildFd = 3;
@@ -74,14 +75,17 @@ let ownBinaryFd: number | null = null;
 /** A descriptor of the running binary for workers to begin from, or null when the command names another program. Stays open. */
 export function openOwnBinary(self: readonly string[]): number | null {
   if (self[0] !== ownBinary) return null;
-  ownBinaryFd ??= openSync(ownBinary, "r");
+  ownBinaryFd ??= fs().openSync(ownBinary, "r");
   return ownBinaryFd;
 }
 
 /** This very program in the role of a worker: the compiled binary, or Bun with the source it runs. */
 export function selfCommand(): string[] {
-  if (Bun.main.startsWith("/$bunfs/")) return [existsSync(ownBinary) ? ownBinary : process.execPath, "worker"];
-  return [process.execPath, resolve(import.meta.dir, "../main.ts"), "worker"];
+  if (Bun.main.startsWith("/$bunfs/")) {
+    // Its size tells that it is there, without node:fs.
+    return [Bun.file(ownBinary).size > 0 ? ownBinary : process.execPath, "worker"];
+  }
+  return [process.execPath, Bun.fileURLToPath(new URL("../main.ts", import.meta.url)), "worker"];
 }
 
 /**
@@ -129,7 +133,7 @@ export function spawnWorker(command: readonly string[], { identity, records, cgr
 export function identityProblem(pid: number, expected: Identity): string | null {
   let status: string;
   try {
-    status = readFileSync(`/proc/${pid}/status`, "latin1");
+    status = fs().readFileSync(`/proc/${pid}/status`, "latin1");
   } catch (cause) {
     // Gone already, as the worker of a tiny job may be: it can do nothing any more, as whomever it ran.
     if (cause instanceof Error && "code" in cause && (cause.code === "ENOENT" || cause.code === "ESRCH")) return null;
@@ -179,12 +183,12 @@ function kept(bounding: bigint): (typeof rootCapabilities)[number][] {
 
 /** A container may hold less than a full set; what it does not hold cannot be kept for the worker either. */
 function ownBoundingSet(): bigint {
-  const found = /^CapBnd:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "latin1"));
+  const found = /^CapBnd:\s*([0-9a-f]+)$/m.exec(fs().readFileSync("/proc/self/status", "latin1"));
   return BigInt(`0x${found?.[1] ?? "0"}`);
 }
 
 /** By its full path: PATH is not to decide what runs as root. */
 function setprivPath(): string {
   const candidates = ["/usr/bin/setpriv", "/bin/setpriv", "/usr/sbin/setpriv"];
-  return candidates.find((path) => existsSync(path)) ?? "/usr/bin/setpriv";
+  return candidates.find((path) => fs().existsSync(path)) ?? "/usr/bin/setpriv";
 }

@@ -3,7 +3,6 @@
 // What is in the page cache is told for all filesystems together, and what a device has written for all who write to it. Neither is this
 // job's alone; the less of the two is near it.
 
-import { openSync, readSync, statfsSync, statSync } from "node:fs";
 import type { ByteString } from "../bytes.ts";
 import type { JobRequest } from "../request.ts";
 import { mayEndWithFlush } from "./flush.ts";
@@ -16,6 +15,9 @@ const cachedFigures = /^(?:Dirty|Writeback|WritebackTmp|NFS_Unstable): +(\d+) kB
 const sectorsWritten = 6;
 const TMPFS_MAGIC = 0x01021994;
 const RAMFS_MAGIC = 0x858458f6;
+
+/** Loaded where it is needed: it takes a millisecond, and most jobs wait for no device. */
+const fs = (): typeof import("node:fs") => process.getBuiltinModule("node:fs");
 
 /** null for a job that does not wait for the device, and where the destination cannot be looked at: the job will say why. */
 export function unflushedBytes(request: JobRequest): UnflushedBytes | null {
@@ -56,7 +58,7 @@ export class UnflushedBytes {
   }
 
   private read(fd: number): string {
-    return this.buffer.toString("latin1", 0, readSync(fd, this.buffer, 0, readBytes, 0));
+    return this.buffer.toString("latin1", 0, fs().readSync(fd, this.buffer, 0, readBytes, 0));
   }
 }
 
@@ -64,9 +66,9 @@ export class UnflushedBytes {
 function deviceOf(destination: ByteString): string {
   const path = existing(destination);
   if (path === null) return "unknown";
-  const type = statfsSync(path).type;
+  const type = fs().statfsSync(path).type;
   if (type === TMPFS_MAGIC || type === RAMFS_MAGIC) return "memory";
-  const { dev } = statSync(path);
+  const { dev } = fs().statSync(path);
   // As the kernel packs it for user space: 12 bits of major number, 20 of minor.
   const major = (dev >>> 8) & 0xfff;
   return major === 0 ? "unknown" : `${major}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
@@ -77,14 +79,14 @@ function existing(destination: ByteString): Buffer | null {
   const parent = destination.slice(0, Math.max(1, destination.replace(/\/+$/, "").lastIndexOf("/")));
   for (const path of [destination, parent]) {
     const bytes = Buffer.from(path, "latin1");
-    if (statSync(bytes, { throwIfNoEntry: false }) !== undefined) return bytes;
+    if (fs().statSync(bytes, { throwIfNoEntry: false }) !== undefined) return bytes;
   }
   return null;
 }
 
 function openOrNothing(path: string): number {
   try {
-    return openSync(path, "r");
+    return fs().openSync(path, "r");
   } catch {
     // Not there, or not for us: nothing is known of it.
     return -1;

@@ -1,7 +1,5 @@
 // The worker process: checks who it is, confines itself, starts its lanes, and reports about them ten times a second.
 
-import { openSync, writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { libc } from "../ffi/libc.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
@@ -13,11 +11,12 @@ import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
 import { LaneCount } from "./lane-count.ts";
 import { whyInOrder } from "./lane-order.ts";
-import { Lanes } from "./lanes.ts";
+import { Lanes, openRecord } from "./lanes.ts";
 import { mayBeLone } from "./lone-request.ts";
 import { withMounts } from "./policy-mounts.ts";
 import { PreviewJob } from "./preview-job.ts";
 import { applyPriority } from "./priority.ts";
+import { nameProcess } from "./process-name.ts";
 import { maxToldPath, type ParentMessage, phases, type QuestionKind, type Snapshot, snapshotIntervalMs } from "./protocol.ts";
 import { giveAnswer, standFor } from "./questions.ts";
 import { RecoveryJob } from "./recovery-job.ts";
@@ -47,8 +46,7 @@ const stopFlushMs = 4000;
 
 /** Speaks the protocol on stdin and stdout. Resolves with the exit status. */
 export async function work(): Promise<number> {
-  // Its command line is a descriptor of /proc, whose number the kernel would take for a name.
-  writeFileSync("/proc/self/comm", selfName);
+  nameProcess(selfName);
   const talk = new JobTalk();
   return new Promise(() => {
     // Not by letting the event loop run dry: lanes that sleep and the pipe from the parent would keep it going.
@@ -150,7 +148,7 @@ class RunningJob {
     this.resolve = resolve;
     const { options } = start.request;
     this.verifies = options.verify !== "none" && options.verify !== "size";
-    this.laneCount = new LaneCount(start.lanes, whyInOrder(start.request), availableParallelism());
+    this.laneCount = new LaneCount(start.lanes, whyInOrder(start.request), navigator.hardwareConcurrency);
     // Preserved modes are set exactly; otherwise the kernel applies the caller's umask, and default ACLs, by itself.
     libc.umask(options.preserve.includes("mode") ? 0 : options.umask);
     applyPriority(options.priority);
@@ -159,13 +157,13 @@ class RunningJob {
       guardedSources: guarded?.sources ?? null,
       token: start.token,
       policy: start.policy ?? [],
-      inFlightFd: start.inFlightPath === undefined ? start.inFlightFd : openSync(start.inFlightPath, "r+"),
+      inFlightFd: start.inFlightPath === undefined ? start.inFlightFd : openRecord(start.inFlightPath),
       ...(start.boot === undefined ? {} : { boot: start.boot }),
       checkpoint:
         start.checkpoint === null
           ? null
           : openCheckpoint(start.checkpoint, { unmarked: reliesOnFlush(start.request) ? "in doubt" : "believed" }),
-      sharesFiles: start.lanes !== 1 && availableParallelism() > 1,
+      sharesFiles: start.lanes !== 1 && navigator.hardwareConcurrency > 1,
       onMessage: (_lane, message) => this.hear(message),
       onCrash: (message) => this.crash(message),
     });

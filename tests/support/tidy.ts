@@ -79,6 +79,20 @@ const diagram: readonly { readonly room: string; readonly may: readonly string[]
 const controlPlane = ["src/main.ts", "src/cli/", "src/daemon/", "src/dbus/", "src/jobs/"];
 const dataPlane = ["src/ffi/", "src/tree/", "src/engines/"];
 
+/**
+ * Node's modules that take a millisecond or more to load, in each process and each thread, and where every copy starts and does without:
+ * who needs one now and then asks process.getBuiltinModule for it.
+ */
+const slowModules: readonly { readonly start: string; readonly without: readonly string[] }[] = [
+  { start: "src/cli/main.ts", without: ["node:fs", "node:os", "node:tty"] },
+  { start: "src/cli/copy-command.ts", without: ["node:tty"] },
+  { start: "src/cli/embedded-runner.ts", without: ["node:tty"] },
+  { start: "src/worker/start.ts", without: ["node:fs", "node:os", "node:tty"] },
+  { start: "src/worker/worker.ts", without: ["node:fs", "node:os", "node:tty"] },
+  { start: "src/worker/lone-file.ts", without: ["node:fs", "node:os", "node:tty"] },
+  { start: "src/worker/lane.ts", without: ["node:fs", "node:os", "node:tty"] },
+];
+
 export interface Import {
   readonly specifier: string;
   readonly kind: "static" | "type" | "dynamic";
@@ -175,24 +189,28 @@ function reachProblems(files: readonly SourceFile[]): string[] {
     const loaded = importsOf(text).filter(({ kind }) => kind === "static");
     graph.set(
       path,
-      loaded.map(({ specifier }) => resolve(path, specifier)).filter((target) => target !== null),
+      loaded.map(({ specifier }) => resolve(path, specifier) ?? specifier),
     );
   }
   const problems: string[] = [];
   for (const start of graph.keys()) {
     if (!controlPlane.some((room) => start.startsWith(room)) || start.startsWith("src/cli/doctor")) continue;
-    const chain = chainInto(graph, start);
+    const chain = chainInto(graph, start, dataPlane);
     if (chain !== null) problems.push(`${start}: loads FFI through ${chain.join(" -> ")}`);
+  }
+  for (const { start, without } of slowModules) {
+    const chain = chainInto(graph, start, without);
+    if (chain !== null) problems.push(`${start}: starts every copy, and loads what is slow through ${chain.join(" -> ")}`);
   }
   return problems;
 }
 
-function chainInto(graph: ReadonlyMap<string, readonly string[]>, start: string): readonly string[] | null {
+function chainInto(graph: ReadonlyMap<string, readonly string[]>, start: string, targets: readonly string[]): readonly string[] | null {
   const seen = new Set([start]);
   const queue: (readonly string[])[] = [[start]];
   for (let chain = queue.shift(); chain !== undefined; chain = queue.shift()) {
     const last = chain.at(-1) ?? start;
-    if (dataPlane.some((room) => last.startsWith(room))) return chain;
+    if (targets.some((target) => last.startsWith(target))) return chain;
     for (const next of graph.get(last) ?? []) {
       if (seen.has(next)) continue;
       seen.add(next);

@@ -69,12 +69,17 @@ async function copy(directory: TemporaryDirectory, inFlight: InFlightFile, what:
 
 test("the worker that was started ahead does the job, and opens the record by its name", async () => {
   await using directory = await temporaryDirectory();
-  const inFlight = createInFlightFile(directory.path, "record");
-  const ahead = startedBy(() => startAhead("more"));
-  const { pid, end } = await copy(directory, inFlight);
-  expect(end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
-  expect(pid).toBe(ahead);
-  inFlight.discard();
+  for (const [name, what] of [
+    ["record", "file"],
+    ["für 5 €", "tree"],
+  ] as const) {
+    const inFlight = createInFlightFile(directory.path, name);
+    const ahead = startedBy(() => startAhead("more"));
+    const { pid, end } = await copy(directory, inFlight, what);
+    expect(end).toMatchObject({ kind: "result", result: { outcome: "completed" } });
+    expect(pid).toBe(ahead);
+    inFlight.discard();
+  }
 });
 
 /** Once the worker has its name, everything that it starts ahead is started. */
