@@ -1,11 +1,11 @@
 // Runs a job through the service: submits it, follows it, and passes on what the user wants of it.
 
-import { connectService, type JobWatch, type ServiceClient } from "../dbus/client.ts";
+import type { JobWatch, ServiceClient } from "../dbus/client.ts";
 import { CopyError } from "../errors.ts";
 import type { AlsoTo, JobResult } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
 import { newQuestions, type RunListener, type Runner, type RunningJob, typedDestinations } from "./runner.ts";
-import { takeConnection } from "./service-ahead.ts";
+import { beginConnection, takeConnection } from "./service-ahead.ts";
 
 /** A Runner for a service that `connect` reaches. Closing the job closes the connection. */
 export function serviceRunner(client: ServiceClient, rights: { readonly asAdmin?: boolean } = {}): Runner {
@@ -21,17 +21,13 @@ export function serviceRunner(client: ServiceClient, rights: { readonly asAdmin?
 
 /** The service on a bus. Throws CopyError `no-service` where there is none, or none within the time. */
 export async function connect(bus: "system" | "session", timeoutMs: number): Promise<ServiceClient> {
-  const connecting = (bus === "system" ? takeConnection() : null) ?? connectService({ bus });
+  const connecting = (bus === "system" ? takeConnection() : null) ?? beginConnection({ bus });
   const { promise: timedOut, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new CopyError("no-service", `no answer within ${timeoutMs} ms`)), timeoutMs);
   try {
-    return await Promise.race([connecting, timedOut]);
+    return await Promise.race([connecting.client, timedOut]);
   } catch (error) {
-    // One that answers later is not wanted any more.
-    connecting.then(
-      (client) => client.close(),
-      () => undefined,
-    );
+    connecting.drop();
     if (!(error instanceof CopyError) || error.code !== "no-service") throw error;
     throw new CopyError(error.code, `cannot reach the service on the ${bus} bus: ${error.message}`, {}, error);
   } finally {

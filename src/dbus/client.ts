@@ -30,6 +30,8 @@ export interface ClientOptions {
   readonly timeoutMs?: number;
   /** Called when all has been sent that is sent before the bus has answered anything. */
   readonly onGreeted?: () => void;
+  /** Until the client is there: nobody waits for it any more, and what a silent bus holds is let go. */
+  readonly signal?: AbortSignal;
 }
 
 export interface SubmitOptions {
@@ -54,6 +56,12 @@ export async function connectService(options: ClientOptions = {}): Promise<Servi
   const kind = options.bus ?? "system";
   const address = options.address ?? busAddress(kind, process.env);
   if (address === undefined) throw new CopyError("no-service", `there is no ${kind} bus`);
+  const { signal } = options;
+  const giveUp = new Set<() => void>();
+  const onAbort = (): void => {
+    for (const abandon of giveUp) abandon();
+  };
+  signal?.addEventListener("abort", onAbort);
   try {
     const greeted: { readonly client: ServiceClient; readonly started: Promise<void> }[] = [];
     const greet = (connection: BusConnection): void => {
@@ -62,6 +70,8 @@ export async function connectService(options: ClientOptions = {}): Promise<Servi
       // Of a socket that another one is tried after, nobody waits for it.
       started.catch(() => undefined);
       greeted.push({ client, started });
+      giveUp.add(() => connection.abandon("it was given up"));
+      if (signal?.aborted === true) onAbort();
       options.onGreeted?.();
     };
     await connectBus(address, { greet });
@@ -77,6 +87,8 @@ export async function connectService(options: ClientOptions = {}): Promise<Servi
     }
   } catch (error) {
     throw clientError(error);
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
   }
 }
 

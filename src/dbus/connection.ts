@@ -167,6 +167,12 @@ export class BusConnection {
     return promise;
   }
 
+  /** Ends the connection now, whatever the other side does or does not. */
+  abandon(reason: string): void {
+    this.socket.terminate();
+    this.finish(reason);
+  }
+
   /** For `connectBus`: a decoded message. */
   receive(message: Message): void {
     if (message.type !== MessageType.return && message.type !== MessageType.error) {
@@ -230,8 +236,7 @@ export class BusConnection {
     this.queuedBytes += bytes.length;
     if (this.output.length === 1) this.flush();
     if (this.queuedBytes > maxQueuedBytes) {
-      this.socket.terminate();
-      this.finish("the bus does not read");
+      this.abandon("the bus does not read");
     }
   }
 

@@ -10,6 +10,8 @@ import { requireAllowed } from "./job-policy.ts";
 import type { RunSettings } from "./run.ts";
 import type { JobStore } from "./store.ts";
 
+const unwanted = "Nobody waits for the dry run any more.";
+
 export interface PreviewLimits {
   readonly maxPreviews: number;
   readonly maxPreviewsPerUser: number;
@@ -22,6 +24,8 @@ export class Previews {
   private readonly store: JobStore | null;
   private readonly byUser = new Map<number, number>();
   private readonly running = new Set<() => void>();
+  /** By user, who of those that wait was the last to come: one after the other, lest all start in the moment in which a rest ends. */
+  private readonly lastTurns = new Map<number, Promise<void>>();
   private readonly idle: (() => void)[] = [];
 
   /** `store` knows how fast users' jobs were; null: nobody does. */
@@ -42,12 +46,18 @@ export class Previews {
       throw new CopyError("limits-exceeded", "too many dry runs are under way");
     }
     const { promise, resolve, reject } = Promise.withResolvers<PreviewSummary>();
-    const stop = this.start(caller, request, policy, options, resolve, reject);
+    let end = (): void => reject(new CopyError("cancelled", unwanted));
+    const stop = (): void => end();
     this.running.add(stop);
     this.byUser.set(caller.uid, own + 1);
     options.signal.addEventListener("abort", stop, { once: true });
     if (options.signal.aborted) stop();
     try {
+      const start = (): void => {
+        end = this.start(caller, request, policy, options, resolve, reject);
+      };
+      // As with jobs: who has one dry run made after the other is not held up.
+      await Promise.race([promise, own === 0 ? start() : this.startRested(caller.uid, promise, start)]);
       const summary = await promise;
       const rate = this.store?.rateOf(caller.uid) ?? 0;
       return { summary, expectedTimeUs: rate > 0 ? Math.round((summary.bytes / rate) * 1e6) : null };
@@ -68,6 +78,23 @@ export class Previews {
     this.idle.push(resolve);
     for (const stop of this.running) stop();
     await promise;
+  }
+
+  /** Starts after those of the same user that came before, and after the rest that what they took has made necessary. */
+  private async startRested(uid: number, ended: Promise<unknown>, start: () => void): Promise<void> {
+    const former = this.lastTurns.get(uid);
+    const turn = Promise.withResolvers<void>();
+    this.lastTurns.set(uid, turn.promise);
+    try {
+      await Promise.race([ended, former]);
+      const rested = Promise.withResolvers<void>();
+      setTimeout(rested.resolve, Math.ceil(this.settings.places.restMs(uid))).unref();
+      await Promise.race([ended, rested.promise]);
+      start();
+    } finally {
+      turn.resolve();
+      if (this.lastTurns.get(uid) === turn.promise) this.lastTurns.delete(uid);
+    }
   }
 
   private start(
@@ -113,6 +140,6 @@ export class Previews {
       worker.send({ type: "cancel" });
       timer = setTimeout(() => worker.kill("worker-silent", "The dry run took too long and did not stop."), settings.cancelTimeoutMs);
     }, this.limits.previewTimeoutMs);
-    return () => worker.kill("cancelled", "Nobody waits for the dry run any more.");
+    return () => worker.kill("cancelled", unwanted);
   }
 }

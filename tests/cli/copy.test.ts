@@ -5,6 +5,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, st
 import { join } from "node:path";
 import { copydCommand, plainEnvironment, runCopyd, runShell } from "../support/cli.ts";
 import { run } from "../support/process.ts";
+import { quietBus, reply } from "../support/quiet-bus.ts";
 import { testUnless } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 import { runAs, unlistedUser, whyNoUsers } from "../support/users.ts";
@@ -209,6 +210,27 @@ test("without a bus the embedded mode is taken by itself, and the session's serv
   expect(session.status).toBe(2);
   expect(session.stderr).not.toBe("");
 });
+
+for (const [what, answers] of [
+  ["never answers", []],
+  ["knows us and falls silent", [Buffer.from("OK 1234\r\n"), reply(1, [":1.1"])]],
+] as const)
+  test(`a system bus that ${what} holds a copy up for no longer than the service is waited for`, async () => {
+    write("a", "x");
+    await using bus = await quietBus();
+    const env = { ...plainEnvironment, DBUS_SYSTEM_BUS_ADDRESS: bus.address };
+    const startMs = performance.now();
+    const copying = runCopyd(["cp", "a", "b"], { cwd, env });
+    expect((await bus.heard(1)).length).toBeGreaterThan(0);
+    for (const answer of answers) bus.say(answer);
+    expect(await copying).toMatchObject({ status: 0, stdout: "", stderr: "" });
+    expect(readFileSync(join(cwd, "b"), "utf8")).toBe("x");
+    expect(performance.now() - startMs).toBeLessThan(5_000);
+    // Nor does one that turns out not to be needed.
+    const missing = performance.now();
+    expect(await runCopyd(["cp", "a"], { cwd, env })).toMatchObject({ status: 1 });
+    expect(performance.now() - missing).toBeLessThan(2_000);
+  });
 
 test("--parents needs a directory, as a mistake on the command line", async () => {
   write("a", "x");

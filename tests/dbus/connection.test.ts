@@ -1,42 +1,9 @@
 // How a connection to a bus begins: everything is sent at once, whatever pieces the answers come in, and a refusal is one.
 
 import { expect, test } from "bun:test";
-import { encodeMessage, type Message, MessageReader, MessageType, type OutgoingMessage } from "../../src/dbus/codec.ts";
-import { connectBus, driver } from "../../src/dbus/connection.ts";
-import { temporaryDirectory } from "../support/temporary.ts";
-
-/** A bus that says nothing by itself: `heard` has what came, and `say` answers. */
-async function quietBus() {
-  const directory = await temporaryDirectory();
-  const socket = `${directory.path}/socket`;
-  const heard: Buffer[] = [];
-  let open: Bun.Socket | undefined;
-  const server = Bun.listen({
-    unix: socket,
-    socket: {
-      open(accepted) {
-        open = accepted;
-      },
-      data(_accepted, chunk) {
-        heard.push(chunk);
-      },
-    },
-  });
-  return {
-    address: `unix:path=${socket}`,
-    async heard(bytes: number): Promise<Buffer> {
-      for (let waited = 0; Buffer.concat(heard).length < bytes && waited < 5000; waited += 5) await Bun.sleep(5);
-      return Buffer.concat(heard);
-    },
-    say(bytes: Buffer): void {
-      open?.write(bytes);
-    },
-    async [Symbol.asyncDispose]() {
-      server.stop(true);
-      await directory[Symbol.asyncDispose]();
-    },
-  };
-}
+import { type Message, MessageReader } from "../../src/dbus/codec.ts";
+import { connectBus } from "../../src/dbus/connection.ts";
+import { quietBus, reply } from "../support/quiet-bus.ts";
 
 const greeting = { destination: "a.b", path: "/", interface: "org.freedesktop.DBus.Peer", member: "Ping" };
 const begin = "BEGIN\r\n";
@@ -47,12 +14,6 @@ function messagesIn(bytes: Buffer): string[] {
   const reader = new MessageReader({ maxMessageBytes: 1 << 20, maxValues: 1000 }, { message, refused: () => undefined });
   reader.push(bytes.subarray(bytes.indexOf(begin) + begin.length));
   return members;
-}
-
-function reply(serial: number, values: readonly string[]): Buffer {
-  const type = MessageType.return;
-  const [signature, sender] = [values.length === 0 ? "" : "s", driver.name];
-  return encodeMessage({ type, replySerial: serial, destination: ":1.1", sender, signature, body: values } as OutgoingMessage, serial);
 }
 
 for (const isWhole of [true, false]) {

@@ -1,11 +1,16 @@
 // A dry run tells what the copy then does, and does nothing itself.
 
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { linkSync, lstatSync, mkdirSync, readdirSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type ByteString, byteStringFromText, displayText } from "../../src/bytes.ts";
+import type { CopyError } from "../../src/errors.ts";
 import type { Preview } from "../../src/jobs/api.ts";
 import { createJobs } from "../../src/jobs/jobs.ts";
+import { embeddedJobLimits } from "../../src/jobs/limits.ts";
+import { Previews } from "../../src/jobs/previews.ts";
+import { runSettings } from "../../src/jobs/run-settings.ts";
+import { WorkerPlaces } from "../../src/jobs/worker-places.ts";
 import { requestSchema } from "../../src/request-schema.ts";
 import type { PlannedOperation } from "../../src/worker/protocol.ts";
 import { startJob } from "../support/embedded-job.ts";
@@ -195,4 +200,46 @@ describe("a dry run", () => {
     expect(summary.files).toBe(6);
     await jobs.shutdown();
   });
+
+  test("of a user whose workers have taken much, while others are there, those beside the first wait, and end at once when told to", async () => {
+    const places = new WorkerPlaces(null, "many", undefined, 1);
+    const other = self.uid + 1;
+    const tire = (): void => {
+      places.see(other);
+      places.enter(self.uid).left(10_000);
+    };
+    const limits = { ...embeddedJobLimits, maxPreviews: 8, maxPreviewsPerUser: 8 };
+    const previews = new Previews({ ...runSettings({ mode: "embedded" }, limits), places }, limits, null);
+    const ask = async (signal = new AbortController().signal): Promise<number> => {
+      const startMs = performance.now();
+      const options = { maxOperations: 1, maxBytes: 1000, signal, onOperations: () => undefined };
+      const { summary } = await previews.run(self, requestOf(["src"], "dst"), options);
+      expect(summary.files).toBe(6);
+      return performance.now() - startMs;
+    };
+    const restMs = 2_000;
+    expect(Math.max(...(await Promise.all([ask(), ask()])))).toBeLessThan(restMs);
+    tire();
+    const presence = setInterval(() => places.see(other), 200);
+    const [first, second, third] = await Promise.all([ask(), ask(), ask()]).finally(() => clearInterval(presence));
+    expect(first).toBeLessThan(restMs);
+    expect(second).toBeGreaterThan(restMs * 0.9);
+    // Not in the same moment: the second has taken its part by then.
+    expect(third).toBeGreaterThan((second ?? 0) + restMs * 0.4);
+    tire();
+    expect(await ask()).toBeLessThan(restMs);
+    tire();
+    const controller = new AbortController();
+    const running = ask();
+    const waiting = ask(controller.signal).catch((error: CopyError) => error.code);
+    const stopped = ask().catch((error: CopyError) => error.code);
+    controller.abort();
+    expect(await waiting).toBe("cancelled");
+    expect(await running).toBeLessThan(restMs);
+    const entered = spyOn(places, "enter");
+    await previews.stop();
+    expect(await stopped).toBe("cancelled");
+    await Bun.sleep(restMs);
+    expect(entered).not.toHaveBeenCalled();
+  }, 20_000);
 });
