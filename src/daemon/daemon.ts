@@ -28,6 +28,7 @@ import { policiesOf, type ServiceSettings } from "./policies.ts";
 import { refuseEveryCall } from "./refusing-service.ts";
 import { Reload } from "./reload.ts";
 import { SleepGuard } from "./sleep-guard.ts";
+import { SpareMemory } from "./spare-memory.ts";
 import { StopRequest } from "./stop-request.ts";
 import { UnfinishedMarker } from "./unfinished-marker.ts";
 import { startWatchdog } from "./watchdog.ts";
@@ -127,6 +128,7 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
   });
   jobs.hold();
   using marker = new UnfinishedMarker(stateDirectory, jobs);
+  using _spare = new SpareMemory(jobs);
   const service = new Service({
     connection,
     jobs,
