@@ -19,7 +19,8 @@ const newFile = Open.O_CREAT | Open.O_EXCL | Open.O_NOFOLLOW | Open.O_CLOEXEC;
 
 /** True for a name that the job of this token gives to temporary files. */
 export function isTemporaryOf(token: string, name: string): boolean {
-  return name.startsWith(`${temporaryPrefix}${token}-`);
+  const start = `${temporaryPrefix}${token}-`;
+  return name.startsWith(start) && /^\d+$/.test(name.slice(start.length));
 }
 
 export interface PublisherOptions {

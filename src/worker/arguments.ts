@@ -30,6 +30,8 @@ export class ArgumentCopier {
   private readonly parents: ParentMaker | null;
   private readonly mover: Mover | null;
   private isSecondName = false;
+  /** Directories of arguments that were tidied. */
+  private readonly tidied = new Set<string>();
   /** The directory entries of those: they are still there, but have been moved. */
   private readonly moved = new Set<string>();
   /** Sources seen so far, by the directory entry they are: cp copies each once. */
@@ -116,8 +118,16 @@ export class ArgumentCopier {
     const name = arena.cstring(root.slice(root.lastIndexOf("/") + 1) || ".");
     entry.setName(name, arena.memory.bytes, name - arena.memory.address);
     this.context.noteArgumentDevice(parentFd);
+    this.tidyOnce(parentOf(root), parentFd);
     if (this.context.policy?.mayPlace(entry.place, parentFd, entry.text) !== false) this.copyOrMove(entry, follow);
     libc.close(parentFd);
+  }
+
+  private tidyOnce(path: string, directoryFd: number): void {
+    const { resumption } = this.context;
+    if (resumption === null || this.tidied.has(path)) return;
+    this.tidied.add(path);
+    resumption.tidy(directoryFd);
   }
 
   private copyOrMove(entry: Entry, follow: boolean): void {

@@ -120,6 +120,7 @@ export class DirectoryCopier {
       libc.close(destinationFd);
       return null;
     }
+    if (made < 0) this.context.resumption?.tidy(destinationFd);
     return this.register(entry, sourceFd, destinationFd, { flags: this.flagsFor({ isMade: made === 0, isAdopted }), ownMode });
   }
 

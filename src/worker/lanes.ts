@@ -58,8 +58,10 @@ export class Lanes {
     this.shared = new Shared(this.memory);
     this.shared.words[Word.checkpointPages] = checkpoint?.pages ?? 0;
     this.shared.words[Word.boot] = options.boot ?? 0;
-    // Former workers' temporary files have the numbers before.
-    this.shared.words[Word.nextTemporary] = (checkpoint?.run ?? 0) << 16;
+    // What former workers left has other numbers. How many workers there were would not do: a power cut takes that back.
+    const first = checkpoint === null ? 0 : (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 2;
+    this.shared.words[Word.firstTemporary] = first;
+    this.shared.words[Word.nextTemporary] = first;
     // The leader holds the arguments from the start.
     Atomics.store(this.shared.words, Word.active, 1);
   }

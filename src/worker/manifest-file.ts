@@ -52,6 +52,8 @@ export class ManifestFile {
     const unnamed = this.arena.cstring(`/proc/self/fd/${this.fd}`);
     const linked = libc.linkat(At.AT_FDCWD, unnamed, At.AT_FDCWD, this.name, At.AT_SYMLINK_FOLLOW);
     if (linked !== -Errno.EEXIST) return linked;
+    // A former worker of this job was killed right here.
+    libc.unlinkat(At.AT_FDCWD, this.temporary, 0);
     const aside = libc.linkat(At.AT_FDCWD, unnamed, At.AT_FDCWD, this.temporary, At.AT_SYMLINK_FOLLOW);
     return aside < 0 ? aside : this.rename();
   }

@@ -40,7 +40,7 @@ export class RecoveryJob {
   private async removePublished(removal: NonNullable<RecoverMessage["removal"]>): Promise<Snapshot> {
     const [{ openCheckpoint }, { CopyRemover }] = await Promise.all([import("./checkpoint-file.ts"), import("./remove-copies.ts")]);
     const checkpoint = openCheckpoint({ ...removal, fd: this.message.checkpointFd, isResumed: true }, { unmarked: "believed" });
-    using remover = new CopyRemover(this.message.request, checkpoint, { isGuarded: this.isGuarded });
+    using remover = new CopyRemover(this.message.request, checkpoint, { isGuarded: this.isGuarded, token: this.message.token });
     let nextMs = performance.now() + snapshotIntervalMs;
     for (const _ of remover.run()) {
       if (performance.now() < nextMs) continue;

@@ -4,6 +4,7 @@
 // directory only when it was born since the job began and nothing is left in it. What was changed since, what somebody has put there,
 // and what was there before and was written into stays. The sources are not looked at: they may be unmounted, or gone.
 
+import { isTemporaryOf } from "../engines/publish.ts";
 import { Errno } from "../errno.ts";
 import { layout } from "../ffi/layout.ts";
 import { At, libc, Mode, Open } from "../ffi/libc.ts";
@@ -18,6 +19,7 @@ import { HeadWord, Placement, pageBytes } from "./checkpoint-layout.ts";
 import { copyKeyOf } from "./checkpoint-log.ts";
 import { baseName, parentOf, stripSlashes } from "./destination.ts";
 import { KnownCopies } from "./known-copies.ts";
+import { LostTemporaries } from "./lost-temporaries.ts";
 import { joinPath } from "./reporter.ts";
 import { clockSlackUs } from "./resumption.ts";
 import { batchBytes } from "./shared.ts";
@@ -51,9 +53,14 @@ export class CopyRemover implements Disposable {
   private readonly opener = new BeneathOpener();
   private readonly stat = new Stat(this.arena.allocate(layout.statx.size)).withBirth();
   private readonly empty = this.arena.cstring("");
+  private readonly lost: LostTemporaries | null;
 
   /** `isGuarded`: the destination's path has no link in it, and none is followed. */
-  constructor(request: JobRequest, checkpoint: CheckpointMemory | null, { isGuarded }: { readonly isGuarded: boolean }) {
+  constructor(
+    request: JobRequest,
+    checkpoint: CheckpointMemory | null,
+    { isGuarded, token }: { readonly isGuarded: boolean; readonly token: string },
+  ) {
     this.request = request;
     this.isGuarded = isGuarded;
     const head = checkpoint === null ? null : new Uint32Array(viewOf(checkpoint.head, pageBytes));
@@ -61,6 +68,10 @@ export class CopyRemover implements Disposable {
     this.bornSinceUs = (checkpoint?.startedTimeUs ?? Number.POSITIVE_INFINITY) - clockSlackUs;
     const tables = [checkpoint?.known ?? null, checkpoint?.doubtful ?? null];
     this.known = tables.flatMap((table) => (table === null ? [] : [new KnownCopies(table)]));
+    // No worker is left, and what was known to be in flight is gone.
+    const isTemporary = (name: string): boolean => isTemporaryOf(token, name);
+    const options = { isTemporary, isInUse: () => false, mayGoOn: () => true, bornSinceUs: this.bornSinceUs };
+    this.lost = checkpoint?.isSameBoot === false ? new LostTemporaries(options) : null;
   }
 
   /** Yields now and then, so that whoever drives it can tell of it, or stop. */
@@ -71,6 +82,7 @@ export class CopyRemover implements Disposable {
       const names = new Set(places.filter((place) => parentOf(place) === parent).map(baseName));
       const fd = this.openNamed(parent);
       if (fd < 0) continue;
+      this.lost?.removeFrom(fd);
       const wanted = options.onConflict === "rename" || options.onConflict === "ask" ? this.withSerialNames(parent, names) : names;
       for (const name of wanted) yield* this.removeArgument(fd, name);
       libc.close(fd);
@@ -82,6 +94,7 @@ export class CopyRemover implements Disposable {
     this.batch[Symbol.dispose]();
     this.arena[Symbol.dispose]();
     this.opener[Symbol.dispose]();
+    this.lost?.[Symbol.dispose]();
   }
 
   /** As Destination.placeOf, by what the first worker noted: what it looked at then is another thing now. */
@@ -140,6 +153,7 @@ export class CopyRemover implements Disposable {
     const directory = { fd, name, device: this.stat.device, isOwn, subdirectories: [] as string[] };
     stack.push(directory);
     if (isOwn && (this.stat.permissions & ownerMayAll) !== ownerMayAll) libc.fchmod(fd, this.stat.permissions | ownerMayAll);
+    this.lost?.removeFrom(fd);
     for (const entry of this.namesIn(fd)) {
       if (this.removeName(fd, entry, { isInOwn: isOwn }) === "directory") directory.subdirectories.push(entry);
       yield;

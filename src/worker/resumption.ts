@@ -15,10 +15,13 @@ import { flushFilesystem, reliesOnFlush } from "./flush.ts";
 import { KnownCopies, type KnownTable } from "./known-copies.ts";
 import type { LaneContext } from "./lane-context.ts";
 import { linkKey, readLinkPaths } from "./link-paths.ts";
+import { LostTemporaries } from "./lost-temporaries.ts";
 import type { Maker } from "./making.ts";
+import { PartialFiles } from "./partial-files.ts";
 import { questionChoices } from "./protocol.ts";
 import { Answer } from "./questions.ts";
 import { ContentComparer, type Likeness } from "./same-content.ts";
+import { Word } from "./shared.ts";
 
 /** Timestamps come from a clock that ticks in milliseconds, the job's start from a finer one. */
 export const clockSlackUs = 100_000;
@@ -51,6 +54,7 @@ export class Resumption {
   private readonly bornSinceUs: number;
   private readonly stat: Stat;
   private comparer: ContentComparer | null = null;
+  private readonly lost: LostTemporaries | null;
 
   constructor(context: LaneContext, checkpoint: CheckpointMemory, known: KnownTable) {
     this.context = context;
@@ -62,6 +66,16 @@ export class Resumption {
     this.isMediumWanted = reliesOnFlush(context.request);
     this.bornSinceUs = checkpoint.startedTimeUs - clockSlackUs;
     this.stat = new Stat(context.arena.allocate(layout.statx.size)).withBirth();
+    const isTemporary = (name: string): boolean => context.publisher.isTemporary(name);
+    const isInUse = (name: string): boolean => this.isInUse(name);
+    const mayGoOn = (): boolean => context.control.mayGoOn();
+    // In one boot, what was in flight is known, and has been removed.
+    this.lost = this.isSameBoot ? null : new LostTemporaries({ isTemporary, isInUse, mayGoOn, bornSinceUs: this.bornSinceUs });
+  }
+
+  /** Before anything is done in a directory that stood there: removes what a power cut has left in it, and no record knows. */
+  tidy(directoryFd: number): void {
+    this.lost?.removeFrom(directoryFd);
   }
 
   /** What stands at the destination's name of the entry whose source statx is in context.sourceStat. */
@@ -136,6 +150,13 @@ export class Resumption {
   wasRemoved(argument: number): boolean {
     const [low, high] = removeKey(argument);
     return this.known.find(low, high, 1, 0) === "same";
+  }
+
+  /** Of a temporary file: another lane's of this worker, or one that somebody will go on with. */
+  private isInUse(name: string): boolean {
+    const { shared } = this.context;
+    if (isOfThisWorker(shared.words, name)) return true;
+    return [...new PartialFiles(shared, this.checkpoint).used()].some((slot) => slot.read().name === name);
   }
 
   // The source's ctime is another one since this job removed another name of it: what is in it is what was copied.
@@ -241,4 +262,10 @@ export class Resumption {
     const { bytes } = memory;
     return Buffer.compare(bytes.subarray(0, wanted), bytes.subarray(maxTargetBytes, maxTargetBytes + wanted)) === 0;
   }
+}
+
+/** Whether a temporary name of the job is one that this worker has given. */
+export function isOfThisWorker(words: Int32Array, name: string): boolean {
+  const number = Number(name.slice(name.lastIndexOf("-") + 1));
+  return number >= (words[Word.firstTemporary] ?? 0) && number < Atomics.load(words, Word.nextTemporary);
 }

@@ -89,6 +89,8 @@ export const Word = {
   flushError: 45,
   /** Another number in another boot, for the in-flight record. */
   boot: 46,
+  /** The first number of this worker's temporary files; `nextTemporary` is the one after its last. */
+  firstTemporary: 47,
   words: 48,
 } as const;
 

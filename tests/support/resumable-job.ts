@@ -96,10 +96,12 @@ export class ResumableJob implements Disposable {
   }
 
   /** What the service does after a worker's death. */
-  async recover({ keepsPartial }: { readonly keepsPartial: boolean }): Promise<WorkerEnd> {
+  async recover(what: { readonly keepsPartial: boolean; readonly removesCopies?: { readonly isSameBoot: boolean } }): Promise<WorkerEnd> {
+    const { keepsPartial, removesCopies } = what;
+    const removal = removesCopies === undefined ? null : { ...removesCopies, startedTimeUs: this.startedTimeUs };
     const ended = Promise.withResolvers<WorkerEnd>();
     startWorker({
-      task: { type: "recover", request: this.request, sandbox: "off", token: "resumable", boot: this.boot, keepsPartial },
+      task: { type: "recover", request: this.request, sandbox: "off", token: "resumable", boot: this.boot, keepsPartial, removal },
       credentials: null,
       inFlightFd: this.inFlightFd,
       checkpointFd: this.checkpointFd,
