@@ -57,6 +57,8 @@ const migrations: readonly string[] = [
    CREATE INDEX jobs_by_time ON jobs (created_us);
    CREATE INDEX jobs_by_user_and_time ON jobs (uid, created_us);`,
   "ALTER TABLE audit ADD COLUMN owner INTEGER;",
+  // A row of errors may be a list from here on: older programs, which would take it for nothing, are to leave the file alone.
+  "SELECT 1;",
 ];
 
 /** A usable database in any case but one: CopyError `invalid-state` when another copyd has it open. */

@@ -113,7 +113,7 @@ test("a job is found by its files' token among its owner's only", async () => {
   store.close();
 });
 
-test("any part of many errors is found, and so are those that a former version kept one by one", async () => {
+test("any part of many errors is found, and so are those that a former version kept one by one; it would not open what is written now", async () => {
   await using directory = await temporaryDirectory();
   const path = join(directory.path, "jobs.db");
   const store = await open(path);
@@ -123,6 +123,8 @@ test("any part of many errors is found, and so are those that a former version k
   for (const position of [0, 1]) {
     former.query("INSERT INTO errors VALUES (1, ?, ?)").run(position, JSON.stringify(error(`/${position}`)));
   }
+  // So it was when rows were no lists yet.
+  former.run("PRAGMA user_version = 4");
   former.close();
   const again = await open(path);
   const many = Array.from({ length: 998 }, (_, index) => error(`/${index + 2}`));
@@ -144,6 +146,9 @@ test("any part of many errors is found, and so are those that a former version k
     expect(again.errors(job(1), offset, limit).map((each): string => each.path)).toEqual(expected);
   }
   again.close();
+  const written = new Database(path);
+  expect(written.query("PRAGMA user_version").get()).toEqual({ user_version: 5 });
+  written.close();
 });
 
 test("errors are kept in order and go with their job; numbers are never used again", async () => {
