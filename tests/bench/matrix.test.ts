@@ -68,11 +68,14 @@ test("a workload is the same every time", async () => {
 });
 
 test("the memory of a process with its children is watched", async () => {
-  const child = Bun.spawn(["sh", "-c", "head -c 40000000 /dev/zero | tail -c 40000000 >/dev/null; sleep 0.3"], { stdout: "ignore" });
+  // The inner one says when it has the memory, and keeps it until it has been looked at.
+  const program = `perl -e '$| = 1; my $kept = "x" x 40000000; print "here"; <STDIN>'; true`;
+  const child = Bun.spawn(["sh", "-c", program], { stdin: "pipe", stdout: "pipe" });
+  await child.stdout.getReader().read();
   const watch = watchMemory([child.pid]);
-  await child.exited;
   const peak = await watch.stop();
-  // tail keeps what it was given.
+  child.stdin.end();
+  await child.exited;
   expect(peak.pssBytes).toBeGreaterThan(20e6);
   expect(peak.rssBytes).toBeGreaterThan(peak.pssBytes / 2);
 });
