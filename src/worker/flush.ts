@@ -26,9 +26,12 @@ export function reliesOnFlush(request: JobRequest): boolean {
   return request.options.durability !== "file" && mayEndWithFlush(request);
 }
 
-/** Whether a job tells now and then what of it a power cut cannot take away: one that cares for nothing to be durable does not. */
-export function isMarked(shared: Shared, { options }: JobRequest): boolean {
-  return shared.checkpoint !== null && options.durability !== "none";
+/**
+ * Whether a job notes now and then what of it was flushed, so that a later worker need not read it again: also a move, or what is verified,
+ * that is to be flushed at its end only for its own sake.
+ */
+export function isMarked(shared: Shared, request: JobRequest): boolean {
+  return shared.checkpoint !== null && promisesDurability(request);
 }
 
 /** syncfs(2). 0, or -errno, which is then in the checkpoint, durably. */

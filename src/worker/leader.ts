@@ -26,7 +26,9 @@ export class Leader {
   constructor(context: LaneContext, tree: TreeCopier, { verifier, token }: { readonly verifier: Verifier | null; readonly token: string }) {
     this.token = token;
     this.context = context;
-    this.marker = isMarked(context.shared, context.request) ? new CheckpointMarker(context.shared) : null;
+    // A caller who cares for no durability is not kept waiting for a mark before a rename.
+    const isWaitedFor = isMarked(context.shared, context.request) && context.options.durability !== "none";
+    this.marker = isWaitedFor ? new CheckpointMarker(context.shared) : null;
     this.tree = tree;
     this.verifier = verifier;
   }
