@@ -68,6 +68,7 @@ const structures: readonly Structure[] = [
   { name: "timespec", type: "struct timespec", fields: ["tv_sec", "tv_nsec"] },
   { name: "iovec", type: "struct iovec", fields: ["iov_base", "iov_len"] },
   { name: "rlimit", type: "struct rlimit", fields: ["rlim_cur", "rlim_max"] },
+  { name: "rusage", type: "struct rusage", fields: ["ru_inblock"] },
   { name: "landlock_path_beneath_attr", type: "struct landlock_path_beneath_attr", fields: ["allowed_access", "parent_fd"] },
   {
     name: "io_uring",

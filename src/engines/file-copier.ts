@@ -1,7 +1,8 @@
 // Copies the data of one file: takes the chooser's engines in turn, keeps or makes holes, and ends exactly where the source does.
 
 import { Errno } from "../errno.ts";
-import { Ioctl, libc, Mode, Seek } from "../ffi/libc.ts";
+import { Fadvise, Ioctl, libc, Mode, Seek } from "../ffi/libc.ts";
+import { MediumReads } from "../ffi/medium-reads.ts";
 import type { Stat } from "../ffi/stat.ts";
 import type { EngineName } from "../request.ts";
 import { Chooser, type EngineOptions, type Pair } from "./chooser.ts";
@@ -20,6 +21,8 @@ import { SegmentCopy } from "./segment-copy.ts";
 import { canShare, SharedCopy, sharedFromBytes } from "./shared-copy.ts";
 import { type DirtyBounds, WriteBehind } from "./write-behind.ts";
 
+/** From this size on a cold source is read further ahead than the kernel does by itself. */
+const readAheadFromBytes = 1024 * 1024;
 const readWriteOnly: readonly EngineName[] = ["read-write"];
 
 /**
@@ -70,6 +73,7 @@ export class FileCopier {
   private readonly segments: SegmentCopy;
   /** Large files are copied with the help of other threads, and others' with ours; null where they are not. */
   private readonly shared: SharedCopy | null;
+  private mediumReads: MediumReads | null = null;
   private latestPair: Pair | null = null;
   /** Of the own file that is shared out right now. */
   private sharedPair: Pair | null = null;
@@ -163,6 +167,7 @@ export class FileCopier {
 
   [Symbol.dispose](): void {
     this.engines[Symbol.dispose]();
+    this.mediumReads?.[Symbol.dispose]();
   }
 
   private begin(sourceFd: number, destinationFd: number): void {
@@ -200,6 +205,8 @@ export class FileCopier {
       data.offset = Math.max(data.offset, from);
       if (result === 0 || result === stopped || pair.isForced || !isUnsupported(this.engines.of("reflink"), result)) return result;
     }
+    // Nothing for a warm source; a cold one has twice as much in flight. Refusals mean that there is nothing to read ahead.
+    if (size >= readAheadFromBytes) libc.posixFadvise(data.sourceFd, 0, 0, Fadvise.SEQUENTIAL);
     // Steps of a huge clone may have succeeded before one was refused: then the rest is simply data.
     if (isSparse && data.offset === from) return this.segments.copy(pair, size, from);
     if (pair.shouldPreallocate(size) && this.options.sparse !== "always") this.preallocation.begin(data.destinationFd, size);
@@ -373,7 +380,9 @@ export class FileCopier {
       return pair === null ? this.engines.of("read-write").copy(data, counting) : this.run(pair, "read-write");
     };
     const paysToHelp = (): boolean => this.bounds === null || this.bounds.windowBytes === 0;
-    return new SharedCopy({ board, data, copyRange, counted: () => this.copied, control, paysToHelp });
+    const mediumReads = new MediumReads();
+    this.mediumReads = mediumReads;
+    return new SharedCopy({ board, data, copyRange, counted: () => this.copied, control, paysToHelp, mediumReads });
   }
 }
 

@@ -10,7 +10,7 @@ import { assert } from "../assert.ts";
 /** What a thread takes at a time: some milliseconds' work. Bytes. */
 export const rangeBytes = 4 * 1024 * 1024;
 
-const Slot = { state: 0, next: 1, helpers: 2, sourceFd: 3, destinationFd: 4, isStopped: 5, words: 8 } as const;
+const Slot = { state: 0, next: 1, helpers: 2, sourceFd: 3, destinationFd: 4, isStopped: 5, isAlone: 6, words: 8 } as const;
 const State = { free: 0, open: 1, closed: 2 } as const;
 /** Per thread: the range it failed at, plus 1; and the one that it is at, plus 1. Behind them, as 64-bit floats: the end, the first byte, and what each helper copied. */
 const endFloat = 0;
@@ -54,6 +54,7 @@ export class RangeBoard {
     floats[startFloat] = start;
     floats[endFloat] = end;
     Atomics.store(words, Slot.isStopped, 0);
+    Atomics.store(words, Slot.isAlone, 0);
     Atomics.store(words, Slot.next, 0);
     Atomics.store(words, Slot.state, State.open);
     this.announce();
@@ -62,7 +63,17 @@ export class RangeBoard {
 
   /** Whether a file is shared out right now. */
   static isOpen({ buffer }: RangeBoardMemory): boolean {
-    return Atomics.load(new Int32Array(buffer, 0, Slot.words), Slot.state) === State.open;
+    const words = new Int32Array(buffer, 0, Slot.words);
+    return Atomics.load(words, Slot.state) === State.open && Atomics.load(words, Slot.isAlone) === 0;
+  }
+
+  /** The owner's: whether it gets on best alone for now. Helpers finish the range that they are at. */
+  set isAlone(isAlone: boolean) {
+    if (Atomics.exchange(this.words, Slot.isAlone, isAlone ? 1 : 0) === 1 && !isAlone) this.announce();
+  }
+
+  get isAlone(): boolean {
+    return Atomics.load(this.words, Slot.isAlone) === 1;
   }
 
   /** The first byte of the next range, or -1 when none is left. hot: once a range. */
@@ -133,7 +144,7 @@ export class RangeBoard {
     const { words } = this;
     if (Atomics.load(words, Slot.state) !== State.open) return false;
     Atomics.add(words, Slot.helpers, 1);
-    if (Atomics.load(words, Slot.state) === State.open && !this.isTakenUp) return true;
+    if (Atomics.load(words, Slot.state) === State.open && !this.isTakenUp && !this.isAlone) return true;
     this.leave();
     return false;
   }

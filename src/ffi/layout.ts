@@ -66,6 +66,10 @@ export const layout = {
     rlim_cur: 0,
     rlim_max: 8,
   },
+  rusage: {
+    size: 144,
+    ru_inblock: 88,
+  },
   landlock_path_beneath_attr: {
     size: 12,
     allowed_access: 0,

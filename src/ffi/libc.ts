@@ -66,6 +66,7 @@ const declared = {
   getegid: { args: [], returns: "u32" },
   getrlimit: { args: ["i32", "ptr"], returns: "i32" },
   setrlimit: { args: ["i32", "ptr"], returns: "i32" },
+  getrusage: { args: ["i32", "ptr"], returns: "i32" },
   memfd_create: { args: ["ptr", "u32"], returns: "i32" },
   syscall: { args: ["i64", "i64", "i64", "i64", "i64", "i64", "i64"], returns: FFIType.i64_fast },
 } as const;
@@ -166,6 +167,8 @@ export const libc = {
   /** `limits` is the address of a struct rlimit: two 64-bit integers, soft and hard. */
   getrlimit: (resource: number, limits: number): number => result(c.getrlimit(resource, limits)),
   setrlimit: (resource: number, limits: number): number => result(c.setrlimit(resource, limits)),
+  /** `usage` is the address of a struct rusage. */
+  getrusage: (who: number, usage: number): number => result(c.getrusage(who, usage)),
   memfdCreate: (name: number, flags: number): number => result(c.memfd_create(name, flags)),
   /** For calls that glibc 2.36 does not export; the numbers are in syscallNumbers. */
   syscall: (number: number, a = 0, b = 0, d = 0, e = 0, f = 0, g = 0): number => result(c.syscall(number, a, b, d, e, f, g)),

@@ -4,17 +4,20 @@
 
 import { expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { appendFileSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { appendFileSync, closeSync, fsyncSync, openSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { type CopyControl, stopped } from "../../src/engines/engine.ts";
 import { FileCopier } from "../../src/engines/file-copier.ts";
 import { RangeBoard, rangeBytes } from "../../src/engines/range-board.ts";
 import { sharedFromBytes } from "../../src/engines/shared-copy.ts";
+import { Fadvise, libc, Mmap } from "../../src/ffi/libc.ts";
+import { NativeMemory } from "../../src/ffi/memory.ts";
 import { runCopyd } from "../support/cli.ts";
 import { mountFilesystem, tinySizeBytes, whyNoFilesystem } from "../support/filesystems.ts";
 import { testUnless } from "../support/skip.ts";
 import { temporaryDirectory } from "../support/temporary.ts";
 import { copyWith, defaultOptions } from "./copying.ts";
 
+const pageBytes = 4096;
 const bytes = randomBytes(sharedFromBytes + 3 * rangeBytes + 4321);
 
 interface Scene {
@@ -119,6 +122,68 @@ test("an owner that is cancelled leaves a board that serves the next file", asyn
   expect(copyWith(copier, `${directory.path}/source`, `${directory.path}/two`).result).toBe(0);
   expect(readFileSync(`${directory.path}/two`).equals(bytes)).toBe(true);
 });
+
+testUnless(whyNoFilesystem("ext4"), "a file is its owner's alone for as long as it comes from a medium", async () => {
+  await using fs = await mountFilesystem("ext4", { sizeBytes: 512 * 1024 ** 2 });
+  const coldBytes = 16 * rangeBytes;
+  const content = randomBytes(2 * coldBytes);
+  writeFileSync(`${fs.path}/source`, content);
+  const memory = RangeBoard.allocate(2);
+  let helpFrom = 0;
+  using helper = new FileCopier(options, { advanced: () => true }, null, new RangeBoard(memory, 1, () => undefined));
+  const helpedAt: number[] = [];
+  const owning: CopyControl = {
+    advanced: (count) => {
+      helpFrom += count;
+      // The first range is what tells.
+      if (helpFrom > rangeBytes && helpedAt.length === 0 && (RangeBoard.isOpen(memory) || helper.help())) helpedAt.push(helpFrom);
+      return true;
+    },
+  };
+  evictUpTo(`${fs.path}/source`, coldBytes);
+  using owner = new FileCopier(options, owning, null, new RangeBoard(memory, 0, () => undefined));
+  expect(copyWith(owner, `${fs.path}/source`, `${fs.path}/copy`).result).toBe(0);
+  // Some ranges of the warm half have to pass before it counts as warm.
+  expect(helpedAt[0]).toBeGreaterThan(coldBytes);
+  expect(helpedAt[0]).toBeLessThan(2 * coldBytes);
+  expect(readFileSync(`${fs.path}/copy`).equals(content)).toBe(true);
+});
+
+testUnless(whyNoFilesystem("ext4"), "of a cold file twice as much is read ahead as the kernel would by itself", async () => {
+  await using fs = await mountFilesystem("ext4", { sizeBytes: 512 * 1024 ** 2 });
+  const path = `${fs.path}/source`;
+  writeFileSync(path, randomBytes(sharedFromBytes));
+  evictUpTo(path, 0);
+  const fd = openSync(path, "r");
+  using residency = new NativeMemory(sharedFromBytes / pageBytes);
+  const address = libc.mmap(0, sharedFromBytes, Mmap.PROT_READ, Mmap.MAP_SHARED, fd, 0);
+  let offset = 0;
+  let mostAhead = 0;
+  const looking: CopyControl = {
+    advanced: (count) => {
+      offset += count;
+      libc.mincore(address, sharedFromBytes, residency.address);
+      let page = offset / pageBytes;
+      while (((residency.bytes[page] ?? 0) & 1) === 1) page++;
+      mostAhead = Math.max(mostAhead, page * pageBytes - offset);
+      return true;
+    },
+  };
+  using copier = new FileCopier(options, looking);
+  expect(copyWith(copier, path, `${fs.path}/copy`).result).toBe(0);
+  libc.munmap(address, sharedFromBytes);
+  closeSync(fd);
+  const { dev } = statSync(path);
+  const atOnce = Number(readFileSync(`/sys/class/bdi/${dev >> 8}:${dev & 0xff}/read_ahead_kb`, "utf8")) * 1024;
+  expect(mostAhead).toBeGreaterThan(2.5 * atOnce);
+});
+
+function evictUpTo(path: string, length: number): void {
+  const fd = openSync(path, "r");
+  fsyncSync(fd);
+  libc.posixFadvise(fd, 0, length, Fadvise.DONTNEED);
+  closeSync(fd);
+}
 
 testUnless(whyNoFilesystem("ext4"), "two lanes that fill the disk leave no file, and say so once", async () => {
   await using source = await temporaryDirectory();
