@@ -226,6 +226,11 @@ export class Chooser {
     return pair;
   }
 
+  /** Whether files of the latest pair are read, from a filesystem of this machine's own. */
+  get readsLocally(): boolean {
+    return this.latest?.isLocal === true && !this.latest.clones;
+  }
+
   /** One line for each pair seen: the order of engines, and why others are not in it. */
   reasons(): string[] {
     const lines: string[] = [];

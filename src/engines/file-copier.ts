@@ -160,6 +160,11 @@ export class FileCopier {
     return helped;
   }
 
+  /** Whether the latest file came from this machine's own filesystems, and had to be read. */
+  get readsLocally(): boolean {
+    return this.chooser.readsLocally;
+  }
+
   /** Why which engines serve, one line for each pair of filesystems; for --debug and the job's result. */
   reasons(): string[] {
     return this.chooser.reasons();

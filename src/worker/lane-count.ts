@@ -41,6 +41,8 @@ export interface LaneMeasurement {
   readonly bytes: number;
   /** Bytes that came from a medium for it (getrusage(2), ru_inblock), metadata and what was read ahead included. */
   readonly mediumBytes: number;
+  /** The lanes ask for files ahead, so that few of them have as much in flight as many. */
+  readonly readsAhead: boolean;
   /** Bytes a second that the job may move; 0 for no limit. */
   readonly limit: number;
 }
@@ -92,7 +94,7 @@ export class LaneCount {
     // An entry is worth about what 64 KiB are.
     this.work += measured.entries + measured.bytes / 65536;
     const isCold = this.mediumBytes > this.bytes * coldShare && this.bytes < this.entries * coldFileBytes;
-    const needsMore = isCold && lanes < coldLanes;
+    const needsMore = isCold && lanes < coldLanes && !measured.readsAhead;
     if ((this.ticks < settleTicks && !needsMore) || this.seconds <= 0) return lanes;
     // In a window of several ticks: a limited lane moves nothing in one and a whole step in the next.
     if (measured.limit > 0 && this.bytes > measured.limit * this.seconds * limitedShare) {

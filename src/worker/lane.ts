@@ -108,5 +108,5 @@ function run({ role, lane, memory, lanes, request, token, policy, guardedSources
     context.syncOtherDevices();
     verifier?.finish();
   }
-  context.reporter.done([...context.copier.reasons(), ...(verifier?.reasons() ?? [])]);
+  context.reporter.done([...tree.reasons(), ...(verifier?.reasons() ?? [])]);
 }

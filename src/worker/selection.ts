@@ -14,10 +14,11 @@ import { Counter } from "./shared.ts";
 export class Selection {
   /** True when files get new names. Such a job has one lane: collisions are found by what it remembers. */
   readonly renames: boolean;
+  /** True when no entry is left out. */
+  readonly isOpen: boolean;
   private readonly context: LaneContext;
   private readonly filter: EntryFilter;
   private readonly rewriter: NameRewriter;
-  private readonly isOpen: boolean;
   private readonly arena = new Arena(4096);
   /** Destination paths that this job has given away, when it renames. */
   private readonly taken = new Set<string>();

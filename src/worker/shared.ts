@@ -91,7 +91,9 @@ export const Word = {
   boot: 46,
   /** The first number of this worker's temporary files; `nextTemporary` is the one after its last. */
   firstTemporary: 47,
-  words: 48,
+  /** 1: a lane has found that its files come from a medium, and asks for some ahead. */
+  readsAhead: 48,
+  words: 50,
 } as const;
 
 export const Command = { run: 0, pause: 1, cancel: 2 } as const;

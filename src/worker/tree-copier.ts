@@ -9,6 +9,7 @@ import type { Directory } from "./directory.ts";
 import { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import type { FileOutcome } from "./making.ts";
+import { ReadAhead } from "./read-ahead.ts";
 import { Selection } from "./selection.ts";
 import { batchBytes, Word } from "./shared.ts";
 import { type Stolen, Thief, WorkList } from "./work-list.ts";
@@ -27,6 +28,7 @@ export class TreeCopier {
   private readonly stolen: Stolen = { slot: -1, type: 0 };
   private readonly stolenName: number;
   private readonly selection: Selection;
+  private readonly ahead: ReadAhead;
   private readonly stack: Directory[] = [];
   private entryOrNull: Entry | null = null;
   private readonly follow: boolean;
@@ -40,6 +42,7 @@ export class TreeCopier {
     this.work = new WorkList(context.shared, lanesAddress, context.lane);
     this.thief = new Thief(context.shared, lanesAddress, context.lane, this.stolenName);
     this.selection = new Selection(context);
+    this.ahead = new ReadAhead(context, this.work, this.selection.isOpen);
     this.follow = context.options.symlinks === "follow";
     this.isOrdered = context.options.gnu.verbose || context.options.onConflict === "ask";
   }
@@ -68,6 +71,11 @@ export class TreeCopier {
       Atomics.notify(words, Word.work);
     }
     return true;
+  }
+
+  /** How the lane went about it, for --debug and the job's result. */
+  reasons(): string[] {
+    return [...this.context.copier.reasons(), ...this.ahead.reasons()];
   }
 
   /** Helps until the job is done; with "ranges", only with large files, where entries must keep their order. */
@@ -203,7 +211,9 @@ export class TreeCopier {
       if (length === 0) return;
       if (length < 0) return;
       this.work.openBatch(directory, length);
+      this.ahead.begin(directory, length);
       for (let offset = this.work.takeEntry(); offset >= 0; offset = this.work.takeEntry()) {
+        this.ahead.reached(offset);
         this.listEntry(directory, offset);
         if (!control.mayGoOn()) {
           this.work.closeBatch();

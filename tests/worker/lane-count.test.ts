@@ -6,7 +6,16 @@ import { LaneCount, type LaneMeasurement } from "../../src/worker/lane-count.ts"
 /** The lanes' number after so many tenths of a second that all went alike. */
 function after(count: LaneCount, lanes: number, ticks: number, measured: Partial<LaneMeasurement>): number {
   let now = lanes;
-  const nothing: LaneMeasurement = { seconds: 0.1, busySeconds: 0, preemptions: 0, entries: 0, bytes: 0, mediumBytes: 0, limit: 0 };
+  const nothing: LaneMeasurement = {
+    seconds: 0.1,
+    busySeconds: 0,
+    preemptions: 0,
+    entries: 0,
+    bytes: 0,
+    mediumBytes: 0,
+    readsAhead: false,
+    limit: 0,
+  };
   for (let tick = 0; tick < ticks; tick++) now = count.next(now, { ...nothing, ...measured });
   return now;
 }
@@ -54,8 +63,8 @@ test("lanes that wait for a medium once for each small file become five at once"
   expect(after(count, 5, 20, { ...cold, busySeconds: 0.14 })).toBe(5);
 });
 
-test("they stay two where they are busy all the same, where the files are large, and where what is read is another's", () => {
-  for (const change of [{ busySeconds: 0.16 }, { entries: 20 }, { mediumBytes: 12e6 }, { limit: 2e8 }]) {
+test("they stay two where they ask for files ahead, where they are busy all the same, where the files are large, and where what is read is another's", () => {
+  for (const change of [{ readsAhead: true }, { busySeconds: 0.16 }, { entries: 20 }, { mediumBytes: 12e6 }, { limit: 2e8 }]) {
     const count = new LaneCount(0, null, 2);
     expect(after(count, count.first(), 20, { ...cold, ...change })).toBe(2);
   }
@@ -80,7 +89,16 @@ test("lanes that sleep for the limit's sake stay as many as they are, also where
   const limit = 4 * 1024 * 1024;
   for (let tick = 0; tick < 30; tick++) {
     const bytes = tick % 3 === 2 ? limit * 0.25 : 0;
-    lanes = count.next(lanes, { seconds: 0.1, busySeconds: 0.001, preemptions: 0, entries: 0, bytes, mediumBytes: 0, limit });
+    lanes = count.next(lanes, {
+      seconds: 0.1,
+      busySeconds: 0.001,
+      preemptions: 0,
+      entries: 0,
+      bytes,
+      mediumBytes: 0,
+      readsAhead: false,
+      limit,
+    });
   }
   expect(lanes).toBe(2);
 });
