@@ -4,6 +4,7 @@
 // written before a name exists and cleared when its file is whole. Rule 3 is kept by record instead of by link or rename where the
 // directory itself was made by this very job; that saves a third of the cost of creating a small file.
 
+import { libc } from "../ffi/libc.ts";
 import { viewOf } from "../ffi/memory.ts";
 
 /** Bytes of one lane's record, and of the whole file: 64 records. */
@@ -32,6 +33,8 @@ const fileHighWord = 7;
 const bootWord = 8;
 const nameStart = 64;
 const directoryStart = 512;
+/** With the NUL. */
+const maxNameBytes = directoryStart - nameStart;
 const maxDirectoryBytes = recordBytes - directoryStart;
 
 /** A directory's device (as Stat gives it) and inode. */
@@ -53,6 +56,7 @@ export interface RecordedFile extends DirectoryIdentity {
 /** One lane's record; address 0 means that there is none, and exclusive creation is off. */
 export class InFlight {
   readonly available: boolean;
+  private readonly nameAddress: number;
   private readonly words: Uint32Array;
   private readonly bytes: Uint8Array;
   private readonly boot: number;
@@ -62,6 +66,7 @@ export class InFlight {
     this.available = base !== 0;
     this.boot = boot;
     const buffer = this.available ? viewOf(base + lane * recordBytes, recordBytes) : new ArrayBuffer(recordBytes);
+    this.nameAddress = base + lane * recordBytes + nameStart;
     this.words = new Uint32Array(buffer);
     this.bytes = new Uint8Array(buffer);
   }
@@ -81,14 +86,12 @@ export class InFlight {
     return true;
   }
 
-  /** Before the name is created. `bytes` and `at` point to a NUL-terminated name. hot: */
-  creating(bytes: Uint8Array, at: number): void {
-    let length = 0;
-    for (let byte = bytes[at] ?? 0; byte !== 0; byte = bytes[at + length] ?? 0) {
-      this.bytes[nameStart + length] = byte;
-      length++;
-    }
-    this.words[nameLengthWord] = length;
+  /** Before the name is created: the address of a C string, or 0 for one that no arena had room for, which is not going to be. hot: */
+  creating(name: number): void {
+    if (!this.available || name === 0) return;
+    // Names are of 255 bytes at most, but for some behind FUSE; and an argument's may be as long as it likes, and is then refused.
+    const end = libc.memccpy(this.nameAddress, name, 0, maxNameBytes);
+    this.words[nameLengthWord] = end === 0 ? 0 : end - 1 - this.nameAddress;
     this.words[stateWord] = InFlightState.creating;
   }
 

@@ -69,13 +69,13 @@ export class Publisher {
   }
 
   /**
-   * Creates the unpublished file for `name` (C string at `bytes[at]`, address `name`). `replace`: it will take the place of an existing
+   * Creates the unpublished file for `name` (address of a C string). `replace`: it will take the place of an existing
    * one. Returns a descriptor opened for reading and writing, which the caller closes after publish() or abandon(), or -errno. hot:
    */
-  create(directoryFd: number, name: number, bytes: Uint8Array, at: number, mode: number, replace: boolean): number {
+  create(directoryFd: number, name: number, mode: number, replace: boolean): number {
     this.directoryFd = directoryFd;
     this.name = name;
-    if (this.exclusiveAllowed && !replace) return this.createExclusive(bytes, at, mode);
+    if (this.exclusiveAllowed && !replace) return this.createExclusive(mode);
     if (this.anonymousWorks && !replace) {
       const fd = this.createAnonymous(mode);
       if (fd >= 0 || !isUnsupported(-fd)) return fd;
@@ -97,10 +97,10 @@ export class Publisher {
   }
 
   /** As create, where isExclusive, and with nothing to replace; `stat` then tells what was made. hot: */
-  createPlain(directoryFd: number, name: number, bytes: Uint8Array, at: number, mode: number): number {
+  createPlain(directoryFd: number, name: number, mode: number): number {
     this.directoryFd = directoryFd;
     this.name = name;
-    return this.createExclusive(bytes, at, mode);
+    return this.createExclusive(mode);
   }
 
   /** As create, under a temporary name wherever it is: for a file that whoever comes after a killed worker may go on with. */
@@ -176,7 +176,7 @@ export class Publisher {
     const inFlight = this.options.inFlight;
     this.arena.reset(this.temporaryMark);
     this.temporary = this.arena.cstring(this.temporaryName());
-    inFlight.creating(this.arena.memory.bytes, this.temporary - this.arena.memory.address);
+    inFlight.creating(this.temporary);
     const made = make(this.temporary);
     const renamed = made < 0 ? made : giveName(this.temporary);
     // Renaming one link of a file over another link of it succeeds and leaves both (rename(2)).
@@ -194,9 +194,9 @@ export class Publisher {
     this.arena[Symbol.dispose]();
   }
 
-  private createExclusive(bytes: Uint8Array, at: number, mode: number): number {
+  private createExclusive(mode: number): number {
     const inFlight = this.options.inFlight;
-    inFlight.creating(bytes, at);
+    inFlight.creating(this.name);
     const fd = libc.openat(this.directoryFd, this.name, Open.O_RDWR | newFile, mode);
     if (fd < 0) {
       inFlight.clear();
@@ -221,7 +221,7 @@ export class Publisher {
     for (let attempt = 0; attempt < 16; attempt++) {
       this.arena.reset(this.temporaryMark);
       this.temporary = this.arena.cstring(this.temporaryName());
-      inFlight.creating(this.arena.memory.bytes, this.temporary - this.arena.memory.address);
+      inFlight.creating(this.temporary);
       const fd = libc.openat(this.directoryFd, this.temporary, Open.O_RDWR | newFile, mode);
       if (fd >= 0) {
         this.way = "named";

@@ -50,6 +50,7 @@ const declared = {
   lsetxattr: { args: ["ptr", "ptr", "ptr", "u64", "i32"], returns: "i32" },
   lremovexattr: { args: ["ptr", "ptr"], returns: "i32" },
   stpcpy: { args: ["ptr", "ptr"], returns: FFIType.u64_fast },
+  memccpy: { args: ["ptr", "ptr", "i32", "u64"], returns: FFIType.u64_fast },
   fsync: { args: ["i32"], returns: "i32" },
   fdatasync: { args: ["i32"], returns: "i32" },
   syncfs: { args: ["i32"], returns: "i32" },
@@ -145,6 +146,8 @@ export const libc = {
   lremovexattr: (path: number, name: number): number => result(c.lremovexattr(path, name)),
   /** Copies a C string to an address; returns the address of the NUL it ended with. */
   stpcpy: (destination: number, source: number): number => c.stpcpy(destination, source),
+  /** Copies bytes up to and with the first `last`, `most` at most; returns the address behind it, 0 where it is not among them. */
+  memccpy: (destination: number, source: number, last: number, most: number): number => c.memccpy(destination, source, last, most),
   fsync: (fd: number): number => result(c.fsync(fd)),
   fdatasync: (fd: number): number => result(c.fdatasync(fd)),
   syncfs: (fd: number): number => result(c.syncfs(fd)),

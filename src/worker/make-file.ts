@@ -39,7 +39,7 @@ export class FileMaker implements Maker {
     const fd =
       big !== null
         ? big.open(entry, mode, this.sourceFd)
-        : publisher.create(entry.directory.fields.destinationFd, entry.name, entry.bytes, entry.at, mode, how !== "new");
+        : publisher.create(entry.directory.fields.destinationFd, entry.name, mode, how !== "new");
     if (fd < 0) {
       if (fd === -Errno.EEXIST) return "exists";
       if (big?.wasStopped === true) return "failed";

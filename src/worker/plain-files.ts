@@ -87,7 +87,7 @@ export class PlainFiles {
     // What nobody but the owner of the source may see, nobody sees before it is the owner's (rule 17).
     const isOwned = !this.needsOwner || this.givesOwnerOf(directory, sourceStat);
     const mode = isOwned ? permissions : permissions & 0o700;
-    const fd = publisher.createPlain(directory.fields.destinationFd, entry.name, entry.bytes, entry.at, mode);
+    const fd = publisher.createPlain(directory.fields.destinationFd, entry.name, mode);
     // What stands there, or is wrong, the others find out.
     if (fd < 0) return "general";
     if (!this.isAsMade(publisher.stat, sourceStat, mode, isOwned)) return this.undo(fd);

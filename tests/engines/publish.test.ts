@@ -33,9 +33,7 @@ class Bench {
   }
 
   create(name: string, replace = false): number {
-    const address = this.arena.cstring(name);
-    const bytes = this.arena.memory.bytes;
-    return this.publisher.create(this.directoryFd, address, bytes, address - this.arena.memory.address, 0o640, replace);
+    return this.publisher.create(this.directoryFd, this.arena.cstring(name), 0o640, replace);
   }
 
   write(fd: number, text: string): void {
@@ -222,13 +220,27 @@ test("a record holds a directory beyond PATH_MAX, and refuses one that does not 
   const record = new InFlight(memory.address, 1, 5);
   const long = `/${"d".repeat(60_000)}`;
   expect(record.enter(long, { device: 7, inodeLow: 1, inodeHigh: 2 })).toBe(true);
-  record.creating(Buffer.from("name\xff\0", "latin1"), 0);
+  using arena = new Arena(recordBytes);
+  record.creating(arena.cstring("name\xff"));
   const known = { device: 7, inodeLow: 1, inodeHigh: 2, boot: 5 };
   expect(record.read()).toEqual({ directory: long, name: "name\xff", ...known, fileLow: 0, fileHigh: 0 });
   expect(record.enter(`/${"d".repeat(recordBytes)}`, { device: 7, inodeLow: 1, inodeHigh: 2 })).toBe(false);
   // Through a process: nobody could find it once that has gone.
   expect(record.enter("/proc/77/cwd/deep", { device: 7, inodeLow: 1, inodeHigh: 2 })).toBe(false);
   expect(new InFlight(0, 0).enter("/x", { device: 7, inodeLow: 1, inodeHigh: 2 })).toBe(false);
+});
+
+test("a name longer than a record has room for leaves the directory in it, and the next lane's record, as they are", () => {
+  using memory = new NativeMemory(2 * recordBytes);
+  using arena = new Arena(3 * recordBytes);
+  const record = new InFlight(memory.address, 0);
+  const identity = { device: 7, inodeLow: 1, inodeHigh: 2 };
+  expect(record.enter("/directory", identity)).toBe(true);
+  record.creating(arena.cstring("n".repeat(2 * recordBytes)));
+  expect(record.read()).toMatchObject({ ...identity, directory: "/directory" });
+  expect(memory.bytes.subarray(recordBytes).every((byte) => byte === 0)).toBe(true);
+  record.creating(arena.cstring("n".repeat(255)));
+  expect(record.read()).toMatchObject({ directory: "/directory", name: "n".repeat(255) });
 });
 
 test("lengths that a hostile worker wrote into a record are clamped", () => {

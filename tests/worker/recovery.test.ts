@@ -57,7 +57,7 @@ function record(lane: number, name: string, state: "creating" | "created", where
   expect(stat.ofTarget(At.AT_FDCWD, arena.cstring(where))).toBe(0);
   const inFlight = new InFlight(address, lane, boot);
   expect(inFlight.enter(where, stat)).toBe(true);
-  inFlight.creating(Buffer.from(`${name}\0`, "latin1"), 0);
+  inFlight.creating(arena.cstring(name));
   if (state === "creating") return;
   const known = stat.ofName(At.AT_FDCWD, arena.cstring(`${where}/${name}`)) === 0;
   inFlight.created(known ? stat.inodeLow : 0, known ? stat.inodeHigh : 0);
@@ -232,7 +232,7 @@ test("a directory whose path is longer than PATH_MAX is found", () => {
   expect(stat.ofDescriptor(at, arena.cstring(""))).toBe(0);
   const inFlight = new InFlight(address, 0);
   inFlight.enter(deep, stat);
-  inFlight.creating(Buffer.from("file\0"), 0);
+  inFlight.creating(arena.cstring("file"));
   const file = libc.openat(at, arena.cstring("file"), 0, 0);
   expect(stat.ofDescriptor(file, arena.cstring(""))).toBe(0);
   inFlight.created(stat.inodeLow, stat.inodeHigh);
