@@ -1,9 +1,11 @@
 // The tests' own tools: a comparison that misses a difference would make every other test worthless.
 
 import { expect, test } from "bun:test";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { compareTrees } from "./compare.ts";
 import { filesystemKinds, mountFilesystem, tinySizeBytes, whyNoFilesystem } from "./filesystems.ts";
+import { whyNoMachine } from "./machine.ts";
 import { havePrograms, run, runChecked } from "./process.ts";
 import { firstReason, testUnless } from "./skip.ts";
 import { temporaryDirectory } from "./temporary.ts";
@@ -32,6 +34,54 @@ test("a temporary directory is gone after its scope, and one whose owner died is
   expect(existsSync(`${parent.path}/copyd-test-1-99999999999-abc`)).toBe(false);
   expect(existsSync(child.path)).toBe(true);
 });
+
+testUnless(
+  whyNoMachine(),
+  "a machine whose test run was killed is ended and unmounted at the next start, and one of a living run is not",
+  async () => {
+    const boot = `const { bootMachine } = await import(${JSON.stringify(join(import.meta.dir, "machine.ts"))});
+      console.log((await bootMachine([], () => Promise.resolve())).root); await Bun.sleep(600_000);`;
+    const runs = [0, 1].map(() => Bun.spawn([process.execPath, "-e", boot], { stdout: "pipe", stderr: "inherit" }));
+    try {
+      const roots = await Promise.all(
+        runs.map(async ({ stdout }) =>
+          Buffer.from((await stdout.getReader().read()).value ?? "")
+            .toString()
+            .trim(),
+        ),
+      );
+      const [dead = "", living = ""] = roots;
+      runs[0]?.kill("SIGKILL");
+      await runs[0]?.exited;
+      expect(rootedIn(dead).length).toBeGreaterThan(0);
+      // A process of its own, which has not looked yet.
+      const module = JSON.stringify(join(import.meta.dir, "temporary.ts"));
+      const look = `const { temporaryDirectory } = await import(${module}); await (await temporaryDirectory())[Symbol.asyncDispose]();`;
+      await runChecked([process.execPath, "-e", look]);
+      expect([rootedIn(dead), existsSync(dead), rootedIn(living).length > 0, existsSync(living)]).toEqual([[], false, true, true]);
+      runs[1]?.kill("SIGKILL");
+      await runs[1]?.exited;
+      await runChecked([process.execPath, "-e", look]);
+      expect([rootedIn(living), existsSync(living)]).toEqual([[], false]);
+    } finally {
+      for (const each of runs) each.kill("SIGKILL");
+    }
+  },
+  90_000,
+);
+
+/** The processes of the machine with this root. */
+function rootedIn(root: string): string[] {
+  const files = `upperdir=${dirname(root)}/memory/`;
+  return readdirSync("/proc").filter((pid) => {
+    try {
+      const mounts = /^\d+$/.test(pid) ? readFileSync(`/proc/${pid}/mountinfo`, "utf8") : "";
+      return mounts.split("\n").some((line) => line.split(" ")[4] === "/" && line.includes(files));
+    } catch {
+      return false;
+    }
+  });
+}
 
 for (const kind of filesystemKinds) {
   testUnless(

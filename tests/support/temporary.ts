@@ -55,7 +55,34 @@ async function sweepLeftovers(parent: string): Promise<void> {
   for (const name of readdirSync(parent)) {
     const owner = /^copyd-test-(\d+)-(\d+)-/.exec(name);
     if (owner === null || startOf(Number(owner[1])) === owner[2]) continue;
-    await remove(join(parent, name));
+    const path = join(parent, name);
+    await endMachines(path);
+    await remove(path);
+  }
+}
+
+/** Kills what still runs in a machine (machine.ts) whose files lie in this directory: its systemd does not end with nspawn. */
+async function endMachines(path: string): Promise<void> {
+  const inside = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && hasRootIn(Number(name), path));
+  for (const pid of inside) {
+    try {
+      process.kill(Number(pid), "SIGKILL");
+    } catch {
+      // Gone with the first of them.
+    }
+  }
+  for (let tries = 0; tries < 100 && inside.some((pid) => hasRootIn(Number(pid), path)); tries++) await Bun.sleep(20);
+}
+
+/** Whether a process has for its root directory an overlay that keeps in this directory what is written. */
+function hasRootIn(pid: number, path: string): boolean {
+  try {
+    const root = readFileSync(`/proc/${pid}/mountinfo`, "utf8")
+      .split("\n")
+      .findLast((line) => line.split(" ")[4] === "/");
+    return root?.includes(` - overlay copyd-test `) === true && root.includes(`,upperdir=${path}/`);
+  } catch {
+    return false;
   }
 }
 
