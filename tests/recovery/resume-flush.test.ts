@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, expect } from "bun:test";
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { Errno } from "../../src/errno.ts";
 import { HeadWord, logStart, MarkWord, markStarts, PageKind, PageWord, pageBytes } from "../../src/worker/checkpoint-layout.ts";
 import { childrenOf } from "../support/embedded-job.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
@@ -89,6 +90,27 @@ testUnless(
     expect(second.errors).toEqual([`cannot flush the filesystem of '${destination}': No space left on device`]);
     expect(second.end).toMatchObject({ kind: "result", result: { outcome: "failed" } });
     expect(readdirSync(source)).toHaveLength(60);
+  },
+  60_000,
+);
+
+testUnless(
+  reason,
+  "what a flush was told lies on the medium before anything else is done: the machine may be switched off next",
+  async () => {
+    makeFiles(5);
+    using job = move();
+    const trace = join(directory.path, "trace");
+    const calls = ["-e", "trace=syncfs,fdatasync,unlink,unlinkat", "-e", "inject=syncfs:error=ENOSPC:when=1"];
+    const { errors } = await job.run({ under: ["strace", "-f", "-qq", "-y", "-o", trace, ...calls], lanes: 1 });
+    expect(errors).toEqual([`cannot flush the filesystem of '${destination}': No space left on device`]);
+    const lines = readFileSync(trace, "latin1").split("\n");
+    const at = lines.findIndex((line) => line.includes(" syncfs(") && line.includes("(INJECTED)"));
+    const [thread] = (lines[at] ?? "").split(" ");
+    expect(lines.slice(at + 1).find((line) => line.startsWith(`${thread} `))).toMatch(
+      new RegExp(` fdatasync\\(\\d+<${job.checkpointPath}[^>]*>\\) += 0`),
+    );
+    expect(headWord(job, HeadWord.flushError)).toBe(Errno.ENOSPC);
   },
   60_000,
 );
