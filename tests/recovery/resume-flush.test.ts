@@ -5,9 +5,10 @@ import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, 
 import { join } from "node:path";
 import { Errno } from "../../src/errno.ts";
 import { HeadWord, logStart, MarkWord, markStarts, PageKind, PageWord, pageBytes } from "../../src/worker/checkpoint-layout.ts";
+import { copydCommand, plainEnvironment } from "../support/cli.ts";
 import { childrenOf } from "../support/embedded-job.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
-import { havePrograms, runChecked } from "../support/process.ts";
+import { havePrograms, run, runChecked } from "../support/process.ts";
 import { ResumableJob, type RunOptions } from "../support/resumable-job.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
@@ -187,6 +188,23 @@ testUnless(
     const { errors, end } = await job.run({ under, isWatched: true });
     expect(errors).toEqual([`cannot flush the filesystem of '${destination}': Input/output error`]);
     expect(end).toMatchObject({ kind: "result", result: { outcome: "failed" } });
+    expect(readdirSync(destination)).toHaveLength(400);
+  },
+  60_000,
+);
+
+testUnless(
+  reason,
+  "and so does a copy that nobody resumes, which has no checkpoint to keep it in",
+  async () => {
+    makeFiles(400);
+    const under = ["strace", "-f", "-qq", "-o", "/dev/null", ...slowDevice, "-e", "inject=syncfs:error=EIO:delay_enter=100000"];
+    const command = copydCommand("cp", "-r", "--local", "--progress=always", source, destination);
+    const { status, stderr } = await run([...under, ...command], { env: plainEnvironment });
+    expect([status, stderr]).toEqual([
+      1,
+      expect.stringContaining(`cp: cannot flush the filesystem of '${destination}': Input/output error\n`),
+    ]);
     expect(readdirSync(destination)).toHaveLength(400);
   },
   60_000,
