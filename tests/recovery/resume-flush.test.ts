@@ -238,3 +238,18 @@ testUnless(
   },
   60_000,
 );
+
+testUnless(
+  reason,
+  "what a flush of a large file's beginning was told fails the file, whatever the flush at the end says, and a move keeps its source",
+  async () => {
+    writeFileSync(join(source, "big"), Buffer.alloc(100 * 1024 * 1024, "big "));
+    using job = move({ bandwidthLimit: 40_000_000 });
+    const under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO"];
+    const { errors, end } = await job.run({ under, lanes: 1 });
+    expect(errors).toEqual([`error writing '${join(destination, "big")}': Input/output error`]);
+    expect(end).toMatchObject({ kind: "result", result: { outcome: "failed" } });
+    expect([readdirSync(source), readdirSync(destination)]).toEqual([["big"], []]);
+  },
+  60_000,
+);
