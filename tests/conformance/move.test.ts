@@ -169,3 +169,32 @@ testUnless(
     expect([readFileSync(join(place.path, "a"), "utf8"), readFileSync(join(place.path, "b"), "utf8")]).toEqual(["new", "old"]);
   },
 );
+
+test("a move with patterns within one filesystem renames nothing that holds what they leave out", async () => {
+  await using place = await temporaryDirectory();
+  const [tree, target] = [join(place.path, "tree"), join(place.path, "target")];
+  mkdirSync(join(tree, "sub"), { recursive: true });
+  for (const name of ["one.txt", "two.o", "sub/three.o"]) writeFileSync(join(tree, name), name);
+  const job = startJob([tree], target, { target: "exact", exclude: ["*.o"] }, "move");
+  expect([(await job.ended).state, job.errors]).toEqual(["completed", []]);
+  expect([below(target), below(tree)]).toEqual([
+    ["one.txt", "sub"],
+    ["sub", "sub/three.o", "two.o"],
+  ]);
+});
+
+testUnless(
+  havePrograms("strace") ? null : "strace is not installed",
+  "where a rename cannot be told to replace nothing, what stands there is looked for before",
+  async () => {
+    await using place = await temporaryDirectory();
+    for (const name of ["a", "b", "c"]) writeFileSync(join(place.path, name), name);
+    const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:error=EINVAL:when=1"];
+    const env = { ...plainEnvironment, XDG_RUNTIME_DIR: place.path };
+    const move = (...names: string[]) => run([...strace, ...copydCommand("mv", "--local", "-n", ...names)], { cwd: place.path, env });
+    await move("a", "b");
+    expect(["a", "b"].map((name) => readFileSync(join(place.path, name), "utf8"))).toEqual(["a", "b"]);
+    expect(await move("c", "d")).toMatchObject({ status: 0, stderr: "" });
+    expect([existsSync(join(place.path, "c")), readFileSync(join(place.path, "d"), "utf8")]).toEqual([false, "c"]);
+  },
+);
