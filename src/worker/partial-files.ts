@@ -3,8 +3,8 @@
 // A slot of the checkpoint names the temporary file and the source's state, and holds two lengths: what the kernel has been given,
 // which outlives the worker, and what is on the device, which outlives the machine's being switched off.
 
-import { libc } from "../ffi/libc.ts";
-import { viewOf } from "../ffi/memory.ts";
+import { At, libc, Open } from "../ffi/libc.ts";
+import { Arena, viewOf } from "../ffi/memory.ts";
 import type { Stat } from "../ffi/stat.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
 import { checkOf, maxPartials, pageBytes, partialsStart } from "./checkpoint-layout.ts";
@@ -31,7 +31,7 @@ const slotWord = {
   /** Of the words before, the names left out. */
   check: 10,
   durableCheck: 11,
-  /** Valid for the run that it is of. */
+  /** For the thread that flushes. Valid for the run that it is of. */
   fd: 12,
   /** An errno that fdatasync told the thread that calls it; the file is not to be believed then. */
   syncError: 13,
@@ -210,16 +210,23 @@ export class PartialFiles {
     });
   }
 
-  /** From now on, until leave(), the thread that flushes may use the descriptor. */
+  /**
+   * From now on, until leave(), the thread that flushes may flush the file of this descriptor. It does so by an open file of its own: each is
+   * told once of what could not be written, and what that thread was told, the lane's own flush is to be told as well (rule 2).
+   */
   enter(slot: PartialSlot, fd: number): void {
+    using arena = new Arena(32);
+    // Where it cannot be had, nothing is flushed on the way.
+    const own = libc.openat(At.AT_FDCWD, arena.cstring(`/proc/self/fd/${fd}`), Open.O_RDONLY | Open.O_CLOEXEC, 0);
     this.locked(() => {
-      slot.fd = fd;
+      slot.fd = Math.max(-1, own);
     });
   }
 
-  /** Before the descriptor is closed. "forget": it has its name now, or is gone. */
+  /** "forget": the file has its name now, or is gone. */
   leave(slot: PartialSlot, what: "keep" | "forget"): void {
     this.locked(() => {
+      if (slot.fd >= 0) libc.close(slot.fd);
       slot.fd = -1;
       if (what === "forget") slot.clear();
     });
@@ -230,7 +237,7 @@ export class PartialFiles {
     let hasChanged = false;
     for (const slot of this.slots) {
       if (slot.run !== this.run || slot.fd < 0 || slot.written <= slot.durable) continue;
-      // A descriptor of its own: the lane may close its one at any moment.
+      // Another descriptor of that file: leave() may close this one at any moment.
       const fd = this.locked(() => (slot.fd < 0 ? -1 : libc.dup(slot.fd)));
       if (fd < 0) continue;
       const { written } = slot;

@@ -4,7 +4,13 @@ import { afterEach, beforeEach, expect } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { layout } from "../../src/ffi/layout.ts";
+import { libc } from "../../src/ffi/libc.ts";
+import { Stat } from "../../src/ffi/stat.ts";
+import { openCheckpoint } from "../../src/worker/checkpoint-file.ts";
 import { partialsStart } from "../../src/worker/checkpoint-layout.ts";
+import { PartialFiles } from "../../src/worker/partial-files.ts";
+import { Shared } from "../../src/worker/shared.ts";
 import { run, runChecked } from "../support/process.ts";
 import { killedAfter, ResumableJob } from "../support/resumable-job.ts";
 import { testUnless } from "../support/skip.ts";
@@ -160,3 +166,25 @@ testUnless(
     expect(readFileSync(join(destination, "big")).equals(content)).toBe(true);
   },
 );
+
+testUnless(whyNoSlowMedium(), "what a flush of a big file's beginning was told, the flush at its end is told as well", async () => {
+  const checkpointFd = openSync(join(directory.path, "checkpoint"), "w+");
+  const checkpoint = openCheckpoint({ fd: checkpointFd, isResumed: false, isSameBoot: true, startedTimeUs: 0 }, { unmarked: "believed" });
+  if (checkpoint === null) throw new Error("no checkpoint");
+  const partials = new PartialFiles(new Shared({ buffer: Shared.allocate(), slots: 0, inFlight: 0, ranges: null, checkpoint }), checkpoint);
+  const place = { name: ".copyd-x-1", directory: destination, directoryInodeLow: 1, directoryInodeHigh: 0 };
+  const anyState = Stat.owned(new Uint8Array(layout.statx.size));
+  const slot = partials.take(anyState, anyState, place);
+  if (slot === null) throw new Error("no slot");
+  const fd = openSync(join(destination, "big"), "w");
+  partials.enter(slot, fd);
+  writeSync(fd, randomBytes(mebibyte));
+  slot.written = mebibyte;
+  await medium.setRules([{ operations: ["write"], errno: "EIO", from: dataFromBytes, to: mediumBytes }]);
+  expect([partials.makeDurable(), slot.syncError, slot.durable]).toEqual([true, 5, 0]);
+  await medium.setRules([]);
+  partials.leave(slot, "forget");
+  expect([libc.fsync(fd), libc.fsync(fd)]).toEqual([-5, 0]);
+  closeSync(fd);
+  closeSync(checkpointFd);
+});
