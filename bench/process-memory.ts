@@ -22,7 +22,12 @@ export function watchMemory(roots: readonly number[]): MemoryWatch {
   const highest = new Map<number, number>();
   const look = (): void => {
     let now = 0;
+    // A process that was just begun shares all memory with its parent, until it becomes a program of its own.
+    const seen = new Set<string>();
     for (const pid of descendants(roots)) {
+      const memory = memoryOf(pid);
+      if (seen.has(memory)) continue;
+      seen.add(memory);
       now += pssOf(pid);
       highest.set(pid, Math.max(highest.get(pid) ?? 0, kilobytes(`/proc/${pid}/status`, "VmHWM")));
     }
@@ -63,6 +68,16 @@ function childrenOf(pid: number): number[] {
   } catch {
     // It has ended meanwhile.
     return [];
+  }
+}
+
+/** What tells one process's memory from another's: where its stack begins, which each program has elsewhere (proc(5), stat, startstack). */
+function memoryOf(pid: number): string {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[25] ?? `${pid}`;
+  } catch {
+    return `${pid}`;
   }
 }
 
