@@ -71,11 +71,16 @@ function childrenOf(pid: number): number[] {
   }
 }
 
+/** The fields of proc(5)'s stat behind the command's name: the state is the first. Throws where there is no such process. */
+export function statFields(pid: number): string[] {
+  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
 /** What tells one process's memory from another's: where its stack begins, which each program has elsewhere (proc(5), stat, startstack). */
 function memoryOf(pid: number): string {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[25] ?? `${pid}`;
+    return statFields(pid)[25] ?? `${pid}`;
   } catch {
     return `${pid}`;
   }

@@ -1,11 +1,10 @@
 // The binary under test as a service: `copyd daemon` on a private bus of the system kind, as installed but for its place.
 
-import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { connectService } from "../src/dbus/client.ts";
 import { privateBus } from "../tests/support/bus.ts";
-import { descendants } from "./process-memory.ts";
+import { descendants, statFields } from "./process-memory.ts";
 
 export interface BenchService extends AsyncDisposable {
   readonly address: string;
@@ -66,12 +65,7 @@ export async function startBenchService(copyd: string): Promise<BenchService> {
     address: bus.address,
     pids: () => [daemon.pid],
     cpuSeconds() {
-      const stat = readFileSync(`/proc/${daemon.pid}/stat`, "latin1");
-      const fields = stat
-        .slice(stat.lastIndexOf(")") + 2)
-        .split(" ")
-        .map(Number);
-      const [user = 0, system = 0, childrenUser = 0, childrenSystem = 0] = fields.slice(11, 15);
+      const [user = 0, system = 0, childrenUser = 0, childrenSystem = 0] = statFields(daemon.pid).slice(11, 15).map(Number);
       return { user: (user + childrenUser) / ticksPerSecond, system: (system + childrenSystem) / ticksPerSecond };
     },
     async workersEnded() {

@@ -6,7 +6,7 @@ import { NativeMemory } from "./memory.ts";
 
 const RUSAGE_THREAD = 1;
 /** ru_inblock counts in these, whatever the medium's blocks are. */
-const blockBytes = 512;
+export const inblockBytes = 512;
 
 export class MediumReads implements Disposable {
   private readonly memory = new NativeMemory(layout.rusage.size);
@@ -18,7 +18,7 @@ export class MediumReads implements Disposable {
     if (libc.getrusage(RUSAGE_THREAD, this.memory.address) < 0) return 0;
     const { u32 } = this.memory;
     const blocks = (u32[at] ?? 0) + (u32[at + 1] ?? 0) * 2 ** 32;
-    const bytes = (blocks - this.before) * blockBytes;
+    const bytes = (blocks - this.before) * inblockBytes;
     this.before = blocks;
     return bytes;
   }

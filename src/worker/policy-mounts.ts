@@ -8,6 +8,7 @@ import { readText } from "../ffi/read-text.ts";
 import { MountTable } from "../mount-table.ts";
 import { type Mount, parseMountInfo } from "../mountinfo.ts";
 import type { Policy } from "../policy.ts";
+import { fs } from "./late-fs.ts";
 
 /** The rules, denying also where mounts show what is inside a denied path. `mountInfo`: the text of mountinfo as latin1. */
 export function withMounts(policy: Policy, mountInfo = ownMountInfo): Policy {
@@ -42,10 +43,8 @@ function placeWithin(path: ByteString, table: MountTable): { readonly device: st
 
 /** Without links; as it is spelt where it is not there or out of reach. */
 function resolved(path: ByteString): ByteString {
-  // Loaded here, where few come: it takes a millisecond.
-  const { realpathSync } = process.getBuiltinModule("node:fs");
   try {
-    return byteString(realpathSync(Buffer.from(path, "latin1"), { encoding: "buffer" }));
+    return byteString(fs().realpathSync(Buffer.from(path, "latin1"), { encoding: "buffer" }));
   } catch {
     return path;
   }

@@ -1,9 +1,7 @@
 // How a worker process is started: as whom, with which capabilities, environment, descriptors and command line. Parent side.
 
+import { fs } from "./late-fs.ts";
 import type { Identity } from "./protocol.ts";
-
-/** Loaded when it is first needed: it takes a millisecond, and a worker that is started ahead needs nothing of it. */
-const fs = (): typeof import("node:fs") => process.getBuiltinModule("node:fs");
 
 /** Descriptor of the in-flight record in the worker. */
 export const inFlightChildFd = 3;

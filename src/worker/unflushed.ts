@@ -6,6 +6,7 @@
 import type { ByteString } from "../bytes.ts";
 import type { JobRequest } from "../request.ts";
 import { mayEndWithFlush } from "./flush.ts";
+import { fs } from "./late-fs.ts";
 
 /** The figures come early in the longer file, of some 1.5 kB. */
 const readBytes = 4096;
@@ -15,9 +16,6 @@ const cachedFigures = /^(?:Dirty|Writeback|WritebackTmp|NFS_Unstable): +(\d+) kB
 const sectorsWritten = 6;
 const TMPFS_MAGIC = 0x01021994;
 const RAMFS_MAGIC = 0x858458f6;
-
-/** Loaded where it is needed: it takes a millisecond, and most jobs wait for no device. */
-const fs = (): typeof import("node:fs") => process.getBuiltinModule("node:fs");
 
 /** null for a job that does not wait for the device, and where the destination cannot be looked at: the job will say why. */
 export function unflushedBytes(request: JobRequest): UnflushedBytes | null {

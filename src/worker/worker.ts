@@ -1,6 +1,7 @@
 // The worker process: checks who it is, confines itself, starts its lanes, and reports about them ten times a second.
 
 import { libc } from "../ffi/libc.ts";
+import { inblockBytes } from "../ffi/medium-reads.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
 import { raiseDescriptorLimit } from "./descriptor-limit.ts";
@@ -31,8 +32,6 @@ type StartMessage = Extract<ParentMessage, { type: "start" }>;
 type RecoverMessage = Extract<ParentMessage, { type: "recover" }>;
 type PreviewMessage = Extract<ParentMessage, { type: "preview" }>;
 
-/** The unit of ru_inblock. */
-const blockBytes = 512;
 /** A job whose first lane works for longer than this is worth a second thread, which costs some 5 ms and 5 MB. Milliseconds. */
 const secondLaneAfterMs = 3;
 /** A copy that is over by then needs no percentage, and counting takes a processor from the lanes. Milliseconds. */
@@ -264,7 +263,7 @@ class RunningJob {
     const usage = process.resourceUsage();
     const busy = (usage.userCPUTime + usage.systemCPUTime) / 1e6;
     const preemptions = usage.involuntaryContextSwitches;
-    const mediumBytes = usage.fsRead * blockBytes;
+    const mediumBytes = usage.fsRead * inblockBytes;
     const entries = shared.total(Counter.filesDone) + shared.total(Counter.directoriesDone);
     const bytes = shared.total(Counter.bytesDone);
     const before = this.measured;
