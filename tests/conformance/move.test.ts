@@ -138,6 +138,15 @@ describeUnless(whyNoFilesystem("tmpfs"), "a move across filesystems", () => {
     expect(below(target)).toEqual(["one.txt", "sub", "sub/three.txt"]);
     expect(below(tree)).toEqual(["left", "left/five.txt", "sub", "sub/four.o", "two.o"]);
   });
+
+  test("takes what the patterns let in, in directories as well, and leaves the rest", async () => {
+    const { tree, target } = freshTree();
+    mkdirSync(`${tree}/sub`);
+    for (const name of ["one.txt", "two.o", "sub/three.txt"]) writeFileSync(`${tree}/${name}`, name);
+    const job = startJob([tree], target, { target: "exact", include: ["*.txt"] }, "move");
+    expect([(await job.ended).state, job.errors]).toEqual(["completed", []]);
+    expect([below(target), below(tree)]).toEqual([["one.txt", "sub", "sub/three.txt"], ["two.o"]]);
+  });
 });
 
 test("a rename beside what is there takes the first free name, and replaces nothing under the others", async () => {

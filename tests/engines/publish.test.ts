@@ -185,6 +185,31 @@ for (const kind of filesystemKinds) {
       expect(bench.inFlight.state).toBe(InFlightState.idle);
     });
 
+    test("what has a temporary file's name already is neither given a name nor removed", () => {
+      using bench = benchFor("named", fresh());
+      using arena = new Arena(4096);
+      const theirs = `${temporaryPrefix}bench-`;
+      for (const serial of [0, 1]) writeFileSync(`${path}/${theirs}${serial}`, "in the way");
+      const make = (temporary: number): number => libc.symlinkat(arena.cstring("target"), bench.directoryFd, temporary);
+      expect(bench.publisher.addNode(bench.directoryFd, arena.cstring("file"), make)).toBe(-Errno.EEXIST);
+      expect(bench.publisher.failedSyscall).toBe("linkat");
+      writeFileSync(`${path}/file`, "old");
+      expect(bench.publisher.replaceNode(bench.directoryFd, arena.cstring("file"), make)).toBe(-Errno.EEXIST);
+      expect(readFileSync(`${path}/file`, "utf8")).toBe("old");
+      expect(readdirSync(path).sort()).toEqual([`${theirs}0`, `${theirs}1`, "file"]);
+    });
+
+    test("in a directory of the job's own a file is replaced by one that is whole, too", () => {
+      using bench = benchFor("exclusive", fresh());
+      writeFileSync(`${path}/file`, "old");
+      const fd = bench.create("file", true);
+      bench.write(fd, "new");
+      expect(readFileSync(`${path}/file`, "utf8")).toBe("old");
+      expect(bench.publisher.publish(true)).toBe(0);
+      libc.close(fd);
+      expect([readdirSync(path), readFileSync(`${path}/file`, "utf8")]).toEqual([["file"], "new"]);
+    });
+
     test("without a record nothing is created under its final name", () => {
       using bench = new Bench(fresh(), { madeByThisJob: true, recorded: false });
       const fd = bench.create("file");
@@ -193,6 +218,11 @@ for (const kind of filesystemKinds) {
       expect(bench.publisher.publish(false)).toBe(0);
       libc.close(fd);
       expect(readdirSync(path)).toEqual(["file"]);
+      using other = benchFor("exclusive", path);
+      expect(other.publisher.isExclusive).toBe(true);
+      // Nor where it cannot be told which directory that would be.
+      other.publisher.enterDirectory(path, -1, true);
+      expect(other.publisher.isExclusive).toBe(false);
     });
   });
 }
@@ -237,7 +267,8 @@ test("a name longer than a record has room for leaves the directory in it, and t
   const identity = { device: 7, inodeLow: 1, inodeHigh: 2 };
   expect(record.enter("/directory", identity)).toBe(true);
   record.creating(arena.cstring("n".repeat(2 * recordBytes)));
-  expect(record.read()).toMatchObject({ ...identity, directory: "/directory" });
+  // Its beginning may be another file's name.
+  expect(record.read()).toMatchObject({ ...identity, directory: "/directory", name: "" });
   expect(memory.bytes.subarray(recordBytes).every((byte) => byte === 0)).toBe(true);
   record.creating(arena.cstring("n".repeat(255)));
   expect(record.read()).toMatchObject({ directory: "/directory", name: "n".repeat(255) });
@@ -278,6 +309,15 @@ testUnless(whyNoFaultyFilesystem(), "without RENAME_NOREPLACE, a name taken in t
   await other.exited;
   expect(readdirSync(below.path)).toEqual(["file"]);
   expect(readFileSync(`${below.path}/file`, "utf8")).toBe("old");
+});
+
+testUnless(whyNoFaultyFilesystem(), "without RENAME_NOREPLACE, a free name is given by a link, and the temporary one goes", async () => {
+  await using below = await temporaryDirectory();
+  await using filesystem = await mountFaultyFilesystem({ directory: below.path, cacheMs: 0, rules: [{ ...refusesFlags, delayMs: 0 }] });
+  using bench = benchFor("named", filesystem.path);
+  expect(publishNew(bench, "file")).toBe(0);
+  expect(readdirSync(below.path)).toEqual(["file"]);
+  expect([readFileSync(`${below.path}/file`, "utf8"), statSync(`${below.path}/file`).nlink]).toEqual(["new", 1]);
 });
 
 testUnless(

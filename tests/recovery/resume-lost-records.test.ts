@@ -194,14 +194,15 @@ test("what this worker's lanes have in hand is told by its number", () => {
 });
 
 testUnless(unlessRoot(), "a user's worker takes its own user's only, root's whatever has got its owner already", () => {
-  const path = makeFiles("files", { ".copyd-a-1": "", ".copyd-a-2": "" });
+  const path = makeFiles("files", { ".copyd-a-1": "", ".copyd-a-2": "", ".copyd-a-3": "" });
   chownSync(join(path, ".copyd-a-1"), 61_000, 61_000);
+  chownSync(join(path, ".copyd-a-3"), 61_002, 61_002);
   using arena = new Arena(4096);
   const fd = libc.openat(At.AT_FDCWD, arena.cstring(path), Open.O_PATH | Open.O_DIRECTORY, 0);
   const options = { isTemporary: () => true, isInUse: () => false, mayGoOn: () => true, bornSinceUs: 0 };
   for (const [uid, left] of [
-    [61_001, [".copyd-a-1", ".copyd-a-2"]],
-    [61_000, [".copyd-a-2"]],
+    [61_001, [".copyd-a-1", ".copyd-a-2", ".copyd-a-3"]],
+    [61_000, [".copyd-a-2", ".copyd-a-3"]],
     [0, []],
   ] as const) {
     using temporary = new LostTemporaries(options, uid);

@@ -6,7 +6,7 @@ import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, writeFileSy
 import { join } from "node:path";
 import { directoryOfEachTest } from "../support/each-test.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
-import { havePrograms } from "../support/process.ts";
+import { havePrograms, runChecked } from "../support/process.ts";
 import { killedAt, ResumableJob } from "../support/resumable-job.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
 
@@ -104,6 +104,33 @@ for (const onConflict of policies) {
     60_000,
   );
 }
+
+testUnless(
+  lacking,
+  "after a power cut what has the size of what was moved, or its time, is not taken for it",
+  async () => {
+    await using other: TestFilesystem = await mountFilesystem("tmpfs");
+    const [source, destination] = [join(directory.path, "source"), join(other.path, "destination")];
+    makeSource(source);
+    const request = { operation: "move", sources: [source], destination, options: { target: "exact" } };
+    using job = new ResumableJob(directory.path, request);
+    expect((await job.run(killedAt("unlinkat", 12))).end.kind).toBe("failed");
+    const [sized = "", timed = ""] = Array.from({ length: files }, (_, index) => `f${index}`).filter(
+      (name) => !existsSync(join(source, name)),
+    );
+    writeFileSync(join(source, sized), sized.replace("f", "other "));
+    writeFileSync(join(source, timed), `longer than ${timed}`);
+    await runChecked(["touch", "-r", join(destination, timed), join(source, timed)]);
+    job.boot++;
+    const { errors, end } = await job.run({ isSameBoot: false });
+    expect(end).toMatchObject({ kind: "result", result: { outcome: "failed" } });
+    expect(errors).toHaveLength(2);
+    for (const error of errors) expect(error).toContain("changed or appeared while it was moved, and was left in place");
+    expect(contentsBelow(source)).toEqual([`longer than ${timed}`, sized.replace("f", "other ")].sort());
+    for (let index = 0; index < files; index++) expect(readFileSync(join(destination, `f${index}`), "utf8")).toBe(`first ${index}`);
+  },
+  60_000,
+);
 
 function namesBelow(at: string): string[] {
   return existsSync(at) ? readdirSync(at).sort() : [];

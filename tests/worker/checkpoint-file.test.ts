@@ -123,6 +123,16 @@ test("a tail that went to the log after the mark is not taken for the one that t
   for (const number of [1000, 1000 + recordsPerPage - 1]) expect(isKnown(checkpoint, number)).toBe("none");
 });
 
+test("what a later worker notes is not taken for what the mark covers of the tail that it took over", () => {
+  const first = open("first");
+  note(new CheckpointLog(first.shared, 0, first.checkpoint), 1, 10);
+  new CheckpointMarker(first.shared).mark("log");
+  const second = open("killed");
+  note(new CheckpointLog(second.shared, 0, second.checkpoint), 1000, 10);
+  const { checkpoint } = open("rebooted");
+  for (const number of [1000, 1009]) expect(isKnown(checkpoint, number)).toBe("none");
+});
+
 test("of two marks a torn one is passed over, and without any nothing counts", () => {
   const first = open("first");
   const log = new CheckpointLog(first.shared, 0, first.checkpoint);
@@ -289,6 +299,15 @@ test("a file that is short, or not a checkpoint, is begun anew", () => {
     expect([checkpoint.wasRemoving, isKnown(checkpoint, 1)]).toEqual([false, "none"]);
     ftruncateSync(fd, 0);
   }
+  // What another version has noted may mean anything.
+  const other = open("first");
+  note(new CheckpointLog(other.shared, 0, other.checkpoint), 1, 3);
+  const words = headOf(other.checkpoint);
+  words[HeadWord.version] = (words[HeadWord.version] ?? 0) + 1;
+  words[HeadWord.removing] = 1;
+  const { checkpoint } = open("killed");
+  expect([checkpoint.wasRemoving, checkpoint.isLogWhole, isKnown(checkpoint, 1)]).toEqual([false, false, "none"]);
+  ftruncateSync(fd, 0);
   expect(openCheckpoint({ fd: -1, isResumed: false, isSameBoot: true, startedTimeUs: 0 }, { unmarked: "believed" })).toBeNull();
   const proofOnly = openCheckpoint({ fd: -1, isResumed: true, isSameBoot: true, startedTimeUs: 0 }, { unmarked: "believed" });
   expect(proofOnly === null ? "" : isKnown(proofOnly, 1)).toBe("none");

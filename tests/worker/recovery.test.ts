@@ -76,6 +76,8 @@ test("an unfinished file is removed, in every lane's record", () => {
   }
   expect(removeInFlight(fd, "job")).toBe(3);
   expect(existsSync(`${path}/file-31`)).toBe(false);
+  // A whole file may get the name next, and the number of that inode.
+  for (const lane of [0, 1, 31]) expect(new InFlight(address, lane).state).toBe(InFlightState.idle);
   expect(removeInFlight(fd, "job")).toBe(0);
 });
 
@@ -153,6 +155,22 @@ test("a file that somebody put in the place of the unfinished one stays", () => 
   expect(existsSync(`${path}/file`)).toBe(true);
 });
 
+test("inodes are told apart by all 64 bits of their numbers", () => {
+  writeFileSync(`${path}/file`, "another's");
+  writeFileSync(`${path}/empty`, "");
+  using arena = new Arena(8192);
+  const [above, file] = [statOf(arena, path), statOf(arena, `${path}/file`)];
+  record(0, "file", "creating");
+  new InFlight(address, 0).created(file.inodeLow, file.inodeHigh + 1);
+  record(1, "empty", "creating");
+  new InFlight(address, 1).enter(path, { device: above.device, inodeLow: above.inodeLow, inodeHigh: above.inodeHigh + 1 });
+  expect(removeInFlight(fd, "job")).toBe(0);
+  expect(readdirSync(path).sort()).toEqual(["empty", "file"]);
+  new InFlight(address, 0).created(file.inodeLow, file.inodeHigh);
+  new InFlight(address, 1).enter(path, above);
+  expect(removeInFlight(fd, "job")).toBe(2);
+});
+
 testUnless(
   whyNoFilesystem("tmpfs"),
   "nothing is removed from a filesystem that was mounted in the place of another, where inodes have the same numbers",
@@ -201,6 +219,12 @@ test("names with slashes, empty names, relative directories and garbage remove n
   writeFileSync(`${directory.path}/outside`, "");
   record(0, "../outside", "created");
   record(1, "", "created");
+  writeFileSync(`${path}/file`, "half");
+  record(3, "file", "created");
+  // From the root it would be that directory, but for its first byte.
+  using arena = new Arena(8192);
+  const above = statOf(arena, path);
+  new InFlight(address, 3).enter(`x${path.slice(1)}`, above);
   const words = new Uint32Array(inFlightBytes / 4);
   crypto.getRandomValues(new Uint8Array(words.buffer, 2 * recordBytes, 4096));
   const garbage = Buffer.from(words.buffer).subarray(2 * recordBytes, 2 * recordBytes + 4096);
@@ -209,7 +233,7 @@ test("names with slashes, empty names, relative directories and garbage remove n
     writeSync(fd, garbage, 0, garbage.length, 2 * recordBytes);
     expect(removeInFlight(fd, "job")).toBe(0);
   }
-  expect(existsSync(`${directory.path}/outside`)).toBe(true);
+  expect(existsSync(`${directory.path}/outside`) && existsSync(`${path}/file`)).toBe(true);
 });
 
 test("an unused record names nothing and is left as it is", () => {
