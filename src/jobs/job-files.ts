@@ -3,7 +3,7 @@
 // The record goes when nothing is in flight, the checkpoint when the job's end is on the disk: a job whose end a power cut takes
 // back must still find what it had done.
 
-import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { createInFlightFile, type InFlightFile, reopenInFlightFile } from "./in-flight-file.ts";
 import type { Job } from "./job.ts";
@@ -19,6 +19,8 @@ export interface CheckpointFile {
   /** Whether a worker has written to it. */
   wasUsed(): boolean;
   close(): void;
+  /** Closes and removes one that no worker has been told of. */
+  remove(): void;
 }
 
 const inFlightPrefix = "in-flight-";
@@ -42,7 +44,12 @@ export function openCheckpoint(directory: string, job: Named): CheckpointFile {
   const path = join(directory, checkpointName(job));
   const isNew = !existsSync(path);
   const fd = openSync(path, isNew ? "wx+" : "r+", 0o600);
-  return { fd, isNew, wasUsed: () => fstatSync(fd).size > 0, close: () => closeSync(fd) };
+  const close = (): void => closeSync(fd);
+  const remove = (): void => {
+    close();
+    rmSync(path, { force: true });
+  };
+  return { fd, isNew, wasUsed: () => fstatSync(fd).size > 0, close, remove };
 }
 
 /** Moves the files of all jobs, whose store is lost, into a directory of their own. Throws the errors of renaming. */
@@ -75,7 +82,7 @@ export class JobFiles {
 
   /** Whether a worker of the job may have left something in flight. */
   hasRecord(job: Named): boolean {
-    return this.directory !== null && existsSync(join(this.directory, inFlightName(job)));
+    return this.hasFile(inFlightName(job));
   }
 
   /** The job has ended: its checkpoint goes as soon as nothing can take that back. */
@@ -97,8 +104,18 @@ export class JobFiles {
     if (this.directory === null || !store.knowsAll) return [];
     const known = new Set(unfinished.flatMap((job) => [inFlightName(job), checkpointName(job)]));
     const others = readdirSync(this.directory).filter((name) => !known.has(name));
-    for (const name of others) if (name.startsWith(checkpointPrefix)) this.remove(name);
-    return others.filter((name) => name.startsWith(inFlightPrefix));
+    for (const name of others) if (name.startsWith(checkpointPrefix) || this.isUnusedRecord(name)) this.remove(name);
+    return others.filter((name) => name.startsWith(inFlightPrefix) && this.hasFile(name));
+  }
+
+  /** Made for a job that the former service did not live to store. */
+  private isUnusedRecord(name: string): boolean {
+    if (this.directory === null || !name.startsWith(inFlightPrefix)) return false;
+    return statSync(join(this.directory, name), { throwIfNoEntry: false })?.blocks === 0;
+  }
+
+  private hasFile(name: string): boolean {
+    return this.directory !== null && existsSync(join(this.directory, name));
   }
 
   /** At the service's end: what has ended needs nothing any more. */

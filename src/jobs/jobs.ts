@@ -36,11 +36,12 @@ import { type JobsLog, noLog } from "./log.ts";
 import { ownMounts } from "./obstacles.ts";
 import { removeRemainsOf } from "./orphans.ts";
 import { PastJobs } from "./past-jobs.ts";
+import { PreparedRuns } from "./prepared-runs.ts";
 import { Previews } from "./previews.ts";
 import { isToRemove } from "./removal.ts";
 import { Returns } from "./returns.ts";
-import { JobRun, type RunSettings, stopOf } from "./run.ts";
-import { runSettings } from "./run-settings.ts";
+import { JobRun, stopOf } from "./run.ts";
+import { type RunSettings, runSettings } from "./run-settings.ts";
 import { Schedule } from "./schedule.ts";
 import { Steering } from "./steering.ts";
 import type { JobStore } from "./store.ts";
@@ -76,6 +77,7 @@ class JobsRoom implements AdjustableJobs {
   private readonly groups: Groups<Entry>;
   private readonly steering: Steering<Entry>;
   readonly started = new Set<Entry>();
+  private readonly prepared = new PreparedRuns<Entry>((entry) => this.runOf(entry));
   private readonly lingering: Lingering<Entry>;
   private readonly files: JobFiles;
   private readonly returns: Returns<Entry>;
@@ -151,6 +153,9 @@ class JobsRoom implements AdjustableJobs {
     if ("existing" in admitted) return this.view(admitted.existing);
     const { jobs } = admitted;
     const entries = jobs.map((job) => this.enter(job));
+    // Embedded, a process was started long before.
+    const isSoon = entries.length === 1 && this.settings.mode !== "embedded";
+    for (const entry of entries) if (isSoon && this.schedule.wouldStart(entry.job)) this.prepared.prepare(entry);
     // In one transaction: all of a fan-out, or none.
     for (const entry of entries) this.store?.save(entry.job, entry === entries.at(-1) ? "now" : "soon");
     for (const entry of entries) {
@@ -323,7 +328,7 @@ class JobsRoom implements AdjustableJobs {
 
   private start(entry: Entry): void {
     this.started.add(entry);
-    entry.run = this.runOf(entry);
+    entry.run = this.prepared.take(entry);
     const isFirst = entry.job.startedTimeUs === 0;
     const mounts = isFirst && this.store !== null ? mountsOf(entry.job.request, this.readMounts()) : [];
     this.apply(entry, { type: "started", bootId: this.settings.bootId, mounts });

@@ -4,7 +4,8 @@
 
 import { hasEnded } from "./api.ts";
 import type { Job } from "./job.ts";
-import { JobRun, type RunSettings } from "./run.ts";
+import { JobRun } from "./run.ts";
+import type { RunSettings } from "./run-settings.ts";
 import type { JobStore } from "./store.ts";
 
 const recordPattern = /^in-flight-(\d+)-([A-Za-z0-9_-]{1,64})$/;

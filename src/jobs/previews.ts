@@ -7,7 +7,7 @@ import { type LiveMessage, startWorker, type WorkerEnd } from "../worker/pool.ts
 import type { PreviewSummary } from "../worker/protocol.ts";
 import type { Caller, Preview, PreviewOptions } from "./api.ts";
 import { requireAllowed } from "./job-policy.ts";
-import type { RunSettings } from "./run.ts";
+import type { RunSettings } from "./run-settings.ts";
 import type { JobStore } from "./store.ts";
 
 const unwanted = "Nobody waits for the dry run any more.";

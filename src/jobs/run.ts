@@ -2,48 +2,18 @@
 
 import { assert } from "../assert.ts";
 import { CopyError, type FailureCode } from "../errors.ts";
-import type { Policy } from "../policy.ts";
-import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type WorkerLimitChanges } from "../worker/pool.ts";
+import { makeReady, type ReadyProcess } from "../worker/launch.ts";
+import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type WorkerOptions } from "../worker/pool.ts";
 import type { EntryError, ParentMessage } from "../worker/protocol.ts";
-import type { Caller } from "./api.ts";
 import { watchFileBounds } from "./file-bounds.ts";
-import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile } from "./in-flight-file.ts";
 import { goesOn, type Job } from "./job.ts";
 import type { JobEvent } from "./job-events.ts";
-import { type CheckpointFile, openCheckpoint, openInFlight } from "./job-files.ts";
-import { recordName } from "./left-over-records.ts";
-import type { JobsLog } from "./log.ts";
+import type { CheckpointFile } from "./job-files.ts";
 import { processIdentity } from "./process-identity.ts";
 import { isToRemove } from "./removal.ts";
-import type { WorkerPlaces } from "./worker-places.ts";
-
-export interface RunSettings {
-  /** What the administrator allows a caller's new job or dry run. */
-  readonly policyFor: (caller: Caller) => Policy;
-  /** system: as the job's owner, through setpriv. session, embedded: a plain child of this process. */
-  readonly mode: "system" | "session" | "embedded";
-  readonly sandbox: "strict" | "if-available" | "off";
-  /** Where records and checkpoints outlive this process; null: nowhere, and no job goes on after its worker has died. */
-  readonly stateDirectory: string | null;
-  /** Embedded jobs only: where the record survives this process (see left-over-records.ts); null: nowhere. */
-  readonly recordDirectory: string | null;
-  readonly totals: boolean;
-  readonly lanes: number;
-  readonly workerLimits: WorkerLimitChanges;
-  readonly cancelTimeoutMs: number;
-  readonly stopTimeoutMs: number;
-  readonly recoverTimeoutMs: number;
-  /** kernel.random.boot_id of now. */
-  readonly bootId: string;
-  /** Likewise, for what workers note. */
-  readonly bootNumber: number;
-  /** The worker's command instead of this program itself. */
-  readonly self: readonly string[] | null;
-  readonly places: WorkerPlaces;
-  /** See WorkerOptions. */
-  readonly pace: () => Promise<void> | null;
-  readonly log: JobsLog;
-}
+import { RunFiles } from "./run-files.ts";
+import type { RunSettings } from "./run-settings.ts";
+import type { ReservedPlace } from "./worker-places.ts";
 
 /** What happens to the job while it runs. */
 export interface RunListener {
@@ -69,8 +39,9 @@ export function stopOf(how: "for now" | "for good"): readonly [JobEvent, LaterMe
 export class JobRun {
   private readonly settings: RunSettings;
   private readonly listener: RunListener;
-  private inFlight: InFlightFile | null = null;
-  private checkpoint: CheckpointFile | null = null;
+  private files: RunFiles | null = null;
+  /** Between prepare and start. */
+  private ready: { readonly process: ReadyProcess; readonly place: ReservedPlace } | null = null;
   private worker: WorkerHandle | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
   /** The worker removes what others left, and does not copy. */
@@ -81,11 +52,33 @@ export class JobRun {
     this.listener = listener;
   }
 
+  /**
+   * Before `start`, while the job is stored and told of: opens its files and makes a process for it, whose runtime starts meanwhile and which
+   * does nothing yet. What fails here fails there again, and is told.
+   */
+  prepare(): void {
+    const place = this.settings.places.reserve(this.listener.job().owner.uid);
+    try {
+      const files = this.open();
+      this.ready = { process: makeReady({ ...this.processOptions(files), place }), place };
+    } catch {
+      place.left(0);
+      this.dismiss();
+    }
+  }
+
+  /** The job does not start yet. */
+  dismiss(): void {
+    this.ready?.process[Symbol.dispose]();
+    this.ready = null;
+    this.letGo((files) => files.remove());
+  }
+
   /** Starts the worker; the job has become `started` before. What a former worker left in flight is removed first. */
   start(): void {
     this.attempt("worker-start", () => {
-      this.open();
-      if (this.settings.stateDirectory === null || this.inFlight?.wasUsed() !== true) this.work();
+      const { inFlight } = this.open();
+      if (this.settings.stateDirectory === null || !inFlight.wasUsed()) this.work();
       else this.recover((removed) => this.workAfresh(removed));
     });
   }
@@ -106,29 +99,14 @@ export class JobRun {
     else if (message.type === "stop") this.limitStopping(this.settings.stopTimeoutMs);
   }
 
-  private open(): void {
-    const job = this.listener.job();
-    const { stateDirectory, recordDirectory } = this.settings;
-    if (stateDirectory !== null) {
-      const open = (): CheckpointFile => openCheckpoint(stateDirectory, job);
-      // Without one, a job that was begun before would meet its own copies as somebody else's.
-      this.checkpoint = job.attempts.resumed > 0 ? open() : (this.withoutPlace(open) ?? null);
-      this.inFlight = this.withoutPlace(() => openInFlight(stateDirectory, job)) ?? null;
-    } else if (recordDirectory !== null) {
-      this.inFlight = this.withoutPlace(() => createInFlightFile(recordDirectory, recordName(job.workToken))) ?? null;
-    }
-    this.inFlight ??= createUnnamedInFlightFile(job.workToken);
+  private open(): RunFiles {
+    const told = "what the job has done cannot be noted: interrupted, it would begin anew";
+    this.files ??= new RunFiles(this.listener.job(), this.settings, (reason) => this.logFailure(told, reason));
+    return this.files;
   }
 
-  /** Opens a file that outlives this process; undefined where its filesystem is full or read-only: the job is done all the same. */
-  private withoutPlace<File>(open: () => File): File | undefined {
-    try {
-      return open();
-    } catch (cause) {
-      if (!isWithoutPlace(cause)) throw cause;
-      this.logFailure("what the job has done cannot be noted: interrupted, it would begin anew", cause.message);
-      return undefined;
-    }
+  private get checkpoint(): CheckpointFile | null {
+    return this.files?.checkpoint ?? null;
   }
 
   private work(): void {
@@ -152,10 +130,7 @@ export class JobRun {
       this.finish("keep");
       return;
     }
-    // A new one: the worker expects an empty record.
-    this.inFlight?.discard();
-    const { stateDirectory } = this.settings;
-    this.inFlight = stateDirectory === null ? null : openInFlight(stateDirectory, job);
+    this.files?.renewRecord();
     this.work();
   }
 
@@ -163,9 +138,12 @@ export class JobRun {
     type: "start" | "recover",
     listeners: { onMessage: (message: LiveMessage) => void; onEnd: (end: WorkerEnd) => void },
   ): WorkerHandle {
-    const { settings, inFlight } = this;
+    const { settings, files, ready } = this;
+    this.ready = null;
     const job = this.listener.job();
-    assert(inFlight !== null, "a worker has a record of what it has in flight");
+    assert(files !== null, "a worker has a record of what it has in flight");
+    const place = ready?.place ?? settings.places.reserve(job.owner.uid);
+    place.begin();
     const options = { ...job.options, bandwidthLimit: this.listener.bandwidthLimit() };
     // Root's rights are not to go where links of others lead.
     const foreignLinks: "follow" | "refuse" = job.asAdmin ? "refuse" : "follow";
@@ -177,7 +155,6 @@ export class JobRun {
       boot: settings.bootNumber,
     };
     const { standingAnswers, givenAnswers } = job;
-    const checkpointFd = this.checkpoint?.fd ?? null;
     let bounds: Disposable | null = null;
     const worker = startWorker({
       task:
@@ -193,16 +170,13 @@ export class JobRun {
               givenAnswers: [...givenAnswers],
             }
           : { type, ...common, keepsPartial: goesOn(job), removal: this.removalFacts(job) },
-      credentials: settings.mode === "system" ? (job.asAdmin ? rootCredentials : job.owner) : null,
-      // Whoever asked, not whose rights it has: it is that user's share of the machine.
-      place: settings.places.enter(job.owner.uid),
-      inFlightFd: inFlight.fd,
-      inFlightPath: inFlight.path,
-      checkpointFd,
+      ...this.processOptions(files),
+      place,
+      ...(ready === null ? {} : { ready: ready.process }),
+      inFlightPath: files.inFlight.path,
       limits: settings.workerLimits,
       trusted: settings.mode === "embedded",
       pace: settings.pace,
-      ...(settings.self === null ? {} : { self: settings.self }),
       ...listeners,
       onEnd: (end) => {
         bounds?.[Symbol.dispose]();
@@ -212,25 +186,38 @@ export class JobRun {
     });
     // Embedded, the files are its user's own.
     if (settings.mode !== "embedded") {
-      bounds = watchFileBounds(inFlight.fd, checkpointFd, () =>
+      bounds = watchFileBounds(files.inFlight.fd, files.checkpoint?.fd ?? null, () =>
         worker.kill("worker-protocol", "The copying process wrote more to its job's own files than any needs."),
       );
     }
     return worker;
   }
 
+  /** What a process is made with, but for its place. */
+  private processOptions({ inFlight, checkpoint }: RunFiles): Pick<WorkerOptions, "credentials" | "inFlightFd" | "checkpointFd" | "self"> {
+    const { mode, self } = this.settings;
+    const { asAdmin, owner } = this.listener.job();
+    return {
+      credentials: mode === "system" ? (asAdmin ? rootCredentials : owner) : null,
+      inFlightFd: inFlight.fd,
+      checkpointFd: checkpoint?.fd ?? null,
+      ...(self === null ? {} : { self }),
+    };
+  }
+
   private checkpointFacts(job: Job): { isResumed: boolean; isSameBoot: boolean; startedTimeUs: number } | null {
-    if (this.checkpoint === null) return null;
+    const checkpoint = this.checkpoint;
+    if (checkpoint === null) return null;
     const isFirst = job.attempts.resumed === 0;
     // A power cut may have taken back that the job had started, and its checkpoint is there all the same.
-    const isForgotten = isFirst && !this.checkpoint.isNew;
+    const isForgotten = isFirst && !checkpoint.isNew;
     const isSameBoot = job.bootId === this.settings.bootId && !isForgotten;
     return { isResumed: !isFirst || isForgotten, isSameBoot, startedTimeUs: isForgotten ? job.createdTimeUs : job.startedTimeUs };
   }
 
   /** For a worker that is to remove what the job has published; null: it is to stay. */
   private removalFacts(job: Job): { isSameBoot: boolean; startedTimeUs: number } | null {
-    if (!isToRemove(job) || this.checkpoint?.wasUsed() !== true) return null;
+    if (!isToRemove(job) || this.files?.hasCheckpoint !== true) return null;
     return { isSameBoot: job.bootId === this.settings.bootId, startedTimeUs: job.startedTimeUs };
   }
 
@@ -278,8 +265,8 @@ export class JobRun {
       this.finish("keep");
       return;
     }
-    const hasCheckpoint = this.checkpoint?.wasUsed() === true;
-    const isNeeded = this.inFlight?.wasUsed() === true || (!keepsPartial && hasCheckpoint);
+    const hasCheckpoint = this.files?.hasCheckpoint === true;
+    const isNeeded = this.files?.inFlight.wasUsed() === true || (!keepsPartial && hasCheckpoint);
     if (!isNeeded) {
       if (hasRemoval) this.endRemoval();
       this.finish("discard");
@@ -296,7 +283,7 @@ export class JobRun {
 
   private recover(then: (removed: boolean) => void): void {
     const hasRemoval = isToRemove(this.listener.job());
-    const hasCheckpoint = this.checkpoint?.wasUsed() === true;
+    const hasCheckpoint = this.files?.hasCheckpoint === true;
     this.worker = this.launch("recover", {
       onMessage: () => undefined,
       onEnd: (end) => {
@@ -374,22 +361,19 @@ export class JobRun {
   }
 
   private finish(record: "discard" | "keep"): void {
-    try {
-      if (this.inFlight !== null && record === "keep" && this.inFlight.wasUsed()) this.inFlight.keep();
-      else this.inFlight?.discard();
-      this.checkpoint?.close();
-    } catch (cause) {
-      this.logFailure("a job's record could not be closed or removed", cause instanceof Error ? cause.message : String(cause));
-    }
-    this.inFlight = null;
-    this.checkpoint = null;
+    this.letGo((files) => files.close(record));
     this.listener.apply({ type: "worker-ended" });
     this.listener.ended();
   }
-}
 
-function isWithoutPlace(cause: unknown): cause is Error {
-  return cause instanceof Error && "code" in cause && ["ENOSPC", "EDQUOT", "EROFS"].includes(String(cause.code));
+  private letGo(how: (files: RunFiles) => void): void {
+    try {
+      if (this.files !== null) how(this.files);
+    } catch (cause) {
+      this.logFailure("a job's record could not be closed or removed", cause instanceof Error ? cause.message : String(cause));
+    }
+    this.files = null;
+  }
 }
 
 const rootCredentials = { uid: 0, gid: 0, groups: [0] };

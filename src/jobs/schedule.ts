@@ -44,6 +44,11 @@ export class Schedule<Entry> {
     this.bandwidth = new Bandwidth(dependencies.limits);
   }
 
+  /** As of Turns. */
+  wouldStart(job: Job): boolean {
+    return this.dependencies.isOpen() && this.turns.wouldStart(job, this.dependencies.started());
+  }
+
   /** Starts what may start, after the caller has had its reply. */
   pump(): void {
     if (this.isDue) return;

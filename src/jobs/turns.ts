@@ -83,6 +83,17 @@ export class Turns {
     return next;
   }
 
+  /** Whether a job that does not wait yet would start at once: a guess, since what it depends on may change before it does. */
+  wouldStart({ owner, options, request, group }: Job, started: readonly Job[]): boolean {
+    if (this.queue.size > 0) return false;
+    const load = this.loadOf(started);
+    const job = { uid: owner.uid, priority: options.priority, group: group?.token ?? null };
+    // Its own wait would make it one of several.
+    const rests = load.rests(owner.uid) && load.ofUser(owner.uid).running > 0;
+    if (rests || this.queue.lack(job, load) !== null) return false;
+    return this.roomOf(started).admits({ ...job, token: "", order: 0, needs: needsOf(request, group), passedOver: 0 });
+  }
+
   /** Tells of each job that waits, why: a sentence for a person, "" where it is the next to be looked at. */
   waits(started: readonly Job[], tell: (job: Queued, reason: string) => void): void {
     const load = this.loadOf(started);

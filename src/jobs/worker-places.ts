@@ -18,6 +18,11 @@ const budgetLimits: Omit<BudgetLimits, "crowdedShare"> = { aloneShare: null, cro
 /** Charged as a worker starts, lest many do before the first has ended; what it has not taken by then is given back. */
 const advanceMs = 500;
 
+export interface ReservedPlace extends WorkerPlace {
+  /** To be called once, as the worker is told its job. */
+  readonly begin: () => void;
+}
+
 export class WorkerPlaces {
   private readonly groups: UserGroups | null;
   private readonly sharesByNiceness: boolean;
@@ -50,11 +55,21 @@ export class WorkerPlaces {
 
   /** The place of one more worker of this user, until it is left. */
   enter(uid: number): WorkerPlace {
+    const place = this.reserve(uid);
+    place.begin();
+    return place;
+  }
+
+  /** The same for a process that only waits: nothing is charged for it before it begins. */
+  reserve(uid: number): ReservedPlace {
     const others = this.workers.get(uid) ?? 0;
     this.workers.set(uid, others + 1);
     const group = this.groups?.enter(uid) ?? null;
-    this.see(uid);
-    const chargedMs = this.budgets.charge(uid, advanceMs, this.now());
+    let chargedMs = 0;
+    const begin = (): void => {
+      this.see(uid);
+      chargedMs = this.budgets.charge(uid, advanceMs, this.now());
+    };
     let hasLeft = false;
     const left = (takenMs: number): void => {
       if (hasLeft) return;
@@ -66,6 +81,6 @@ export class WorkerPlaces {
       this.see(uid);
       this.budgets.charge(uid, takenMs - chargedMs, this.now());
     };
-    return { group: group?.path ?? null, niceness: this.sharesByNiceness && others > 0 ? behindNiceness : 0, left };
+    return { group: group?.path ?? null, niceness: this.sharesByNiceness && others > 0 ? behindNiceness : 0, begin, left };
   }
 }

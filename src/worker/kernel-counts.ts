@@ -18,6 +18,17 @@ export function processRefusals(group: string | null): number {
   return (group === null ? null : countIn(`${group}/pids.events`, "max")) ?? -1;
 }
 
+/** Both counts at one moment. */
+export interface KernelCounts {
+  readonly memoryKills: number;
+  readonly processRefusals: number;
+}
+
+/** Of this control group, as of the two functions. */
+export function kernelCounts(group: string | null): KernelCounts {
+  return { memoryKills: memoryKills(group), processRefusals: processRefusals(group) };
+}
+
 function countIn(path: string, name: string): number | null {
   const count = new RegExp(`^${name} (\\d+)$`, "m").exec(textOf(path))?.[1];
   return count === undefined ? null : Number(count);

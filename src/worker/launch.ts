@@ -1,11 +1,47 @@
-// How a worker comes to its job: its process, one that was started ahead or a new one, and its first message. Parent side.
+// How a worker comes to its job: its process, one that was started ahead or made ready or a new one, and its first message. Parent side.
 
 import { CopyError } from "../errors.ts";
 import { takeAhead } from "./ahead.ts";
+import { type KernelCounts, kernelCounts } from "./kernel-counts.ts";
 import { withNiceness } from "./niceness.ts";
 import type { FirstMessage, WorkerOptions } from "./pool.ts";
 import { embeddedFlag, type Identity } from "./protocol.ts";
-import { checkpointChildFd, inFlightChildFd, openOwnBinary, selfCommand, spawnWorker, type WorkerProcess, workerCommand } from "./spawn.ts";
+import {
+  checkpointChildFd,
+  expectedIdentity,
+  inFlightChildFd,
+  openOwnBinary,
+  selfCommand,
+  spawnWorker,
+  type WorkerProcess,
+  workerCommand,
+} from "./spawn.ts";
+
+/** What decides on the process itself, whatever it is to do. */
+export type ProcessOptions = Pick<WorkerOptions, "credentials" | "place" | "inFlightFd" | "checkpointFd" | "self">;
+
+/** A process that waits for its first message. */
+export interface ReadyProcess extends Disposable {
+  readonly process: WorkerProcess;
+  /** As they were before it was started. */
+  readonly counts: KernelCounts;
+  /** Nobody needs it: ends it, and leaves its place. */
+  [Symbol.dispose](): void;
+}
+
+/** Starts a worker's process whose job will be told later, to startWorker with the same options. Throws as that does. */
+export function makeReady(options: ProcessOptions): ReadyProcess {
+  const counts = kernelCounts(options.place?.group ?? null);
+  const process = spawn(options, options.credentials === null ? null : expectedIdentity(options.credentials));
+  return {
+    process,
+    counts,
+    [Symbol.dispose]() {
+      process.kill("SIGKILL");
+      options.place?.left(0);
+    },
+  };
+}
 
 export interface Launched {
   readonly process: WorkerProcess;
@@ -14,9 +50,12 @@ export interface Launched {
 
 /** The process, and what it is to be told first. Throws CopyError `worker-start` when it cannot be made. */
 export function launch(options: WorkerOptions, identity: Identity | null): Launched {
-  const ahead = mayBeAhead(options) ? takeAhead() : null;
   const first = firstMessage(options, identity);
-  if (ahead === null) return { process: spawn(options, identity), first };
+  const ready = options.ready?.process;
+  // One that has ended meanwhile is no worse than none.
+  if (ready !== undefined && ready.exitCode === null && ready.signalCode === null) return { process: ready, first };
+  const ahead = mayBeAhead(options) ? takeAhead() : null;
+  if (ahead === null) return { process: spawn(options, identity, isEmbedded(options) ? [embeddedFlag] : []), first };
   // It has none of our descriptors, and is this very user.
   return { process: ahead, first: { ...first, inFlightFd: -1, inFlightPath: options.inFlightPath } as FirstMessage };
 }
@@ -55,19 +94,19 @@ function firstMessage({ task, checkpointFd }: WorkerOptions, identity: Identity 
 }
 
 /** Descriptors beyond the three streams: the records that outlive the worker. */
-function recordsOf({ inFlightFd, checkpointFd }: WorkerOptions): number[] {
+function recordsOf({ inFlightFd, checkpointFd }: ProcessOptions): number[] {
   if (inFlightFd === null) return [];
   return checkpointFd === undefined || checkpointFd === null ? [inFlightFd] : [inFlightFd, checkpointFd];
 }
 
-function spawn(options: WorkerOptions, identity: Identity | null): WorkerProcess {
+function spawn(options: ProcessOptions, identity: Identity | null, flags: readonly string[] = []): WorkerProcess {
   const records = recordsOf(options);
   const self = options.self ?? selfCommand();
   const binary = identity === null ? null : openOwnBinary(self);
   const command = workerCommand(identity, self, inFlightChildFd + records.length);
   const { group, niceness } = options.place ?? { group: null, niceness: 0 };
   try {
-    return spawnWorker(withNiceness(niceness, isEmbedded(options) ? [...command, embeddedFlag] : command), {
+    return spawnWorker(withNiceness(niceness, [...command, ...flags]), {
       identity,
       records: binary === null ? records : [...records, binary],
       cgroup: group ?? undefined,

@@ -1,6 +1,7 @@
 // The parent's side of one worker process: what starts it, what is heard of it, and the limits it must keep.
 
 import type { FailureCode } from "../errors.ts";
+import type { ReadyProcess } from "./launch.ts";
 import type { ParentMessage, WorkerMessage } from "./protocol.ts";
 import type { Credentials } from "./spawn.ts";
 import { WorkerConnection } from "./worker-connection.ts";
@@ -65,6 +66,8 @@ export interface WorkerOptions {
   readonly trusted?: boolean;
   /** Instead of this program itself; tests use it. */
   readonly self?: readonly string[];
+  /** A process that was made ready with the same options; left out, or ended meanwhile: a new one. */
+  readonly ready?: ReadyProcess;
   readonly onMessage: (message: LiveMessage) => void;
   /** Asked after lines and errors: no more is read of the worker until it resolves, and the worker waits. null: it goes on. */
   readonly pace?: () => Promise<void> | null;

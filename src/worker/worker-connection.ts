@@ -7,7 +7,7 @@ import { CopyError, type FailureCode, isFailureCode } from "../errors.ts";
 import { Allowance } from "./allowance.ts";
 import { hasMessageShape } from "./frame-shape.ts";
 import { FrameTurns } from "./frame-turns.ts";
-import { memoryKills, processRefusals } from "./kernel-counts.ts";
+import { type KernelCounts, kernelCounts } from "./kernel-counts.ts";
 import { type Launched, launch } from "./launch.ts";
 import { lowerSession } from "./niceness.ts";
 import type { FirstMessage, HelloMessage, ResultMessage, WorkerHandle, WorkerOptions } from "./pool.ts";
@@ -79,7 +79,7 @@ export class WorkerConnection implements WorkerHandle {
     this.identity = options.credentials === null ? null : expectedIdentity(options.credentials);
     this.messages = new Allowance(this.limits.messagesPerSecond, this.limits.messageBurst);
     this.bytes = new Allowance(this.limits.bytesPerSecond, this.limits.bytesPerSecond);
-    this.countsBefore = countsOf(options);
+    this.countsBefore = options.ready?.counts ?? countsOf(options);
     let launched: Launched;
     try {
       launched = launch(options, this.identity);
@@ -326,14 +326,8 @@ export class WorkerConnection implements WorkerHandle {
   }
 }
 
-interface KernelCounts {
-  readonly memoryKills: number;
-  readonly processRefusals: number;
-}
-
 function countsOf({ place }: WorkerOptions): KernelCounts {
-  const path = place?.group ?? null;
-  return { memoryKills: memoryKills(path), processRefusals: processRefusals(path) };
+  return kernelCounts(place?.group ?? null);
 }
 
 const tooManyProcesses = "The kernel refused the copying process a thread or to start at all: the user's copies have as many as they may.";

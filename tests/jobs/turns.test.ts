@@ -170,3 +170,30 @@ test("with real workers: the second job on a stick is queued and says why, is st
   expect(heard).toEqual(["another job uses sda; one job works on a rotating or USB device at a time", ""]);
   await jobs.shutdown();
 });
+
+test("whether a job would start at once is foretold as it then turns out", () => {
+  let seed = 1;
+  const below = (most: number): number => {
+    seed = (seed * 48271) % 2147483647;
+    return seed % most;
+  };
+  const outcomes = { yes: 0, no: 0 };
+  for (let round = 0; round < 2000; round++) {
+    const resting = below(2) === 0;
+    const limits = { maxRunning: 1 + below(3), maxRunningPerUser: 1 + below(3), maxWorkersPerUser: 1 + below(3) };
+    const turns = new Turns({ ...wide, ...limits }, named, { restMs: (uid) => (resting && uid === 1 ? 100 : 0) });
+    const some = (): Job =>
+      job(`j${round}-${lastId}`, ["sda", "sdb", "sda+sdb", "ssd"][below(4)] ?? "", ["low", "normal", "now"][below(3)], 1 + below(2));
+    const started = Array.from({ length: below(4) }, (): Job => ({ ...some(), state: "running", activity: "working", startedTimeUs: 1 }));
+    const waiting = below(3) === 0;
+    if (waiting) turns.add(some());
+    const next = some();
+    const foretold = turns.wouldStart(next, started);
+    turns.add(next);
+    const found = turns.next(started);
+    if (!waiting) expect(foretold).toBe(found?.token === next.token);
+    else expect(foretold).toBe(false);
+    outcomes[foretold ? "yes" : "no"]++;
+  }
+  expect(Math.min(outcomes.yes, outcomes.no)).toBeGreaterThan(200);
+});

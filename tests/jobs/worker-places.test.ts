@@ -71,6 +71,20 @@ test("workers that run are charged in advance: of those that take long, few star
   expect(places.restMs(1001)).toBe(0);
 });
 
+test("a process that only waits is charged when it begins, and not before", () => {
+  const places = new WorkerPlaces(null, "many", () => 0, 2);
+  places.enter(1002);
+  const first = places.reserve(1001);
+  const second = places.reserve(1001);
+  expect(places.restMs(1001)).toBe(0);
+  first.begin();
+  second.begin();
+  expect(places.restMs(1001)).toBeGreaterThan(0);
+  second.left(0);
+  first.left(0);
+  expect(places.restMs(1001)).toBe(0);
+});
+
 test("whoever is alone, and where control groups share the processors, all are equal", () => {
   const alone = new WorkerPlaces(null, "one");
   expect([alone.enter(1001), alone.enter(1001)].map(({ niceness }) => niceness)).toEqual([0, 0]);

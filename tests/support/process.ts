@@ -1,4 +1,6 @@
-// Runs a command to its end with a time limit, and keeps what it said.
+// Runs a command to its end with a time limit, and keeps what it said. And which processes there are.
+
+import { existsSync } from "node:fs";
 
 export interface RunOptions {
   readonly cwd?: string;
@@ -76,5 +78,13 @@ export function isRunning(pid: number): boolean {
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+/** Resolves when a child has ended and was waited for; rejects after ten seconds. */
+export async function untilGone(pid: number): Promise<void> {
+  for (let waited = 0; existsSync(`/proc/${pid}`); waited += 10) {
+    if (waited > 10_000) throw new Error(`process ${pid} is still there`);
+    await Bun.sleep(10);
   }
 }

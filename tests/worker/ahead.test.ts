@@ -1,37 +1,25 @@
 // A worker that is started before its job is known: it does the first job that comes, and ends when none does.
 
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInFlightFile, createUnnamedInFlightFile, type InFlightFile } from "../../src/jobs/in-flight-file.ts";
 import { requestSchema } from "../../src/request-schema.ts";
 import { dropAhead, startAhead } from "../../src/worker/ahead.ts";
 import { startWorker, type WorkerEnd } from "../../src/worker/pool.ts";
+import { childrenOf } from "../support/embedded-job.ts";
+import { untilGone } from "../support/process.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
 afterEach(() => dropAhead());
 
-function children(): number[] {
-  return readdirSync("/proc/self/task")
-    .flatMap((thread) => readFileSync(`/proc/self/task/${thread}/children`, "latin1").split(" "))
-    .filter((word) => word !== "")
-    .map(Number);
-}
-
 /** The process that the action starts. */
 function startedBy(action: () => void): number {
-  const before = new Set(children());
+  const before = new Set(childrenOf(process.pid));
   action();
-  const [pid] = children().filter((child) => !before.has(child));
+  const [pid] = childrenOf(process.pid).filter((child) => !before.has(child));
   if (pid === undefined) throw new Error("nothing was started");
   return pid;
-}
-
-async function untilGone(pid: number): Promise<void> {
-  for (let waited = 0; existsSync(`/proc/${pid}`); waited += 10) {
-    if (waited > 10_000) throw new Error(`process ${pid} is still there`);
-    await Bun.sleep(10);
-  }
 }
 
 interface Copied {
