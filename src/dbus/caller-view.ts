@@ -4,7 +4,7 @@
 // their own and yet mean the same files nearly everywhere. It is read from mountinfo, which needs neither the right to ptrace the
 // caller, which the service does not have, nor any call into a filesystem that may hang.
 
-import { open } from "node:fs/promises";
+import { closeSync, openSync, read, readSync } from "node:fs";
 import { type ByteString, displayText } from "../bytes.ts";
 import { CopyError } from "../errors.ts";
 import type { JobRequest } from "../request.ts";
@@ -13,6 +13,7 @@ import { excerpt } from "./paths.ts";
 
 /** Some ten thousand mounts. Anybody can make as many in a user namespace; comparing these takes some ten milliseconds. */
 const maxMountInfoBytes = 1024 * 1024;
+const chunkBytes = 64 * 1024;
 /** A mount or umount between the two reads looks like a difference once. */
 const attempts = 2;
 
@@ -22,7 +23,7 @@ const attempts = 2;
  */
 export async function requireSameView(pid: number | null, uid: number, { sources, destination }: JobRequest): Promise<void> {
   if (pid === null) return;
-  // Together: each of them takes several turns.
+  // Together: each of them may take several turns.
   const owned = belongsTo(pid, uid);
   let different: ByteString | null = null;
   for (let attempt = 0; attempt < attempts; attempt++) {
@@ -48,18 +49,29 @@ async function belongsTo(pid: number, uid: number): Promise<boolean> {
 /** As latin1; "" for a process that is gone, or hidden from us by hidepid=. */
 async function beginningOf(path: string): Promise<string> {
   try {
-    await using file = await open(path);
-    const chunks: Buffer[] = [];
-    let left = maxMountInfoBytes;
-    while (left > 0) {
-      const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(Math.min(left, 64 * 1024)));
-      if (bytesRead === 0) break;
-      chunks.push(buffer.subarray(0, bytesRead));
-      left -= bytesRead;
+    const fd = openSync(path, "r");
+    try {
+      const chunks: Buffer[] = [];
+      for (let length = 0; length < maxMountInfoBytes; ) {
+        const buffer = Buffer.allocUnsafe(Math.min(maxMountInfoBytes - length, chunkBytes));
+        // What nearly all processes have takes less time to read than to be read by another thread; what takes longer holds up nobody.
+        const bytesRead = length < chunkBytes ? readSync(fd, buffer) : await readLater(fd, buffer);
+        if (bytesRead === 0) break;
+        chunks.push(buffer.subarray(0, bytesRead));
+        length += bytesRead;
+      }
+      return Buffer.concat(chunks).toString("latin1");
+    } finally {
+      closeSync(fd);
     }
-    return Buffer.concat(chunks).toString("latin1");
   } catch {
     // ENOENT, ESRCH, EACCES: then nothing is known of it.
     return "";
   }
+}
+
+async function readLater(fd: number, buffer: Buffer): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  read(fd, buffer, 0, buffer.length, null, (error, bytesRead) => (error === null ? resolve(bytesRead) : reject(error)));
+  return await promise;
 }
