@@ -2,8 +2,15 @@
 
 import { assert } from "../assert.ts";
 import { CopyError, type FailureCode } from "../errors.ts";
-import { makeReady, type ReadyProcess } from "../worker/launch.ts";
-import { type LiveMessage, startWorker, type WorkerEnd, type WorkerHandle, type WorkerOptions } from "../worker/pool.ts";
+import {
+  type LiveMessage,
+  makeReady,
+  type ProcessOptions,
+  type ReadyProcess,
+  startWorker,
+  type WorkerEnd,
+  type WorkerHandle,
+} from "../worker/pool.ts";
 import type { EntryError, ParentMessage } from "../worker/protocol.ts";
 import { watchFileBounds } from "./file-bounds.ts";
 import { goesOn, type Job } from "./job.ts";
@@ -194,7 +201,7 @@ export class JobRun {
   }
 
   /** What a process is made with, but for its place. */
-  private processOptions({ inFlight, checkpoint }: RunFiles): Pick<WorkerOptions, "credentials" | "inFlightFd" | "checkpointFd" | "self"> {
+  private processOptions({ inFlight, checkpoint }: RunFiles): Omit<ProcessOptions, "place"> {
     const { mode, self } = this.settings;
     const { asAdmin, owner } = this.listener.job();
     return {

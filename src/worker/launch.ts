@@ -2,9 +2,9 @@
 
 import { CopyError } from "../errors.ts";
 import { takeAhead } from "./ahead.ts";
-import { type KernelCounts, kernelCounts } from "./kernel-counts.ts";
+import { kernelCounts } from "./kernel-counts.ts";
 import { withNiceness } from "./niceness.ts";
-import type { FirstMessage, WorkerOptions } from "./pool.ts";
+import type { FirstMessage, ProcessOptions, ReadyProcess, WorkerOptions } from "./pool.ts";
 import { embeddedFlag, type Identity } from "./protocol.ts";
 import {
   checkpointChildFd,
@@ -17,20 +17,8 @@ import {
   workerCommand,
 } from "./spawn.ts";
 
-/** What decides on the process itself, whatever it is to do. */
-export type ProcessOptions = Pick<WorkerOptions, "credentials" | "place" | "inFlightFd" | "checkpointFd" | "self">;
-
-/** A process that waits for its first message. */
-export interface ReadyProcess extends Disposable {
-  readonly process: WorkerProcess;
-  /** As they were before it was started. */
-  readonly counts: KernelCounts;
-  /** Nobody needs it: ends it, and leaves its place. */
-  [Symbol.dispose](): void;
-}
-
-/** Starts a worker's process whose job will be told later, to startWorker with the same options. Throws as that does. */
-export function makeReady(options: ProcessOptions): ReadyProcess {
+/** As of makeReady. */
+export function launchReady(options: ProcessOptions): ReadyProcess {
   const counts = kernelCounts(options.place?.group ?? null);
   const process = spawn(options, options.credentials === null ? null : expectedIdentity(options.credentials));
   return {

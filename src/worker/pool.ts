@@ -1,9 +1,10 @@
 // The parent's side of one worker process: what starts it, what is heard of it, and the limits it must keep.
 
 import type { FailureCode } from "../errors.ts";
-import type { ReadyProcess } from "./launch.ts";
+import type { KernelCounts } from "./kernel-counts.ts";
+import { launchReady } from "./launch.ts";
 import type { ParentMessage, WorkerMessage } from "./protocol.ts";
-import type { Credentials } from "./spawn.ts";
+import type { Credentials, WorkerProcess } from "./spawn.ts";
 import { WorkerConnection } from "./worker-connection.ts";
 import type { WorkerLimits } from "./worker-limits.ts";
 
@@ -77,6 +78,18 @@ export interface WorkerOptions {
   readonly onStderr: (line: string) => void;
 }
 
+/** What decides on the process itself, whatever it is to do. */
+export type ProcessOptions = Pick<WorkerOptions, "credentials" | "place" | "inFlightFd" | "checkpointFd" | "self">;
+
+/** A process that waits for its first message. */
+export interface ReadyProcess extends Disposable {
+  readonly process: WorkerProcess;
+  /** As they were before it was started. */
+  readonly counts: KernelCounts;
+  /** Nobody needs it: ends it, and leaves its place. */
+  [Symbol.dispose](): void;
+}
+
 export interface WorkerHandle {
   readonly pid: number;
   /** Queues a message; silently nothing once the worker has ended. */
@@ -91,4 +104,9 @@ export interface WorkerHandle {
  */
 export function startWorker(options: WorkerOptions): WorkerHandle {
   return new WorkerConnection(options);
+}
+
+/** Starts a worker's process whose job will be told later, to startWorker with the same options. Throws as that does. */
+export function makeReady(options: ProcessOptions): ReadyProcess {
+  return launchReady(options);
 }
