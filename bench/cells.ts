@@ -153,11 +153,14 @@ export interface BenchTools {
   readonly service: boolean;
   /** Whether bench/native.c is measured too. */
   readonly native: boolean;
-  readonly rivals: readonly Tool[] | "installed" | "none";
+  /** Those that the command line names. */
+  readonly named: readonly Tool[];
+  /** Whether the usual ones that are installed take part too. */
+  readonly installed: boolean;
 }
 
 /** The tools of a cell: the baseline, copyd embedded, copyd through the service, and the rivals that there are. */
-export function toolsOf(wanted: Cell, { service, native, rivals }: BenchTools): Tool[] {
+export function toolsOf(wanted: Cell, { service, native, named, installed }: BenchTools): Tool[] {
   const tools: Tool[] = [
     wanted.baseline,
     { name: "copyd", role: "copyd", steps: [run("{copyd}", "cp", ...wanted.copydOptions, "--local", source, destination)] },
@@ -172,8 +175,8 @@ export function toolsOf(wanted: Cell, { service, native, rivals }: BenchTools): 
       steps: [run("{native}", `${nativeThreads}`, wanted.native, source, destination)],
     });
   }
-  if (!wanted.rivals || rivals === "none") return tools;
-  return [...tools, ...(rivals === "installed" ? [] : rivals), ...installedRivals(wanted)];
+  if (!wanted.rivals) return tools;
+  return [...tools, ...named, ...(installed ? installedRivals(wanted) : [])];
 }
 
 function installedRivals({ workload }: Cell): Tool[] {

@@ -30,7 +30,7 @@ export const usage = `Usage: bun bench/run.ts [OPTION]...
   --service          copyd through the service, too
   --rival 'N=CMD'    another rival: its name, and its command with {src} and {dst}, as 'cpz=cpz -r {src} {dst}'; {copyd} is
                      copyd's binary, as in 'copyd -r={copyd} cp -r --local {src} {dst}'; may be repeated
-  --no-rivals        only cp and copyd
+  --no-rivals        only cp, copyd and what --rival names
   --native           the same calls in C as well (bench/native.c), where it can copy the cell; so it is without --quick and --no-rivals
   --deadline S       begin no run after so many seconds
   --copyd FILE       the binary under test (dist/copyd)
@@ -63,7 +63,6 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
   });
   const { quick } = values;
   const patterns = (values.only ?? []).flatMap((list) => list.split(",")).filter((pattern) => pattern !== "");
-  const rivals = (values.rival ?? []).map(parseRival);
   return {
     cells: patterns.length > 0 ? selectCells(patterns) : quick ? selectCells(quickCells) : cells,
     runs: wholeNumber("--runs", values.runs) ?? (quick ? 5 : 7),
@@ -71,7 +70,8 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
     deadlineSeconds: wholeNumber("--deadline", values.deadline) ?? (quick ? 150 : null),
     service: values.service,
     native: values.native || (!quick && !values["no-rivals"] && havePrograms("gcc")),
-    rivals: rivals.length > 0 ? rivals : values["no-rivals"] || quick ? "none" : "installed",
+    named: (values.rival ?? []).map(parseRival),
+    installed: !quick && !values["no-rivals"],
     label: quick ? "quick" : patterns.length > 0 ? "some" : "full",
     copyd: values.copyd,
     disk: values.disk,

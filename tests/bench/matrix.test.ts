@@ -13,7 +13,9 @@ import { temporaryDirectory } from "../support/temporary.ts";
 function commandsOf(id: string): Record<string, string> {
   const [cell] = selectCells([id]);
   if (cell === undefined) throw new Error(id);
-  return Object.fromEntries(toolsOf(cell, { service: true, native: true, rivals: "none" }).map((tool) => [tool.role, shownCommand(tool)]));
+  return Object.fromEntries(
+    toolsOf(cell, { service: true, native: true, named: [], installed: false }).map((tool) => [tool.role, shownCommand(tool)]),
+  );
 }
 
 test("the commands are those that a user types", () => {
@@ -39,10 +41,10 @@ test("cells are chosen by name and by pattern, and a name that is none is refuse
 
 test("the command line: quick, runs, rivals, and clear words for nonsense", () => {
   const quick = parseOptions(["--quick"]);
-  expect([quick.label, quick.rivals, quick.deadlineSeconds]).toEqual(["quick", "none", 150]);
+  expect([quick.label, quick.installed, quick.deadlineSeconds]).toEqual(["quick", false, 150]);
   expect(parseOptions([]).runs).toBe(7);
   expect(() => parseOptions(["--runs", "0"])).toThrow("--runs takes a whole number");
-  expect(parseOptions(["--rival", "cpz=cpz -r {src} {dst}"]).rivals).toEqual([
+  expect(parseOptions(["--rival", "cpz=cpz -r {src} {dst}"]).named).toEqual([
     { name: "cpz", role: "rival", steps: [{ kind: "run", command: ["cpz", "-r", "{src}", "{dst}"] }] },
   ]);
   expect(parseRival("tar=tar -C {src} -c . | tar -C {dst} -x").steps[0]).toEqual({
@@ -50,6 +52,19 @@ test("the command line: quick, runs, rivals, and clear words for nonsense", () =
     command: ["sh", "-c", "tar -C {src} -c . | tar -C {dst} -x"],
   });
   expect(() => parseRival("cpz -r {src} {dst}")).toThrow("--rival takes 'NAME=COMMAND'");
+});
+
+test("a named rival runs beside the usual ones, without them, and where there are no others", () => {
+  const named = ["--rival", "cpz=cpz -r {src} {dst}"];
+  const rivalsOf = (...argv: readonly string[]): string[] => {
+    const options = { ...parseOptions([...argv, "--only", "ext4/small"]), native: false };
+    return options.cells.flatMap((cell) => toolsOf(cell, options).flatMap(({ role, name }) => (role === "rival" ? [name] : [])));
+  };
+  const usual = rivalsOf();
+  expect(rivalsOf(...named)).toEqual(["cpz", ...usual]);
+  expect(rivalsOf("--no-rivals", ...named)).toEqual(["cpz"]);
+  expect(rivalsOf("--quick", ...named)).toEqual(["cpz"]);
+  expect(rivalsOf("--no-rivals")).toEqual([]);
 });
 
 test("a workload is the same every time", async () => {
