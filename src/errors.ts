@@ -291,6 +291,7 @@ export const failures = {
   ),
   "shutting-down": row(own("ShuttingDown"), "low", 2, true, "The service is stopping; the next call starts it again."),
   "no-service": row(bus("ServiceUnknown"), "medium", 2, true, "Install and start copyd, or use `copyd cp --local`."),
+  "no-answer": row(bus("NoReply"), "high", 2, true, "It may have been done all the same: look with `copyd jobs --all` first."),
   "bad-config": row(own("BadConfig"), "high", 78, false, "Correct the file; the message names the key."),
   usage: row(bus("InvalidArgs"), "low", 1, false, "See --help."),
   internal: row(bus("Failed"), "critical", 70, false, "This is a bug in copyd: please report it with the journal's lines."),

@@ -11,6 +11,8 @@ import type { Runner, RunOptions } from "./runner.ts";
 
 /** The service may have to be started first; a user who could have copied a file meanwhile should not wait longer for it. */
 const systemTimeoutMs = 1500;
+/** One that was there and falls silent before it has a job: it may be restarting, which takes some seconds. */
+const preparationMs = 5_000;
 /** Who asks for a service by name waits as long as starting it may take. */
 const patientTimeoutMs = 25_000;
 
@@ -55,11 +57,11 @@ const systemOrEmbedded: Runner = async (request, listener, options) => {
   if (pathsOf(request, options).some(isOfThisProcess)) return (await embedded())(request, listener, options);
   const { connect, serviceRunner } = await import("./service-runner.ts");
   try {
-    return await serviceRunner(await connect("system", systemTimeoutMs))(request, listener, options);
+    return await serviceRunner(await connect("system", systemTimeoutMs), { preparationMs })(request, listener, options);
   } catch (error) {
     // Not installed, not allowed, another mount namespace, too many sources for one call: whatever keeps the service from
     // taking the job does not keep us from doing it. Only where it may have taken it, we must not do it a second time.
-    if (!(error instanceof CopyError) || error.code === "timed-out" || error.code === "internal") throw error;
+    if (!(error instanceof CopyError) || error.code === "no-answer" || error.code === "internal") throw error;
     // An administrator's no is not to be got around by accident; --local is there for who may.
     if (error.code === "policy-denied") throw error;
     if (error.code === "sandboxed-caller") writeText("stderr", `${programOf(request)}: ${sandboxNote}\n`);

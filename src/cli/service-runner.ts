@@ -1,6 +1,7 @@
 // Runs a job through the service: submits it, follows it, and passes on what the user wants of it.
 
-import type { JobWatch, ServiceClient } from "../dbus/client.ts";
+import type { JobWatch, ServiceClient, SubmitOptions } from "../dbus/client.ts";
+import { beforeAnyJob } from "../dbus/client-patience.ts";
 import { CopyError } from "../errors.ts";
 import type { AlsoTo, JobResult } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
@@ -8,10 +9,10 @@ import { newQuestions, type RunListener, type Runner, type RunningJob, typedDest
 import { beginConnection, takeConnection } from "./service-ahead.ts";
 
 /** A Runner for a service that `connect` reaches. Closing the job closes the connection. */
-export function serviceRunner(client: ServiceClient, rights: { readonly asAdmin?: boolean } = {}): Runner {
+export function serviceRunner(client: ServiceClient, how: Pick<SubmitOptions, "asAdmin" | "preparationMs"> = {}): Runner {
   return async (request, listener, { alsoTo }) => {
     try {
-      return await start(client, request, listener, alsoTo, rights);
+      return await start(client, request, listener, alsoTo, how);
     } catch (error) {
       client.close();
       throw error;
@@ -22,16 +23,12 @@ export function serviceRunner(client: ServiceClient, rights: { readonly asAdmin?
 /** The service on a bus. Throws CopyError `no-service` where there is none, or none within the time. */
 export async function connect(bus: "system" | "session", timeoutMs: number): Promise<ServiceClient> {
   const connecting = (bus === "system" ? takeConnection() : null) ?? beginConnection({ bus });
-  const { promise: timedOut, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new CopyError("no-service", `no answer within ${timeoutMs} ms`)), timeoutMs);
   try {
-    return await Promise.race([connecting.client, timedOut]);
+    return await beforeAnyJob(connecting.client, timeoutMs);
   } catch (error) {
     connecting.drop();
     if (!(error instanceof CopyError) || error.code !== "no-service") throw error;
     throw new CopyError(error.code, `cannot reach the service on the ${bus} bus: ${error.message}`, {}, error);
-  } finally {
-    clearTimeout(timer);
   }
 }
 
@@ -40,10 +37,10 @@ async function start(
   request: JobRequest,
   listener: RunListener,
   alsoTo: readonly AlsoTo[],
-  rights: { readonly asAdmin?: boolean },
+  how: SubmitOptions,
 ): Promise<RunningJob> {
   const { verbose } = request.options.gnu;
-  const watches = await client.submitAndWatchAll(request, alsoTo, { ...rights, errors: true, lines: verbose });
+  const watches = await client.submitAndWatchAll(request, alsoTo, { ...how, errors: true, lines: verbose });
   if (watches.length === 1) return running(client, watches[0], listener);
   const { FanOut } = await import("./fan-out.ts");
   const fanOut = new FanOut(listener, typedDestinations(request, alsoTo));
@@ -89,5 +86,5 @@ async function follow(watch: JobWatch, listener: RunListener): Promise<JobResult
         if (event.job.result !== null) return event.job.result;
     }
   }
-  throw new CopyError("no-service", "the service does not tell what became of the job");
+  throw new CopyError("no-answer", "the service does not tell what became of the job");
 }

@@ -1,8 +1,9 @@
 // What a client's calls carry: the options of a copy with its token and its destinations, and whom a wish is for.
 
 import type { ByteString } from "../bytes.ts";
-import type { AlsoTo, Published, Scope } from "../jobs/api.ts";
+import type { AlsoTo, OptionChanges, Published, Scope } from "../jobs/api.ts";
 import type { JobRequest } from "../request.ts";
+import type { WatchOptions } from "./client-watch.ts";
 import type { ManagerMethod } from "./contract.ts";
 import { encodeOptions, pathBytes } from "./option-keys.ts";
 import { Variant, type WireValue } from "./values.ts";
@@ -45,6 +46,27 @@ export function scopeOption(scope: Scope): Map<string, Variant> {
 export function cancelOptions(scope: Scope = "job", published: Published = "keep"): Map<string, Variant> {
   const dict = scopeOption(scope);
   return published === "remove" ? dict.set("remove", new Variant("b", true)) : dict;
+}
+
+/** The a{sv} of SetOptions. */
+export function changedOptions({ bandwidthLimit, priority, position }: OptionChanges): Map<string, Variant> {
+  const dict = new Map<string, Variant>();
+  if (bandwidthLimit !== undefined) dict.set("bandwidth-limit", new Variant("t", bandwidthLimit));
+  if (priority !== undefined) dict.set("priority", new Variant("s", priority));
+  if (position !== undefined) dict.set("position", new Variant("s", position));
+  return dict;
+}
+
+/** The a{sv} of Subscribe. `uid`: left out where the job is the caller's own. */
+export function subscriptionOptions(
+  { uid, token }: { readonly uid?: number; readonly token: string },
+  options: WatchOptions,
+): Map<string, Variant> {
+  const dict = new Map([["token", new Variant("s", token)]]);
+  if (uid !== undefined) dict.set("uid", new Variant("u", uid));
+  if (options.lines === true) dict.set("lines", new Variant("b", true));
+  if (options.errors === true) dict.set("errors", new Variant("b", true));
+  return dict;
 }
 
 export function newToken(): string {

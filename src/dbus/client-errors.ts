@@ -36,8 +36,13 @@ const codes: Readonly<Record<string, FailureCode>> = {
   [`${bus}NameHasNoOwner`]: "no-service",
   [`${bus}Disconnected`]: "no-service",
   [`${bus}TimedOut`]: "no-service",
-  [`${bus}NoReply`]: "timed-out",
+  [`${bus}NoReply`]: "no-answer",
 };
+
+/** Of a job that the service may have taken, and that nobody tells of any more. */
+export function fateUnknown(error: CopyError): CopyError {
+  return new CopyError("no-answer", `the service does not answer any more: ${error.message}`, {}, error);
+}
 
 /** The CopyError that a failed call is. A service that cannot be started is `no-service`, whatever systemd calls it. */
 export function clientError(error: unknown): CopyError {

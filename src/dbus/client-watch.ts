@@ -3,6 +3,7 @@
 import type { CopyError } from "../errors.ts";
 import { hasEnded, type JobView } from "../jobs/api.ts";
 import type { EntryError } from "../worker/protocol.ts";
+import { fateUnknown } from "./client-errors.ts";
 import { type ErrorBatch, viewFromProperties } from "./client-views.ts";
 import type { JobAddress } from "./object-path.ts";
 import type { Variant, VariantDict } from "./values.ts";
@@ -121,7 +122,9 @@ export class JobWatch implements AsyncIterable<JobEvent> {
 
   /** For the client: the job cannot be followed any more. */
   fail(error: CopyError): void {
-    this.failure ??= error;
+    // The job need not be lost with the service that tells of it.
+    const isUntold = error.code === "no-service" || error.code === "shutting-down";
+    this.failure ??= isUntold ? fateUnknown(error) : error;
     this.wake();
   }
 

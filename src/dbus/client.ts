@@ -7,10 +7,11 @@ import type { JobRequest } from "../request.ts";
 import type { EntryError } from "../worker/protocol.ts";
 import { type BusKind, busAddress } from "./address.ts";
 import { type AuditEntry, type AuditFilter, auditEntryFrom, encodeFilter } from "./client-audit.ts";
-import { type CopyCall, cancelOptions, copyCall, newToken, scopeOption } from "./client-calls.ts";
-import { clientError } from "./client-errors.ts";
+import { type CopyCall, cancelOptions, changedOptions, copyCall, newToken, scopeOption, subscriptionOptions } from "./client-calls.ts";
+import { clientError, fateUnknown } from "./client-errors.ts";
+import { endWhenSilent } from "./client-heartbeat.ts";
 import { encodeListOptions, type ListOptions, type Statistics, type StatisticsOptions, statisticsFrom } from "./client-history.ts";
-import { Patience } from "./client-patience.ts";
+import { beforeAnyJob, Patience } from "./client-patience.ts";
 import { entryErrorFrom, errorBatchFrom, viewFromProperties } from "./client-views.ts";
 import { type JobEvent, JobWatch, type WatchOptions } from "./client-watch.ts";
 import { type Message, MessageFlag, MessageType } from "./codec.ts";
@@ -28,6 +29,8 @@ export interface ClientOptions {
   readonly address?: string;
   /** For each call, milliseconds; starting the service counts. Default 25 s, as D-Bus clients have it. */
   readonly timeoutMs?: number;
+  /** How often it is looked whether the bus still answers, milliseconds. */
+  readonly lookMs?: number;
   /** Called when all has been sent that is sent before the bus has answered anything. */
   readonly onGreeted?: () => void;
   /** Until the client is there: nobody waits for it any more, and what a silent bus holds is let go. */
@@ -38,10 +41,14 @@ export interface SubmitOptions {
   /** 1 to 48 characters A-Z a-z 0-9 _; without one the client chooses. */
   readonly token?: string;
   readonly asAdmin?: boolean;
+  /** For all that comes before the service is asked for the job, milliseconds; default as for a call. Beyond, `no-service`. */
+  readonly preparationMs?: number;
 }
 
 type Body = readonly WireValue[];
 
+/** For a service that comes back slowly; the job is its own meanwhile. Milliseconds. */
+const rewatchMs = 10 * 60_000;
 /** Jobs in one reply: the service answers others between two of them. */
 const pageJobs = 250;
 
@@ -67,6 +74,7 @@ export async function connectService(options: ClientOptions = {}): Promise<Servi
     const greet = (connection: BusConnection): void => {
       const client = new ServiceClient(connection, options.timeoutMs ?? 25_000);
       const started = client.start();
+      endWhenSilent(connection, options.lookMs);
       // Of a socket that another one is tried after, nobody waits for it.
       started.catch(() => undefined);
       greeted.push({ client, started });
@@ -135,11 +143,9 @@ export class ServiceClient implements Disposable {
   ): Promise<[JobWatch, ...JobWatch[]]> {
     const token = options.token ?? newToken();
     const others = alsoTo.map((_, index) => memberToken(token, index + 1));
-    const subscribe = (each: string): Promise<void> => this.patience.during(() => this.subscribe({ uid: this.uid, token: each }, options));
-    const prepared = Promise.all([this.attach(), subscribe(token)]);
+    const preparing = beforeAnyJob(this.prepare([token, ...others], options), options.preparationMs ?? this.timeoutMs);
     const copy = copyCall(request, token, { asAdmin: options.asAdmin ?? false, alsoTo });
-    await prepared;
-    for (const each of others) await subscribe(each);
+    await preparing;
     // Signals may come before the reply, so the watches are there first.
     const add = (each: string): JobWatch => this.addWatch({ uid: this.uid, token: each }, new Map(), options);
     const watches: [JobWatch, ...JobWatch[]] = [add(token), ...others.map(add)];
@@ -148,12 +154,22 @@ export class ServiceClient implements Disposable {
       const queue = (): Promise<JobAddress> => this.queue(copy);
       if (options.asAdmin === true) await queue();
       else await this.patience.during(queue);
-      for (const watch of watches) await this.patience.during(() => watch.refresh(() => this.properties(watch.address)));
+      const refresh = (watch: JobWatch): Promise<void> => watch.refresh(() => this.properties(watch.address));
+      const lost = (error: CopyError): never => {
+        throw fateUnknown(error);
+      };
+      for (const watch of watches) await this.patience.during(() => refresh(watch)).catch(lost);
       return watches;
     } catch (error) {
       for (const watch of watches) this.watches.delete(watch);
       throw error;
     }
+  }
+
+  private async prepare([first, ...others]: readonly string[], options: WatchOptions): Promise<void> {
+    const subscribe = (token = ""): Promise<void> => this.patience.during(() => this.subscribe({ uid: this.uid, token }, options));
+    await Promise.all([this.attach(), subscribe(first)]);
+    for (const each of others) await subscribe(each);
   }
 
   /** Follows a job. */
@@ -241,12 +257,8 @@ export class ServiceClient implements Disposable {
     await this.job(job, "Answer", "usa{sv}", [question, choice, new Map([["for-all", new Variant("b", options.forAll)]])]);
   }
 
-  async setOptions(job: JobReference, { bandwidthLimit, priority, position }: OptionChanges): Promise<void> {
-    const dict = new Map<string, Variant>();
-    if (bandwidthLimit !== undefined) dict.set("bandwidth-limit", new Variant("t", bandwidthLimit));
-    if (priority !== undefined) dict.set("priority", new Variant("s", priority));
-    if (position !== undefined) dict.set("position", new Variant("s", position));
-    await this.job(job, "SetOptions", "a{sv}", [dict]);
+  async setOptions(job: JobReference, changes: OptionChanges): Promise<void> {
+    await this.job(job, "SetOptions", "a{sv}", [changedOptions(changes)]);
   }
 
   /** Properties of the Manager: Version, Features, Limits and so on. */
@@ -266,7 +278,11 @@ export class ServiceClient implements Disposable {
   }
 
   private async queue({ member, body, isInteractive }: CopyCall): Promise<JobAddress> {
-    const [path] = await this.manager(member, "aayaya{sv}", body, isInteractive);
+    const isSent = this.connection.isOpen;
+    const [path] = await this.manager(member, "aayaya{sv}", body, isInteractive).catch((error: CopyError) => {
+      // With the call under way: nobody can say whether it came to the service.
+      throw error.code === "no-answer" || (isSent && !this.connection.isOpen) ? fateUnknown(error) : error;
+    });
     const address = parseJobPath(String(path));
     if (address === undefined) throw new CopyError("internal", `the service answered '${String(path)}' for a job`);
     return address;
@@ -296,11 +312,8 @@ export class ServiceClient implements Disposable {
   }
 
   private async subscribe({ uid, token }: JobAddress, options: WatchOptions): Promise<void> {
-    const dict = new Map([["token", new Variant("s", token)]]);
     const interactive = uid !== this.uid;
-    if (interactive) dict.set("uid", new Variant("u", uid));
-    if (options.lines === true) dict.set("lines", new Variant("b", true));
-    if (options.errors === true) dict.set("errors", new Variant("b", true));
+    const dict = subscriptionOptions(interactive ? { uid, token } : { token }, options);
     await this.manager("Subscribe", "a{sv}", [dict], interactive);
   }
 
@@ -392,7 +405,7 @@ export class ServiceClient implements Disposable {
         await this.subscribe(watch.address, watch.options);
         await watch.refresh(() => this.properties(watch.address));
         watch.isBack();
-      });
+      }, rewatchMs);
     } catch (error) {
       watch.fail(clientError(error));
     }

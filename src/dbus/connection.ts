@@ -66,6 +66,8 @@ interface PendingCall {
 /** An open connection to a bus, with its unique name. Opened by `connectBus`; whoever opened it closes it. */
 export class BusConnection {
   uniqueName = "";
+  /** How much has come from the bus: whether it still says anything. */
+  heardBytes = 0;
   /** Resolves, never rejects, with the reason when the connection has ended, whoever ended it. */
   readonly closed: Promise<string>;
   private readonly socket: Socket;
@@ -148,6 +150,10 @@ export class BusConnection {
     this.finish("closed");
   }
 
+  get isOpen(): boolean {
+    return !this.ended;
+  }
+
   /** Bytes that were sent and that the kernel has not taken yet. */
   get backlogBytes(): number {
     return this.queuedBytes;
@@ -169,8 +175,9 @@ export class BusConnection {
 
   /** Ends the connection now, whatever the other side does or does not. */
   abandon(reason: string): void {
-    this.socket.terminate();
+    // First: the socket's own end says less.
     this.finish(reason);
+    this.socket.terminate();
   }
 
   /** For `connectBus`: a decoded message. */
@@ -296,6 +303,7 @@ async function openBus(
           reader = readerAfter(line, limits, authenticated, () => connection);
           rest = line.subarray(end + 2);
         }
+        if (connection !== undefined) connection.heardBytes += chunk.length;
         try {
           reader.push(rest);
         } catch (error) {

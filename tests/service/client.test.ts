@@ -226,7 +226,7 @@ describeUnless(whyNoBus(), "without a service", () => {
       })(),
     );
     fixture.bus.kill();
-    expect(await end).toBe("no-service");
+    expect(await end).toBe("no-answer");
     expect(await codeOf(client.list())).toBe("no-service");
     client.close();
     await fixture[Symbol.asyncDispose]();

@@ -14,6 +14,9 @@ export interface PrivateBus extends AsyncDisposable {
   connect(): Promise<BusConnection>;
   /** Ends the daemon at once, as a crash of the bus would. */
   kill(): void;
+  /** Stops the daemon, which closes nothing, and lets it go on. */
+  stop(): void;
+  goOn(): void;
 }
 
 export interface BusOptions {
@@ -111,9 +114,12 @@ export async function privateBus(options: BusOptions): Promise<PrivateBus> {
       return connection;
     },
     kill: () => daemon.kill("SIGKILL"),
+    stop: () => daemon.kill("SIGSTOP"),
+    goOn: () => daemon.kill("SIGCONT"),
     async [Symbol.asyncDispose]() {
       for (const connection of connections) connection.close();
       daemon.kill("SIGTERM");
+      daemon.kill("SIGCONT");
       await daemon.exited;
       await temporary[Symbol.asyncDispose]();
     },
