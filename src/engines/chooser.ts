@@ -67,6 +67,8 @@ export class Pair {
   readonly sizesAreTrue: boolean;
   /** Whether both are this machine's own: no call waits for a server, or for another process. */
   readonly isLocal: boolean;
+  /** Whether the source's is. */
+  readonly isSourceLocal: boolean;
   private readonly options: EngineOptions;
   private readonly names: string;
   private readonly traits: FilesystemTraits;
@@ -87,6 +89,7 @@ export class Pair {
     this.traits = to;
     this.sizesAreTrue = from.sizesAreTrue;
     this.isLocal = from.isLocal && to.isLocal;
+    this.isSourceLocal = from.isLocal;
     this.excluded = excludedByOptions(options);
     this.settle();
   }
@@ -229,6 +232,11 @@ export class Chooser {
   /** Whether files of the latest pair are read, from a filesystem of this machine's own. */
   get readsLocally(): boolean {
     return this.latest?.isLocal === true && !this.latest.clones;
+  }
+
+  /** Whether files of the latest pair may come from a server, or from another process. hot: */
+  get readsFromAfar(): boolean {
+    return this.latest?.isSourceLocal === false;
   }
 
   /** One line for each pair seen: the order of engines, and why others are not in it. */

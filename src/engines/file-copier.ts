@@ -165,6 +165,11 @@ export class FileCopier {
     return this.chooser.readsLocally;
   }
 
+  /** Whether it may have come from a server, or from another process. hot: */
+  get readsFromAfar(): boolean {
+    return this.chooser.readsFromAfar;
+  }
+
   /** Why which engines serve, one line for each pair of filesystems; for --debug and the job's result. */
   reasons(): string[] {
     return this.chooser.reasons();

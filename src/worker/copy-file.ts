@@ -85,16 +85,19 @@ export class EntryCopier {
   }
 
   private copyOpened(entry: Entry, follow: boolean): FileOutcome {
-    const fd = this.open(entry, follow);
+    const { opened } = this.context;
+    const ahead = opened === null ? -1 : opened.take();
+    const fd = ahead >= 0 ? ahead : this.open(entry, follow);
     if (fd < 0) return this.copyUnopened(entry, follow, fd);
     const stat = this.context.sourceStat;
-    const status = stat.ofDescriptor(fd, this.context.empty);
+    const status = ahead >= 0 ? 0 : stat.ofDescriptor(fd, this.context.empty);
     let outcome: FileOutcome;
     if (status < 0) outcome = this.fail(entry, "source", status, "statx", "cannot stat %s");
     else if (stat.type === Mode.S_IFREG) outcome = this.copyRegular(entry, fd, follow);
     else if (stat.type === Mode.S_IFDIR) outcome = "is-directory";
     else outcome = this.copyOther(entry, follow);
-    libc.close(fd);
+    if (opened === null) libc.close(fd);
+    else opened.close(fd);
     return outcome;
   }
 
@@ -181,7 +184,10 @@ export class EntryCopier {
   }
 
   private open(entry: Entry, follow: boolean): number {
-    return libc.openat(entry.directory.fields.sourceFd, entry.sourceName, follow ? readFlags : readFlags | Open.O_NOFOLLOW, 0);
+    const flags = follow ? readFlags : readFlags | Open.O_NOFOLLOW;
+    const { opened } = this.context;
+    if (opened?.isWatching === true) return opened.openTimed(entry, flags);
+    return libc.openat(entry.directory.fields.sourceFd, entry.sourceName, flags, 0);
   }
 
   private look(entry: Entry, follow: boolean): number {

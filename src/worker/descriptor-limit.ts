@@ -17,3 +17,12 @@ export function raiseDescriptorLimit(): void {
   words[at * 2 + 1] = words[at * 2 + 3] ?? 0;
   libc.setrlimit(RLIMIT_NOFILE, limits);
 }
+
+/** How many that are; 0 where nobody says. */
+export function descriptorLimit(): number {
+  using arena = new Arena(64);
+  const limits = arena.allocate(16);
+  if (libc.getrlimit(RLIMIT_NOFILE, limits) < 0) return 0;
+  const at = (limits - arena.memory.address) / 4;
+  return (arena.memory.u32[at] ?? 0) + (arena.memory.u32[at + 1] ?? 0) * 2 ** 32;
+}

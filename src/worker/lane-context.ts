@@ -26,6 +26,7 @@ import type { Entry } from "./entry.ts";
 import { flushFilesystem, isMarked, mayEndWithFlush } from "./flush.ts";
 import { HardLinks } from "./hard-links.ts";
 import { commandRetries, LaneControl } from "./lane-control.ts";
+import type { OpenAhead } from "./open-ahead.ts";
 import { PolicyCheck } from "./policy-check.ts";
 import { Questions } from "./questions.ts";
 import { type EntryPlace, type LaneMessage, Reporter } from "./reporter.ts";
@@ -77,6 +78,8 @@ export class LaneContext {
   readonly hasher: FileHasher | null;
   /** The verifier, or null where nothing is verified. */
   published: PublishedFiles | null = null;
+  /** Files that were opened before their turn; null where nobody lists directories. */
+  opened: OpenAhead | null = null;
   readonly metadata: MetadataCopier;
   readonly publisher: Publisher;
   readonly directories: DirectoryTable;

@@ -26,6 +26,8 @@ const coldFileBytes = 1024 * 1024;
 const coldSleepingShare = 0.25;
 /** Seven were no faster than five before a disk (bench/cold.md), and five take less memory. */
 const coldLanes = 5;
+/** Lanes that have files opened ahead wait for little more than what a file's attributes are: bench/cold.md. */
+const aheadLanes = 4;
 /** A doubling that brings less than this was not worth it, and is the last. */
 const worthwhileGain = 1.15;
 
@@ -43,6 +45,8 @@ export interface LaneMeasurement {
   readonly mediumBytes: number;
   /** The lanes ask for files ahead, so that few of them have as much in flight as many. */
   readonly readsAhead: boolean;
+  /** Or have them opened and read ahead, since the source answers slowly. */
+  readonly opensAhead: boolean;
   /** Bytes a second that the job may move; 0 for no limit. */
   readonly limit: number;
 }
@@ -95,7 +99,9 @@ export class LaneCount {
     this.work += measured.entries + measured.bytes / 65536;
     const isCold = this.mediumBytes > this.bytes * coldShare && this.bytes < this.entries * coldFileBytes;
     const needsMore = isCold && lanes < coldLanes && !measured.readsAhead;
-    if ((this.ticks < settleTicks && !needsMore) || this.seconds <= 0) return lanes;
+    // Whether they wait is known already, and of what for.
+    const isClear = needsMore || (measured.opensAhead && lanes < aheadLanes);
+    if ((this.ticks < settleTicks && !isClear) || this.seconds <= 0) return lanes;
     // In a window of several ticks: a limited lane moves nothing in one and a whole step in the next.
     if (measured.limit > 0 && this.bytes > measured.limit * this.seconds * limitedShare) {
       this.reset();
@@ -109,6 +115,12 @@ export class LaneCount {
     if (needsMore && share < 1 - coldSleepingShare) {
       this.reason = `${coldLanes} lanes, since small files come from the medium, and ${lanes} were busy only ${Math.round(share * 100)} % of the time`;
       return coldLanes;
+    }
+    // The kernel's threads that open for them are made to leave their processors all the time: preemptions tell nothing.
+    if (measured.opensAhead) {
+      if (lanes >= aheadLanes || share > sleepingShare) return lanes;
+      this.reason = `${aheadLanes} lanes, since the source answers slowly, and ${lanes} were busy only ${Math.round(share * 100)} % of the time`;
+      return aheadLanes;
     }
     // Busy with copying, or in a queue for processors that others use.
     if (asleep < sleepingShare || rate === 0) return lanes;

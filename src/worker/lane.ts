@@ -108,5 +108,6 @@ function run({ role, lane, memory, lanes, request, token, policy, guardedSources
     context.syncOtherDevices();
     verifier?.finish();
   }
+  tree.end();
   context.reporter.done([...tree.reasons(), ...(verifier?.reasons() ?? [])]);
 }

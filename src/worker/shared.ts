@@ -93,7 +93,10 @@ export const Word = {
   firstTemporary: 47,
   /** 1: a lane has found that its files come from a medium, and asks for some ahead. */
   readsAhead: 48,
-  words: 50,
+  /** The low half of a source's device that was found to answer slowly; 0: none was. And 1: a lane opens its files ahead. */
+  slowDevice: 49,
+  opensAhead: 50,
+  words: 52,
 } as const;
 
 export const Command = { run: 0, pause: 1, cancel: 2 } as const;

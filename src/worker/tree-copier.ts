@@ -9,6 +9,7 @@ import type { Directory } from "./directory.ts";
 import { Entry } from "./entry.ts";
 import type { LaneContext } from "./lane-context.ts";
 import type { FileOutcome } from "./making.ts";
+import { OpenAhead } from "./open-ahead.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { Selection } from "./selection.ts";
 import { batchBytes, Word } from "./shared.ts";
@@ -29,6 +30,7 @@ export class TreeCopier {
   private readonly stolenName: number;
   private readonly selection: Selection;
   private readonly ahead: ReadAhead;
+  private readonly opens: OpenAhead;
   private readonly stack: Directory[] = [];
   private entryOrNull: Entry | null = null;
   private readonly follow: boolean;
@@ -43,6 +45,8 @@ export class TreeCopier {
     this.thief = new Thief(context.shared, lanesAddress, context.lane, this.stolenName);
     this.selection = new Selection(context);
     this.ahead = new ReadAhead(context, this.work, this.selection.isOpen);
+    this.opens = new OpenAhead(context, this.work, this.selection.isOpen);
+    context.opened = this.opens;
     this.follow = context.options.symlinks === "follow";
     this.isOrdered = context.options.gnu.verbose || context.options.onConflict === "ask";
   }
@@ -75,7 +79,12 @@ export class TreeCopier {
 
   /** How the lane went about it, for --debug and the job's result. */
   reasons(): string[] {
-    return [...this.context.copier.reasons(), ...this.ahead.reasons()];
+    return [...this.context.copier.reasons(), ...this.ahead.reasons(), ...this.opens.reasons()];
+  }
+
+  /** When the lane has nothing more to do. */
+  end(): void {
+    this.opens.end();
   }
 
   /** Helps until the job is done; with "ranges", only with large files, where entries must keep their order. */
@@ -212,13 +221,16 @@ export class TreeCopier {
       if (length < 0) return;
       this.work.openBatch(directory, length);
       this.ahead.begin(directory, length);
-      for (let offset = this.work.takeEntry(); offset >= 0; offset = this.work.takeEntry()) {
+      this.opens.begin(directory);
+      for (let offset = this.opens.takeEntry(); offset >= 0; offset = this.opens.takeEntry()) {
         this.ahead.reached(offset);
         this.listEntry(directory, offset);
-        if (!control.mayGoOn()) {
-          this.work.closeBatch();
-          return;
-        }
+        if (!control.mayGoOn()) break;
+      }
+      if (control.isCancelled) {
+        this.opens.drop();
+        this.work.closeBatch();
+        return;
       }
     }
   }

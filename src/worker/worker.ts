@@ -277,6 +277,7 @@ class RunningJob {
       bytes: bytes - before.bytes,
       mediumBytes: mediumBytes - before.mediumBytes,
       readsAhead: Atomics.load(shared.words, Word.readsAhead) === 1,
+      opensAhead: Atomics.load(shared.words, Word.opensAhead) === 1,
       limit: shared.floats[Float.bandwidthLimit] ?? 0,
     };
     this.addLanes(this.laneCount.next(this.lanes.count, measurement));

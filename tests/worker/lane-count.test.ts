@@ -14,6 +14,7 @@ function after(count: LaneCount, lanes: number, ticks: number, measured: Partial
     bytes: 0,
     mediumBytes: 0,
     readsAhead: false,
+    opensAhead: false,
     limit: 0,
   };
   for (let tick = 0; tick < ticks; tick++) now = count.next(now, { ...nothing, ...measured });
@@ -70,6 +71,21 @@ test("they stay two where they ask for files ahead, where they are busy all the 
   }
 });
 
+/** A tenth of a second before a FUSE filesystem with 2 ms a call, as measured: the kernel's threads that open are made to leave all the time. */
+const opening = { busySeconds: 0.03, preemptions: 160, entries: 75, opensAhead: true } as const;
+
+test("lanes that have files opened ahead become four at once, and no more", () => {
+  const count = new LaneCount(0, null, 2);
+  expect(after(count, count.first(), 1, opening)).toBe(4);
+  expect(count.reason).toContain("answers slowly");
+  expect(after(count, 4, 20, { ...opening, preemptions: 0, entries: 150 })).toBe(4);
+});
+
+test("they stay as many as they are where they are busy, and where they are more", () => {
+  expect(after(new LaneCount(0, null, 2), 2, 20, { ...opening, busySeconds: 0.12 })).toBe(2);
+  expect(after(new LaneCount(0, null, 2), 7, 20, opening)).toBe(7);
+});
+
 test("a doubling that brings nothing is the last", () => {
   const count = new LaneCount(0, null, 2);
   const lanes = after(count, count.first(), 3, { busySeconds: 0.06, entries: 20 });
@@ -97,6 +113,7 @@ test("lanes that sleep for the limit's sake stay as many as they are, also where
       bytes,
       mediumBytes: 0,
       readsAhead: false,
+      opensAhead: false,
       limit,
     });
   }
