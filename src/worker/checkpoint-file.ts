@@ -132,7 +132,7 @@ class Takeover {
   private readonly words: Uint32Array;
   private readonly length: number;
   private readonly isSameBoot: boolean;
-  /** Whether what no mark covers, and this boot has seen, is in doubt. */
+  /** Whether what no mark covers is in doubt; of another boot, it does not count at all. */
   private readonly isInDoubt: boolean;
   private pages = 0;
 
@@ -147,9 +147,8 @@ class Takeover {
     this.length = length;
     this.isSameBoot = isSameBoot;
     // The kernel tells an error once. A worker that is killed in the call that is told takes it with it; and of what was written back
-    // between two workers, another program may have been told. All was flushed, and heard of, where the removal has begun.
-    const isUnheard = words[HeadWord.flushing] !== 0 || (unmarked === "in doubt" && words[HeadWord.removing] !== 1);
-    this.isInDoubt = isSameBoot && isUnheard;
+    // between two workers, another program may have been told. What was flushed before the removal began, a mark covers.
+    this.isInDoubt = unmarked === "in doubt";
   }
 
   /** Returns the pages of the log. */
@@ -182,8 +181,6 @@ class Takeover {
     // What a mark does not cover must not be taken for durable by the next one.
     libc.ftruncate(this.fd, logStart + this.pages * pageBytes);
     for (let lane = 0; lane < maxLanes; lane++) this.moveTail(builder, mark, lane, expected);
-    // Only now: another kill on the way here leaves the same doubt.
-    words[HeadWord.flushing] = 0;
     return this.pages;
   }
 

@@ -25,8 +25,6 @@ export const HeadWord = {
   incomplete: 5,
   /** The first errno that a flush of copies was told, which the kernel tells once; 0: none, as in a file of a worker that kept none. */
   flushError: 6,
-  /** Flushes of copies that are under way: a worker that was killed in one may have taken an error with it. */
-  flushing: 7,
 } as const;
 
 export const Placement = { unknown: 0, exact: 1, into: 2 } as const;

@@ -37,13 +37,8 @@ export function isMarked(shared: Shared, request: JobRequest): boolean {
 /** syncfs(2). 0, or -errno, which is then in the checkpoint, durably. */
 export function flushFilesystem(shared: Shared, fd: number): number {
   const { checkpoint } = shared;
-  if (checkpoint === null) return flushUnasked(shared, fd);
-  const head = headOf(checkpoint.head);
-  // A kill lets the call end and its answer go: whoever comes then is to know that there may have been one.
-  Atomics.add(head, HeadWord.flushing, 1);
   const result = flushUnasked(shared, fd);
-  if (result < 0 && checkpoint.fd >= 0) libc.fdatasync(checkpoint.fd);
-  Atomics.sub(head, HeadWord.flushing, 1);
+  if (result < 0 && checkpoint !== null && checkpoint.fd >= 0) libc.fdatasync(checkpoint.fd);
   return result;
 }
 

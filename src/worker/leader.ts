@@ -195,12 +195,12 @@ export class Leader {
 
   // From here on a source that is gone is no failure, and one that has lost entries no news.
   private noteRemoval({ toRemove }: ArgumentCopier): void {
-    const { log } = this.context;
+    const { log, shared } = this.context;
     if (log === null) return;
     for (const { argument } of toRemove) log.willRemove(argument);
     log.isRemoving = true;
-    // The flush before this covers the copies.
-    this.marker?.mark("log", { isLast: true });
+    // The flush before this covers the copies: of these nothing is in doubt any more, whatever the caller cares for.
+    new CheckpointMarker(shared).mark("log", { isLast: true });
   }
 
   private removeSources(copied: ArgumentCopier): void {

@@ -9,7 +9,7 @@ import { copydCommand, plainEnvironment } from "../support/cli.ts";
 import { childrenOf } from "../support/embedded-job.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { havePrograms, run, runChecked } from "../support/process.ts";
-import { ResumableJob, type RunOptions } from "../support/resumable-job.ts";
+import { killedAt, ResumableJob, type RunOptions } from "../support/resumable-job.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
 
@@ -180,6 +180,29 @@ testUnless(
 
 testUnless(
   reason,
+  "what came while sources were being removed already is in doubt after a kill like all else, and is looked at before it goes",
+  async () => {
+    makeFiles(5);
+    using job = move({ bandwidthLimit: 2_000_000 });
+    expect((await job.run(killedAt("unlinkat", 3))).end.kind).toBe("failed");
+    expect([readdirSync(source).length, readdirSync(destination).length]).toEqual([3, 5]);
+    const content = Buffer.alloc(1_000_000, "new ");
+    for (const name of ["new1", "new2"]) writeFileSync(join(source, name), content);
+    const copied = (): string[] => readdirSync(destination).filter((name) => name.startsWith("new"));
+    expect((await job.run({ lanes: 1, killWhen: () => copied().length > 0 })).end.kind).toBe("failed");
+    const [name = "", ...others] = copied();
+    expect(others).toEqual([]);
+    await damage(join(destination, name));
+    const { errors, end } = await job.run();
+    expect([errors, end]).toMatchObject([[], { kind: "result", result: { outcome: "completed" } }]);
+    expect(existsSync(source)).toBe(false);
+    for (const each of ["new1", "new2"]) expect(readFileSync(join(destination, each)).equals(content)).toBe(true);
+  },
+  60_000,
+);
+
+testUnless(
+  reason,
   "many small files on a slow device: what a flush that nobody asked for was told, the job tells at its end",
   async () => {
     makeFiles(400);
@@ -224,7 +247,7 @@ testUnless(
       lanes: 1,
       isWatched: true,
       onMessage: (message, { pid }) => {
-        if (message.type !== "snapshot" || headWord(job, HeadWord.flushing) === 0 || marked() === 0) return;
+        if (message.type !== "snapshot" || marked() === 0) return;
         for (const worker of childrenOf(pid)) process.kill(worker, "SIGKILL");
       },
     });

@@ -99,26 +99,30 @@ function temporaryBytes(): number {
   return name === undefined ? 0 : statSync(join(destination, name)).size;
 }
 
-for (const [operation, options] of [
-  ["copy", { durability: "job" }],
-  ["move", { durability: "none" }],
+for (const [operation, durability, toldOf] of [
+  ["copy", "job", "the filesystem"],
+  ["move", "none", "the filesystem"],
+  ["move", "none", "each file"],
 ] as const) {
   testUnless(
     whyNoSlowMedium(),
-    `finished files, ${operation}, durability ${options.durability}: what was lost is copied again`,
+    `finished files, ${operation}, durability ${durability}, somebody else is told of ${toldOf}: what was lost is copied again`,
     async () => {
       const contents = new Map(Array.from({ length: 40 }, (_, file) => [`f${file}`, randomBytes(100_000)]));
       for (const [name, content] of contents) writeFileSync(join(source, name), content);
-      using job = startJob(operation, { bandwidthLimit: 10_000_000, ...options });
+      using job = startJob(operation, { bandwidthLimit: 10_000_000, durability });
       expect((await job.run({ killWhen: () => readdirSync(destination).length > 15, lanes: 1 })).end.kind).toBe("failed");
       expect(readdirSync(source)).toHaveLength(40);
       await loseUnwritten();
+      const copies = readdirSync(destination).map((name) => join(destination, name));
+      if (toldOf === "each file") expect((await run(["sync", ...copies])).status).toBe(1);
       const { end, errors } = await job.run();
       expect([errors, end]).toMatchObject([[], { kind: "result", result: { outcome: "completed" } }]);
       if (operation === "move") expect(readdirSync(source)).toEqual([]);
       await medium.remount();
       for (const [name, content] of contents) expect(readFileSync(join(destination, name)).equals(content)).toBe(true);
     },
+    60_000,
   );
 }
 
@@ -144,6 +148,7 @@ for (const [operation, durability, memory] of [
       await medium.remount();
       expect(readFileSync(join(destination, "big")).equals(content)).toBe(true);
     },
+    60_000,
   );
 }
 
@@ -165,6 +170,7 @@ testUnless(
     await medium.remount();
     expect(readFileSync(join(destination, "big")).equals(content)).toBe(true);
   },
+  60_000,
 );
 
 testUnless(whyNoSlowMedium(), "what a flush of a big file's beginning was told, the flush at its end is told as well", async () => {

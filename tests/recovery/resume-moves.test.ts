@@ -86,23 +86,30 @@ testUnless(
   60_000,
 );
 
-testUnless(firstReason(whyNoFilesystem("tmpfs"), noStrace), "arguments that are moved and gone already are not missed", async () => {
-  await using other: TestFilesystem = await mountFilesystem("tmpfs");
-  const from = join(directory.path, "from");
-  mkdirSync(from);
-  const names = Array.from({ length: 30 }, (_, index) => `f${index}`);
-  for (const name of names) writeFileSync(join(from, name), `content of ${name}`);
-  using job = new ResumableJob(directory.path, {
-    operation: "move",
-    sources: names.map((name) => join(from, name)),
-    destination: other.path,
-  });
-  expect((await job.run(killedAt("unlinkat", 12))).end.kind).toBe("failed");
-  expect(readdirSync(from)).toHaveLength(19);
-  const { errors, end } = await job.run();
-  expect([errors, end]).toEqual([[], expect.objectContaining({ result: expect.objectContaining({ outcome: "completed" }) })]);
-  expect([readdirSync(from), readdirSync(other.path).length]).toEqual([[], 30]);
-});
+for (const durability of ["job", "none"]) {
+  for (const isSameBoot of [true, false]) {
+    const name = `arguments that are moved and gone already are not missed${isSameBoot ? "" : " after a power cut"}, durability ${durability}`;
+    testUnless(firstReason(whyNoFilesystem("tmpfs"), noStrace), name, async () => {
+      await using other: TestFilesystem = await mountFilesystem("tmpfs");
+      const from = join(directory.path, "from");
+      mkdirSync(from);
+      const names = Array.from({ length: 30 }, (_, index) => `f${index}`);
+      for (const name of names) writeFileSync(join(from, name), `content of ${name}`);
+      using job = new ResumableJob(directory.path, {
+        operation: "move",
+        sources: names.map((name) => join(from, name)),
+        destination: other.path,
+        options: { durability },
+      });
+      expect((await job.run(killedAt("unlinkat", 12))).end.kind).toBe("failed");
+      expect(readdirSync(from)).toHaveLength(19);
+      if (!isSameBoot) job.boot++;
+      const { errors, end } = await job.run({ isSameBoot });
+      expect([errors, end]).toEqual([[], expect.objectContaining({ result: expect.objectContaining({ outcome: "completed" }) })]);
+      expect([readdirSync(from), readdirSync(other.path).length]).toEqual([[], 30]);
+    });
+  }
+}
 
 /** What a job's one lane flushes, and the calls of this name beside, in order. */
 async function flushesBeside(call: string, job: ResumableJob, options: Parameters<ResumableJob["run"]>[0] = {}): Promise<string[]> {

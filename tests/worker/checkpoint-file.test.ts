@@ -123,6 +123,19 @@ test("a tail that went to the log after the mark is not taken for the one that t
   for (const number of [1000, 1000 + recordsPerPage - 1]) expect(isKnown(checkpoint, number)).toBe("none");
 });
 
+test("what a power cut took the truth of does not come back with a later kill", () => {
+  const first = open("first");
+  const log = new CheckpointLog(first.shared, 0, first.checkpoint);
+  new CheckpointMarker(first.shared).mark("log");
+  note(log, 1, 3 * recordsPerPage);
+  for (const how of ["rebooted", "killed"] as const) {
+    const { checkpoint } = open(how);
+    expect([1, 2 * recordsPerPage].map((number) => isKnown(checkpoint, number))).toEqual(["none", "none"]);
+    // What it does not name may be the job's all the same, for good.
+    expect(checkpoint.isLogWhole).toBe(false);
+  }
+});
+
 test("what a later worker notes is not taken for what the mark covers of the tail that it took over", () => {
   const first = open("first");
   note(new CheckpointLog(first.shared, 0, first.checkpoint), 1, 10);
@@ -177,34 +190,31 @@ test("after a failed flush no mark says that copies are durable, and the error i
   closeSync(shared.floats[Float.syncDevices + 1] ?? -1);
 });
 
-test("after a kill in a flush, what the latest mark does not cover is in doubt, and notes of other things are not", () => {
+test("of a job that relies on its flush, what the latest mark does not cover is in doubt, and notes of other things are not", () => {
   const first = open("first");
   const log = new CheckpointLog(first.shared, 0, first.checkpoint);
   note(log, 1, recordsPerPage + 3);
   new CheckpointMarker(first.shared).mark("log");
   note(log, 10_000, recordsPerPage);
   log.willRemove(5);
-  headOf(first.checkpoint)[HeadWord.flushing] = 1;
   const noted = ({ known }: CheckpointMemory): string => (known === null ? "" : new KnownCopies(known).find(...removeKey(5), 1, 0));
-  for (const { checkpoint } of [open("killed"), open("killed")]) {
+  for (const { checkpoint } of [open("killed", "in doubt"), open("killed", "in doubt")]) {
     expect([isKnown(checkpoint, 1), isDoubtful(checkpoint, 1)]).toEqual(["same", "none"]);
     expect([isKnown(checkpoint, 10_200), isDoubtful(checkpoint, 10_200)]).toEqual(["none", "same"]);
     expect([noted(checkpoint), checkpoint.isLogWhole]).toEqual(["same", true]);
   }
   // What a later worker looked at is noted anew, and stays known when a mark covers that.
-  const third = open("killed");
+  const third = open("killed", "in doubt");
   note(new CheckpointLog(third.shared, 3, third.checkpoint), 10_200, 1);
   new CheckpointMarker(third.shared).mark("log");
-  headOf(third.checkpoint)[HeadWord.flushing] = 1;
-  const { checkpoint } = open("killed");
+  const { checkpoint } = open("killed", "in doubt");
   expect([isKnown(checkpoint, 10_200), isKnown(checkpoint, 10_201), isDoubtful(checkpoint, 10_201)]).toEqual(["same", "none", "same"]);
   // A power cut leaves what the marks cover, and the doubt in it.
-  headOf(checkpoint)[HeadWord.flushing] = 1;
-  const rebooted = open("rebooted").checkpoint;
+  const rebooted = open("rebooted", "in doubt").checkpoint;
   expect([isKnown(rebooted, 1), isKnown(rebooted, 10_201), isDoubtful(rebooted, 10_201)]).toEqual(["same", "none", "same"]);
 });
 
-test("a job that relies on its flush doubts all that no mark covers, to the record, until it removes its sources", () => {
+test("a job that relies on its flush doubts all that no mark covers, to the record, also when it removes its sources", () => {
   const first = open("first");
   const log = new CheckpointLog(first.shared, 0, first.checkpoint);
   note(log, 1, 10);
@@ -220,10 +230,13 @@ test("a job that relies on its flush doubts all that no mark covers, to the reco
   const shared = new Shared({ ...memory, buffer: Shared.allocate(), checkpoint });
   shared.words[Word.checkpointPages] = checkpoint.pages;
   const later = new CheckpointLog(shared, 1, checkpoint);
-  note(later, 11, 3);
+  note(later, 11, 1);
   later.isRemoving = true;
+  new CheckpointMarker(shared).mark("log", { isLast: true });
+  note(later, 13, 1);
   const removing = open("killed", "in doubt").checkpoint;
-  expect([11, 12, 13].map((number) => isKnown(removing, number))).toEqual(["same", "same", "same"]);
+  expect([11, 12, 13].map((number) => isKnown(removing, number))).toEqual(["same", "none", "none"]);
+  expect([removing.wasRemoving, isDoubtful(removing, 13)]).toEqual([true, "same"]);
 });
 
 test("paths of first copies are found again, and damaged ones are passed over", () => {
@@ -254,12 +267,15 @@ test("a partial file goes on at what was written, after a power cut at what is o
   slot.durable = 70 * 1024 * 1024;
   expect(slot.usable("durable")).toBe(70 * 1024 * 1024);
   expect(slot.read()).toEqual(place);
+  slot.fd = 7;
   // The same worker does not take it for another's.
   expect(partials.claim(state(1))).toBeNull();
   const next = open("killed");
   const later = new PartialFiles(next.shared, next.checkpoint);
   expect(later.claim(state(3))).toBeNull();
-  expect(later.claim(state(1))?.isFile(state(2))).toBe(true);
+  const claimed = later.claim(state(1));
+  // A descriptor of the former worker's: by its number this one's thread that flushes would flush another file, and call this one durable.
+  expect([claimed?.isFile(state(2)), claimed?.fd]).toEqual([true, -1]);
   expect(later.claim(state(1))).toBeNull();
   const words = new Uint32Array(viewOf(next.checkpoint.head, logStart));
   const at = new PartialSlot(next.checkpoint.head, 0);
