@@ -63,6 +63,17 @@ describeUnless(whyNoFilesystem("tmpfs"), "a move across filesystems", () => {
     expect(readFileSync(`${target}/0-two`, "utf8")).toBe("mine 0");
   });
 
+  test("takes every name of an inode, whose state each removal of another name changes", async () => {
+    const { tree, target } = freshTree();
+    for (const name of ["one", "two", "three"]) {
+      if (name === "one") writeFileSync(`${tree}/one`, "content");
+      else linkSync(`${tree}/one`, `${tree}/${name}`);
+    }
+    const job = startJob([tree], target, { target: "exact" }, "move");
+    expect([(await job.ended).state, job.errors]).toEqual(["completed", []]);
+    expect([existsSync(tree), below(target), statSync(`${target}/one`).nlink]).toEqual([false, ["one", "three", "two"], 3]);
+  });
+
   test("leaves an empty directory that could not be made", async () => {
     const { tree, target } = freshTree();
     mkdirSync(`${tree}/sub/empty`, { recursive: true });

@@ -3,9 +3,12 @@
 import { expect } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { logStart, MarkWord, markStarts } from "../../src/worker/checkpoint-layout.ts";
+import { childrenOf } from "../support/embedded-job.ts";
 import { mountFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
-import { killedAfter, ResumableJob } from "../support/resumable-job.ts";
-import { testUnless } from "../support/skip.ts";
+import { havePrograms } from "../support/process.ts";
+import { countBelow, killedAfter, ResumableJob } from "../support/resumable-job.ts";
+import { firstReason, testUnless } from "../support/skip.ts";
 
 const fileBytes = 50_000;
 const fileCount = 2000;
@@ -43,6 +46,46 @@ for (const isSameBoot of [true, false]) {
     },
     60_000,
   );
+}
+
+testUnless(
+  firstReason(whyNoFilesystem("tmpfs"), havePrograms("strace") ? null : "strace is not installed"),
+  "a mark covers what was there when its flush began, and nothing that came in the meantime",
+  async () => {
+    await using from = await mountFilesystem("tmpfs");
+    const [source, records, destination] = ["tree", "records", "copy"].map((name) => join(from.path, name)) as [string, string, string];
+    for (const path of [source, records]) mkdirSync(path);
+    for (let file = 0; file < 250; file++) writeFileSync(join(source, `f${file}`), Buffer.alloc(fileBytes, `${file} `));
+    // Twenty files a second, and two seconds of a flush.
+    const options = { target: "exact", durability: "job", engine: "read-write", bandwidthLimit: 20 * fileBytes };
+    using job = new ResumableJob(records, { operation: "copy", sources: [source], destination, options });
+    const slowFlush = ["-e", "trace=syncfs", "-e", "inject=syncfs:delay_enter=2000000"];
+    let [covered, copied] = [0, 0];
+    const { end } = await job.run({
+      under: ["strace", "-f", "-qq", "-o", "/dev/null", ...slowFlush],
+      lanes: 1,
+      killWhen: ({ pid }) => {
+        if (covered > 0) return false;
+        [covered, copied] = [coveredBy(job.checkpointPath), countBelow(destination)];
+        // The worker itself: strace would let it go on.
+        if (covered > 0) for (const worker of childrenOf(pid)) process.kill(worker, "SIGKILL");
+        return false;
+      },
+    });
+    expect([end.kind, covered > 0]).toEqual(["failed", true]);
+
+    expect(copied - covered).toBeGreaterThan(20);
+  },
+  60_000,
+);
+
+/** Records of the first lane that a whole mark covers; 0: there is none. */
+function coveredBy(checkpointPath: string): number {
+  const bytes = readFileSync(checkpointPath);
+  if (bytes.length < logStart) return 0;
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, logStart / 4);
+  const marks = markStarts.map((start) => start / 4).filter((at) => words[at + MarkWord.check] !== 0);
+  return Math.max(0, ...marks.map((at) => words[at + MarkWord.tails + 1] ?? 0));
 }
 
 /** Bytes that a process has read by read(2) and its like; 0 where it is gone. */
