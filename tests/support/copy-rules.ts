@@ -39,6 +39,7 @@ export const copyRules: Readonly<Record<number, CopyRule>> = {
     tests: [
       ["recovery/steps.test.ts", "in the place of old files"],
       ["recovery/command.test.ts", "an old file is kept whole where the new one does not fit"],
+      ["conformance/move-backup.test.ts", "where the backup cannot be made, nothing is moved"],
       ["engines/publish.test.ts", "replacing keeps the old file whole until the new one is"],
     ],
   },
@@ -49,6 +50,7 @@ export const copyRules: Readonly<Record<number, CopyRule>> = {
       ["conformance/rules/durability.test.ts", "keeps its sources when the flush fails"],
       ["recovery/resume-flush.test.ts", "the next one keeps the sources, and the result names it"],
       ["recovery/resume-flush.test.ts", "what the medium does not hold is copied again before its source goes"],
+      ["recovery/resume-flush.test.ts", "what came while sources were being removed already is in doubt"],
       ["recovery/resume-lost-writes.test.ts", "finished files"],
       ["conformance/rules/changing-source.test.ts", "a move keeps a source that changed"],
       ["conformance/move.test.ts", "leaves a directory that appeared meanwhile"],
