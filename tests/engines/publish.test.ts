@@ -199,6 +199,17 @@ for (const kind of filesystemKinds) {
       expect(readdirSync(path).sort()).toEqual([`${theirs}0`, `${theirs}1`, "file"]);
     });
 
+    test("addNode leaves a name that is taken in the meantime as it is, and nothing of what was made", () => {
+      using bench = benchFor("named", fresh());
+      using arena = new Arena(4096);
+      const make = (temporary: number): number => {
+        writeFileSync(`${path}/file`, "theirs");
+        return libc.symlinkat(arena.cstring("target"), bench.directoryFd, temporary);
+      };
+      expect(bench.publisher.addNode(bench.directoryFd, arena.cstring("file"), make)).toBe(-Errno.EEXIST);
+      expect([readdirSync(path), readFileSync(`${path}/file`, "utf8")]).toEqual([["file"], "theirs"]);
+    });
+
     test("in a directory of the job's own a file is replaced by one that is whole, too", () => {
       using bench = benchFor("exclusive", fresh());
       writeFileSync(`${path}/file`, "old");

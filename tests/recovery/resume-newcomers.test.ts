@@ -5,6 +5,7 @@ import { expect, test } from "bun:test";
 import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { directoryOfEachTest } from "../support/each-test.ts";
+import { childrenOf } from "../support/embedded-job.ts";
 import { mountFilesystem, type TestFilesystem, whyNoFilesystem } from "../support/filesystems.ts";
 import { havePrograms, runChecked } from "../support/process.ts";
 import { killedAt, ResumableJob } from "../support/resumable-job.ts";
@@ -128,6 +129,67 @@ testUnless(
     for (const error of errors) expect(error).toContain("changed or appeared while it was moved, and was left in place");
     expect(contentsBelow(source)).toEqual([`longer than ${timed}`, sized.replace("f", "other ")].sort());
     for (let index = 0; index < files; index++) expect(readFileSync(join(destination, `f${index}`), "utf8")).toBe(`first ${index}`);
+  },
+  60_000,
+);
+
+testUnless(
+  lacking,
+  "a name whose other name is gone is taken for what was copied in the very state that this left it in",
+  async () => {
+    await using other: TestFilesystem = await mountFilesystem("tmpfs");
+    const [source, destination] = [join(directory.path, "source"), join(other.path, "destination")];
+    mkdirSync(source);
+    for (let pair = 0; pair < 10; pair++) {
+      writeFileSync(join(source, `${pair}-one`), `first ${pair}`);
+      linkSync(join(source, `${pair}-one`), join(source, `${pair}-two`));
+    }
+    const request = { operation: "move", sources: [source], destination, options: { target: "exact" } };
+    using job = new ResumableJob(directory.path, request);
+    expect((await job.run(killedAt("unlinkat", 8))).end.kind).toBe("failed");
+    const left = readdirSync(source);
+    const lone = left.filter((name) => !left.some((each) => each !== name && each.startsWith(name.slice(0, 2))));
+    expect(lone.length).toBeGreaterThan(0);
+    // As long, and with the same time: only the time of its change tells.
+    const path = join(source, lone[0] ?? "");
+    await runChecked(["cp", "-a", path, join(directory.path, "stamp")]);
+    writeFileSync(path, "other !");
+    await runChecked(["touch", "-r", join(directory.path, "stamp"), path]);
+    const { errors } = await job.run();
+    expect(errors).toEqual([`'${path}' changed or appeared while it was moved, and was left in place`]);
+    expect(contentsBelow(source)).toEqual(["other !"]);
+    expect(readFileSync(join(destination, lone[0] ?? ""), "utf8")).toStartWith("first ");
+  },
+  60_000,
+);
+
+testUnless(
+  lacking,
+  "a name whose other name was just removed when the worker was killed is moved all the same",
+  async () => {
+    await using other: TestFilesystem = await mountFilesystem("tmpfs");
+    const [source, destination] = [join(directory.path, "source"), join(other.path, "destination")];
+    mkdirSync(source);
+    writeFileSync(join(source, "one"), "first");
+    linkSync(join(source, "one"), join(source, "two"));
+    const request = { operation: "move", sources: [source], destination, options: { target: "exact" } };
+    using job = new ResumableJob(directory.path, request);
+    const late = ["-e", "trace=unlinkat", "-e", "inject=unlinkat:delay_exit=3000000"];
+    let isKilled = false;
+    const { end } = await job.run({
+      under: ["strace", "-f", "-qq", "-o", "/dev/null", ...late],
+      lanes: 1,
+      killWhen: ({ pid }) => {
+        if (isKilled || readdirSync(source).length === 2) return false;
+        isKilled = true;
+        // The worker itself: strace would let it go on.
+        for (const worker of childrenOf(pid)) process.kill(worker, "SIGKILL");
+        return false;
+      },
+    });
+    expect([end.kind, readdirSync(source).length]).toEqual(["failed", 1]);
+    const { errors } = await job.run();
+    expect([errors, existsSync(source), contentsBelow(destination)]).toEqual([[], false, ["first", "first"]]);
   },
   60_000,
 );
