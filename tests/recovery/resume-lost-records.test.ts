@@ -9,6 +9,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   symlinkSync,
   truncateSync,
@@ -201,6 +202,33 @@ test("small files' and links' temporaries go too, wherever the job works; what o
   expect(temporaries(destination)).toEqual(left);
   expect(readFileSync(join(source, "one"), "utf8")).toBe("one");
   expect(readFileSync(join(before, "two"), "utf8")).toBe("two");
+}, 60_000);
+
+test("without any record, what differs from its source stays with its owner, and what is short of it is made whole", async () => {
+  // Of three blocks, and some.
+  const content = "content that is there in whole ".repeat(400);
+  const zeros = "\0".repeat(4096);
+  const names = ["first", "different", "longer", "shorter", "short", "torn"];
+  const source = makeFiles("source/tree", Object.fromEntries([...names, "pipe"].map((name) => [name, content])));
+  const destination = makeFiles("destination", {});
+  const options = { target: "directory", bandwidthLimit: 1, durability: "none", onConflict: "skip" };
+  using job = new ResumableJob(makeFiles("records", {}), { operation: "copy", sources: [source], destination, options });
+  await job.run({ killWhen: () => existsSync(join(destination, "tree")) });
+  cutPower(job, "everything");
+  rmSync(join(destination, "tree"), { recursive: true });
+  const theirs = { different: content.replace("whole", "other"), longer: `${content}and more`, shorter: "con-" };
+  const copies = makeFiles("destination/tree", {
+    ...theirs,
+    short: content.slice(0, 5000),
+    torn: content.slice(0, 4096) + zeros + content.slice(8192),
+  });
+  Bun.spawnSync(["mkfifo", join(copies, "pipe")]);
+  for (const name of names.slice(1)) Bun.spawnSync(["touch", "-r", join(source, name), join(copies, name)]);
+  job.request.options.bandwidthLimit = 0;
+  const { end, errors } = await job.run({ isSameBoot: false });
+  expect([errors, end]).toMatchObject([[], { kind: "result", result: { outcome: "completed", snapshot: { filesSkipped: 4 } } }]);
+  const found = Object.fromEntries(names.map((name) => [name, readFileSync(join(copies, name), "utf8")]));
+  expect(found).toEqual({ ...theirs, first: content, short: content, torn: content });
 }, 60_000);
 
 test("what this worker's lanes have in hand is told by its number", () => {
