@@ -63,6 +63,20 @@ describeUnless(whyNoFilesystem("tmpfs"), "a move across filesystems", () => {
     expect(readFileSync(`${target}/0-two`, "utf8")).toBe("mine 0");
   });
 
+  test("leaves an argument that was skipped, though another argument is the same inode and moved", async () => {
+    const { tree, target } = freshTree();
+    writeFileSync(`${tree}/one`, "mine");
+    linkSync(`${tree}/one`, `${tree}/two`);
+    writeFileSync(`${target}/two`, "theirs");
+    const job = startJob([`${tree}/one`, `${tree}/two`], target, { target: "directory", onConflict: "skip" }, "move");
+    expect([(await job.ended).state, job.errors]).toEqual(["completed", []]);
+    expect([below(tree), readFileSync(`${target}/one`, "utf8"), readFileSync(`${target}/two`, "utf8")]).toEqual([
+      ["two"],
+      "mine",
+      "theirs",
+    ]);
+  });
+
   test("takes every name of an inode, whose state each removal of another name changes", async () => {
     const { tree, target } = freshTree();
     for (const name of ["one", "two", "three"]) {
