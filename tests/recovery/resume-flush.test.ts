@@ -143,6 +143,31 @@ for (const durability of ["job", "none"]) {
   );
 }
 
+for (const [where, name, options] of [
+  ["beside an older file", "f2 (2)", { onConflict: "rename" }],
+  ["into an older file", "f2", { onConflict: "overwrite", gnu: { inPlace: true } }],
+] as const) {
+  testUnless(
+    reason,
+    `a copy ${where}, of which a killed worker's flush was told an error, is looked at as well`,
+    async () => {
+      makeFiles(5);
+      mkdirSync(destination);
+      writeFileSync(join(destination, "f2"), "older");
+      using job = move({ durability: "job", recursive: true, ...options }, "copy");
+      expect((await job.run({ ...injecting("error=EIO:signal=KILL:when=1"), lanes: 1 })).end.kind).toBe("failed");
+      await damage(join(destination, name));
+      const { errors, end } = await job.run();
+      expect([errors, end]).toMatchObject([[], { kind: "result", result: { outcome: "completed" } }]);
+      const contents = readdirSync(destination).filter((each) =>
+        readFileSync(join(destination, each)).equals(Buffer.alloc(fileBytes, "content 2 ")),
+      );
+      expect(contents.length).toBe(1);
+    },
+    60_000,
+  );
+}
+
 testUnless(
   reason,
   "a copy in doubt whose own flush fails is made again, be it what its source is as far as it can be read",
