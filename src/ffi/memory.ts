@@ -2,6 +2,7 @@
 
 import { type Pointer, read, toArrayBuffer } from "bun:ffi";
 import { assert } from "../assert.ts";
+import { errnoText } from "../errno.ts";
 import { libc, Mmap } from "./libc.ts";
 
 /**
@@ -35,7 +36,7 @@ export class NativeMemory {
 export function mapAnonymous(bytes: number): number {
   const flags = Mmap.MAP_PRIVATE | Mmap.MAP_ANONYMOUS | Mmap.MAP_NORESERVE;
   const address = libc.mmap(0, bytes, Mmap.PROT_READ | Mmap.PROT_WRITE, flags, -1, 0);
-  if (address < 0) throw new RangeError(`mmap of ${bytes} bytes failed: errno ${-address}`);
+  if (address < 0) throw new RangeError(`mmap of ${bytes} bytes failed: ${errnoText(-address)}`);
   return address;
 }
 

@@ -362,7 +362,7 @@ export class JobRun {
       const reason = cause instanceof Error ? cause.message : String(cause);
       if (isToRemove(this.listener.job())) this.failRemoval(cause instanceof CopyError ? cause.code : code, reason);
       if (cause instanceof CopyError) this.fail(cause.code, reason, "is final");
-      else this.fail(code, `The record of what is in flight could not be made: ${reason}`, "is final");
+      else this.fail(code, `The copying process could not be prepared: ${reason}`, "is final");
       this.finish("keep");
     }
   }

@@ -42,6 +42,7 @@ export function launch(options: WorkerOptions, identity: Identity | null): Launc
   const ready = options.ready?.process;
   // One that has ended meanwhile is no worse than none.
   if (ready !== undefined && ready.exitCode === null && ready.signalCode === null) return { process: ready, first };
+  // Last: one that was taken keeps this process until it ends, and nobody would end it.
   const ahead = mayBeAhead(options) ? takeAhead() : null;
   if (ahead === null) return { process: spawn(options, identity, isEmbedded(options) ? [embeddedFlag] : []), first };
   // It has none of our descriptors, and is this very user.

@@ -71,7 +71,8 @@ export class WorkerConnection implements WorkerHandle {
   private unreadBytes = 0;
   /** What it took to understand the worker. */
   private understoodMs = 0;
-  private lastStderr = "";
+  /** What it said on standard error that tells most: a runtime that fails says its error first and its version last. */
+  private complaint = "";
 
   constructor(options: WorkerOptions) {
     this.options = options;
@@ -234,7 +235,7 @@ export class WorkerConnection implements WorkerHandle {
         const { done, value } = await this.stderr.read();
         if (done || value === undefined) return;
         for (const line of lines.push(value)) {
-          this.lastStderr = line;
+          if (!isError(this.complaint)) this.complaint = line;
           if (count++ < maxStderrLines) this.options.onStderr(line);
         }
       }
@@ -303,7 +304,8 @@ export class WorkerConnection implements WorkerHandle {
   private unexpectedExit(): { code: FailureCode; message: string } {
     const { exitCode, signalCode } = this.process;
     const how = signalCode === null ? `with status ${exitCode}` : `by ${signalCode}`;
-    const last = this.lastStderr === "" ? "" : ` (${this.lastStderr})`;
+    const complaint = this.complaint === "" ? "" : ` (${this.complaint})`;
+    const error = isError(this.complaint) ? complaint : "";
     const counts = countsOf(this.options);
     if (signalCode === "SIGKILL" && counts.memoryKills > this.countsBefore.memoryKills) {
       const message = "The kernel ended the copying process, for the memory that it may have was used up.";
@@ -312,8 +314,8 @@ export class WorkerConnection implements WorkerHandle {
     if (counts.processRefusals > this.countsBefore.processRefusals) return { code: "worker-too-many-processes", message: tooManyProcesses };
     // One that was killed may do better another time; one that ended by itself will end so again.
     const code = signalCode === null ? "worker-start" : "worker-died";
-    if (!this.hello) return { code, message: `The copying process ended ${how} before it began${last}.` };
-    return { code: "worker-died", message: `The copying process ended unexpectedly ${how}.` };
+    if (!this.hello) return { code, message: `The copying process ended ${how} before it began${complaint}.` };
+    return { code: "worker-died", message: `The copying process ended unexpectedly ${how}${error}.` };
   }
 
   private after(delayMs: number, action: () => void): void {
@@ -336,6 +338,11 @@ const tooManyProcesses = "The kernel refused the copying process a thread or to 
 function startFailure(cause: unknown, options: WorkerOptions, before: KernelCounts): unknown {
   if (countsOf(options).processRefusals <= before.processRefusals) return cause;
   return new CopyError("worker-too-many-processes", tooManyProcesses, {}, cause);
+}
+
+/** What Bun says of an error that nobody caught, or of its own. */
+function isError(line: string): boolean {
+  return /^(error|panic)\b/.test(line);
 }
 
 /** Reads no more; a stray child of the worker could hold the pipe open for ever. Harmless on a stream that has ended. */

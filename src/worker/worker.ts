@@ -1,5 +1,6 @@
 // The worker process: checks who it is, confines itself, starts its lanes, and reports about them ten times a second.
 
+import type { FailureCode } from "../errors.ts";
 import { libc } from "../ffi/libc.ts";
 import { inblockBytes } from "../ffi/medium-reads.ts";
 import { engineNames } from "../request.ts";
@@ -53,7 +54,7 @@ export async function work(): Promise<number> {
     let job: RunningJob | PreviewJob | RecoveryJob | null = null;
     const onMessage = (message: ParentMessage): void => {
       if (message.type === "start" || message.type === "recover" || message.type === "preview") {
-        if (job === null) job = begin(talk, message, resolve);
+        if (job === null) job = beginOrTell(talk, message, resolve);
       } else job?.receive(message);
     };
     // Without a parent nobody records what is in flight: stop, leaving nothing unfinished but what a checkpoint names.
@@ -68,6 +69,16 @@ export async function work(): Promise<number> {
       if (job === null) resolve(1);
     });
   });
+}
+
+/** As begin. What keeps it from beginning at all, as too little memory for its lists, is for the parent to hear. */
+function beginOrTell(...[talk, message, resolve]: Parameters<typeof begin>): ReturnType<typeof begin> {
+  try {
+    return begin(talk, message, resolve);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    return refuse(talk, resolve, { code: "worker-start", message: `The copying process could not begin: ${reason}.` });
+  }
 }
 
 function begin(
@@ -88,24 +99,23 @@ function begin(
   const unconfined =
     sandbox !== null && !sandbox.confined && (message.sandbox === "strict" || !sandbox.unavailable) ? sandbox.message : null;
   if (refusal !== null || unconfined !== null) {
-    talk.send({ type: "fatal", code: "worker-identity", message: refusal ?? unconfined ?? "" });
-    void talk.end().then(() => resolve(1));
-    return null;
+    return refuse(talk, resolve, { code: "worker-identity", message: refusal ?? unconfined ?? "" });
   }
   raiseDescriptorLimit();
   const needsPaths = message.type === "start" || (message.type === "recover" && message.removal !== null);
   if (needsPaths && guarded !== null && "problem" in guarded) {
-    talk.send({ type: "fatal", code: "foreign-symlink", message: guarded.problem.slice(0, 4096) });
-    void talk.end().then(() => resolve(1));
-    return null;
+    return refuse(talk, resolve, { code: "foreign-symlink", message: guarded.problem });
   }
   if (message.type === "start") return new RunningJob(talk, { ...message, policy }, { guarded: paths, unflushed }, resolve);
   if (message.type === "preview") return new PreviewJob(talk, { ...message, policy }, resolve);
-  return new RecoveryJob(talk, { ...message, request: requestOf(message, paths) }, { isGuarded: paths !== null }, resolve);
+  const request = paths === null ? message.request : guardedRequest(message.request, paths);
+  return new RecoveryJob(talk, { ...message, request }, { isGuarded: paths !== null }, resolve);
 }
 
-function requestOf({ request }: RecoverMessage, guarded: GuardedPaths | null): RecoverMessage["request"] {
-  return guarded === null ? request : guardedRequest(request, guarded);
+function refuse(talk: JobTalk, resolve: (status: number) => void, why: { readonly code: FailureCode; readonly message: string }): null {
+  talk.send({ type: "fatal", code: why.code, message: why.message.slice(0, 4096) });
+  void talk.end().then(() => resolve(1));
+  return null;
 }
 
 /** What was looked up before the sandbox. */

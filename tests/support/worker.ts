@@ -170,6 +170,15 @@ const modes: Record<string, () => void> = {
     process.stderr.write("no such\u001blibrary\n");
     exit(4);
   },
+  "fails-in-its-runtime": () => {
+    process.stderr.write("12 | dlopen(path)\nerror: no room for a library\n\nBun v1\n");
+    exit(1);
+  },
+  "fails-later": () => {
+    hello();
+    process.stderr.write("a word before\nerror: no room for a thread\nBun v1\n");
+    exit(1);
+  },
   silent: () => {
     hello();
     setInterval(() => undefined, 1000);

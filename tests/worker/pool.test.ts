@@ -82,6 +82,8 @@ const broken: readonly (readonly [mode: string, expected: string, limits?: Worke
   ["dies", "worker-died: The copying process ended unexpectedly by SIGKILL."],
   ["exits-without-result", "worker-died: The copying process ended unexpectedly with status 3."],
   ["never-starts", "worker-start: The copying process ended with status 4 before it began (no such?library)."],
+  ["fails-in-its-runtime", "worker-start: The copying process ended with status 1 before it began (error: no room for a library)."],
+  ["fails-later", "worker-died: The copying process ended unexpectedly with status 1 (error: no room for a thread)."],
   ["silent", "worker-silent: The copying process has not answered", { silenceTimeoutMs: 2000 }],
   ["deaf", "worker-silent: The copying process has not answered", { silenceTimeoutMs: 2000 }],
   ["floods", "worker-protocol: The copying process broke the protocol: more messages than allowed.", { messageBurst: 500 }],
