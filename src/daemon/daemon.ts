@@ -144,7 +144,12 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
     reportInternal: (error) => log.error("a call met an internal error", { reason: error instanceof Error ? error.stack : String(error) }),
   });
   void connection.closed.then((reason) => stop.request("bus-gone", reason));
-  using idle = new IdleTimer(config.service.idleExitSeconds * 1000, () => service.releaseIfIdle(() => jobs.hold()));
+  let mayBegin = true;
+  const hold = (): void => {
+    mayBegin = false;
+    jobs.hold();
+  };
+  using idle = new IdleTimer(config.service.idleExitSeconds * 1000, () => service.releaseIfIdle(hold));
   idle.onReleased = () => stop.request("idle", idle.words);
   // What callers were told (calls) and what the store was opened with (history) holds until the next start.
   reload.onLoaded = (changed) => {
@@ -155,6 +160,7 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
     policyFor = changed.policyFor;
   };
   using sleepGuard = await guardSleep(jobs, stop);
+  const up = sleepGuard?.untilUp() ?? Promise.resolve();
   service.onActivity = () => {
     idle.restart();
     sleepGuard?.update();
@@ -162,13 +168,15 @@ async function run(config: ServiceSettings, connection: BusConnection, store: Jo
   await service.start();
   // What is handed over waits until those who were promised to hear of it do.
   await service.keep(takeHandover(stateDirectory));
-  // A job that is begun while the machine goes down is one more that is interrupted: the next boot's service does it.
-  if (!((await sleepGuard?.isShuttingDown()) ?? false)) jobs.release();
+  void up.then(() => {
+    if (mayBegin) jobs.release();
+  });
   // Last: who calls is served at once.
   if (!(await service.requestName())) throw nameTaken();
   log.notice("the service is ready", { version, bus: kind, state: stateDirectory });
 
   const { kind: reason, words } = await stop.requested;
+  mayBegin = false;
   // systemd's SIGTERM comes as soon as the name has gone, and may be here before we know of that: calls of that moment are answered first.
   await idle.releasing;
   log.notice("the service stops", { reason: idle.hasReleased ? idle.words : words });

@@ -5,7 +5,7 @@
 
 import { existsSync } from "node:fs";
 import { MessageType } from "../dbus/codec.ts";
-import { type BusConnection, connectBus, driver } from "../dbus/connection.ts";
+import { type BusConnection, BusError, connectBus, driver } from "../dbus/connection.ts";
 import { Variant } from "../dbus/values.ts";
 import { log } from "../log.ts";
 
@@ -13,6 +13,9 @@ const login = { name: "org.freedesktop.login1", path: "/org/freedesktop/login1",
 const inhibitPath = "/usr/bin/systemd-inhibit";
 /** A job that is over by then needs no lock, which takes two processes. Milliseconds. */
 const lockAfterMs = 1_000;
+/** How long logind may take to answer, milliseconds, and how often it is asked. */
+const answerMs = 2_000;
+const maxAsked = 5;
 
 /** What is done about it. */
 export interface SleepReactions {
@@ -61,24 +64,36 @@ export class SleepGuard implements Disposable {
     }
   }
 
-  /** Whether a shutdown has begun: then nothing is to be begun by us. False where nobody knows. */
-  async isShuttingDown(): Promise<boolean> {
-    if (this.loginName === "") return false;
-    const call = {
-      destination: login.name,
-      path: login.path,
-      interface: "org.freedesktop.DBus.Properties",
-      member: "Get",
-      signature: "ss",
-    };
-    const reply = await this.connection.call({ ...call, body: [login.interface, "PreparingForShutdown"] }, 2_000).catch(() => null);
-    const value = reply?.body[0];
-    return value instanceof Variant && value.value === true;
+  /**
+   * Resolves when jobs may be begun: unless a shutdown has begun, and then never, for what is begun now is one more that is interrupted.
+   * logind may be silent because it is busy with just that, so it is asked again; but a broken one is not waited for.
+   */
+  async untilUp(): Promise<void> {
+    for (let asked = 0; asked < maxAsked; asked++) {
+      const isShuttingDown = await this.isShuttingDown();
+      if (isShuttingDown === true) await new Promise(() => undefined);
+      if (isShuttingDown === false) return;
+    }
+    log.notice("logind does not say whether the machine shuts down: copies begin");
   }
 
   [Symbol.dispose](): void {
     this.unlock();
     this.connection.close();
+  }
+
+  /** null: logind does not answer. */
+  private async isShuttingDown(): Promise<boolean | null> {
+    if (this.loginName === "") return false;
+    const { name: destination, path } = login;
+    const call = { destination, path, interface: "org.freedesktop.DBus.Properties", member: "Get", signature: "ss" };
+    try {
+      const reply = await this.connection.call({ ...call, body: [login.interface, "PreparingForShutdown"] }, answerMs);
+      const [value] = reply.body;
+      return value instanceof Variant && value.value === true;
+    } catch (cause) {
+      return cause instanceof BusError && cause.dbusName === `${driver.name}.Error.NoReply` ? null : false;
+    }
   }
 
   private async listen(): Promise<void> {

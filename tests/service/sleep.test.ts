@@ -1,12 +1,13 @@
 // Suspend and shutdown: copies stand still while the machine sleeps, are stopped in order before it goes down, and logind waits for both.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { byteStringFromText } from "../../src/bytes.ts";
 import { connectService } from "../../src/dbus/client.ts";
 import { MessageType } from "../../src/dbus/codec.ts";
 import type { BusConnection } from "../../src/dbus/connection.ts";
+import { Variant } from "../../src/dbus/values.ts";
 import { requestSchema } from "../../src/request-schema.ts";
 import { privateBus, whyNoBus } from "../support/bus.ts";
 import { startDaemon } from "../support/daemon.ts";
@@ -29,6 +30,7 @@ for (const kind of ["system", "session"] as const) {
     async () => {
       await using bus = await privateBus({ kind: "system" });
       const login = await bus.connect();
+      answerWith(login, [false]);
       await login.callDriver("RequestName", "su", ["org.freedesktop.login1", 4]);
       const impostor = await bus.connect();
       await using daemon = await startDaemon(bus, kind === "session" ? ["--session"] : []);
@@ -75,6 +77,53 @@ for (const kind of ["system", "session"] as const) {
     60_000,
   );
 }
+
+/** A logind that is asked whether the machine shuts down, and answers so; null: not at all. */
+function answerWith(login: BusConnection, answers: readonly (boolean | null)[]): { readonly asked: () => number } {
+  let asked = 0;
+  login.onMessage(({ type, member, serial, sender }) => {
+    if (type !== MessageType.call || member !== "Get") return;
+    const answer = answers[Math.min(asked++, answers.length - 1)] ?? null;
+    if (answer === null) return;
+    login.send({ type: MessageType.return, replySerial: serial, destination: sender, signature: "v", body: [new Variant("b", answer)] });
+  });
+  return { asked: () => asked };
+}
+
+for (const [what, answers, begins] of [
+  ["shuts down", [true], false],
+  ["shuts down, says logind when it is asked again", [null, true], false],
+  ["stays up, says logind when it is asked again", [null, false], true],
+  ["says nothing of it", [null], true],
+] as const)
+  testUnless(
+    firstReason(unlessRoot(), whyNoBus()),
+    `a service that starts while the machine ${what} ${begins ? "begins" : "does not begin"} its jobs`,
+    async () => {
+      await using bus = await privateBus({ kind: "system" });
+      const login = await bus.connect();
+      const { asked } = answerWith(login, answers);
+      await login.callDriver("RequestName", "su", ["org.freedesktop.login1", 4]);
+      await using daemon = await startDaemon(bus);
+      writeFileSync(`${bus.directory}/file`, "content");
+      using client = await connectService({ address: bus.address });
+      const [source, destination] = ["file", "copy"].map((name) => byteStringFromText(`${bus.directory}/${name}`));
+      const { token } = await client.submit(requestSchema.parse({ operation: "copy", sources: [source], destination, options: {} }));
+      const state = async (): Promise<string> => (await client.show(token)).state;
+      const isSilent = answers[0] === null;
+      // Longer than logind is first waited for.
+      if (isSilent || !begins) {
+        await Bun.sleep(isSilent && begins ? 1_000 : 3_500);
+        expect(await state()).toBe("queued");
+      }
+      if (begins) await until(async () => (await state()) === "completed");
+      expect(asked()).toBe(answers.length === 1 && isSilent ? 5 : answers.length);
+      daemon.kill("SIGTERM");
+      expect(await daemon.exited).toBe(0);
+      expect(existsSync(`${bus.directory}/copy`)).toBe(begins);
+    },
+    60_000,
+  );
 
 const missing = havePrograms("systemd-inhibit") ? null : "systemd-inhibit is not installed";
 describeUnless(firstReason(whyNoMachine(), missing), "with the real logind", () => {
