@@ -5,7 +5,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import type { JobView } from "../../src/jobs/api.ts";
 import { expectSameTree } from "../support/compare.ts";
-import { startJob } from "../support/embedded-job.ts";
+import { type RunningTestJob, startJob } from "../support/embedded-job.ts";
 import { type FilesystemKind, mountFilesystem, tinySizeBytes, whyNoFilesystem } from "../support/filesystems.ts";
 import { untilAsked, untilView } from "../support/jobs.ts";
 import { runChecked } from "../support/process.ts";
@@ -125,7 +125,12 @@ testUnless(whyNoFilesystem("ext4"), "inodes that are used up are asked about lik
   await expectSameTree(`${source.path}/tree`, `${destination.path}/tree`);
 });
 
-const slow = { bandwidthLimit: 6 * mebibyte };
+/** Until there is a word of it, so that the disk is not full before it is foretold, however slowly the sources are counted. */
+const slow = { bandwidthLimit: 2 * mebibyte };
+
+function hurry({ jobs, submitted }: RunningTestJob): void {
+  jobs.setOptions(submitted, { bandwidthLimit: 0 });
+}
 
 testUnless(
   whyNoFilesystem("tmpfs"),
@@ -140,10 +145,12 @@ testUnless(
     expect([question.kind, question.filesystem as string]).toEqual(["space-low", destination.path]);
     expect(question.neededBytes).toBeGreaterThan(question.freeBytes);
     await untilView(job.jobs, job.submitted, ({ bytesDone }) => bytesDone + question.neededBytes > 12.5 * mebibyte);
+    hurry(job);
     rmSync(`${destination.path}/ballast`);
     endsCompleted(await job.ended);
     await expectSameTree(`${source.path}/tree`, `${destination.path}/tree`);
   },
+  30_000,
 );
 
 testUnless(
@@ -156,20 +163,27 @@ testUnless(
     const ballast = `${destination.path}/ballast`;
     writeFileSync(ballast, randomBytes(12 * mebibyte));
     const warned = startJob([`${source.path}/tree`], `${destination.path}/one`, { ...slow, onFull: "fail" });
+    await untilView(warned.jobs, warned.submitted, ({ warningCount }) => warningCount > 0);
+    hurry(warned);
     expect((await warned.ended).state).toBe("failed");
     expect(warned.errors.filter(({ severity }) => severity === "warning").map(({ code }) => code)).toEqual(["space-low"]);
     rmSync(`${destination.path}/one`, { recursive: true });
     const job = startJob([`${source.path}/tree`], `${destination.path}/two`, slow);
     const { id } = await untilAsked(job);
     job.jobs.answer(job.submitted, id, "continue", false);
+    hurry(job);
     const full = await untilView(job.jobs, job.submitted, ({ question }) => question !== null && question.id > id);
     expect(full.question?.kind).toBe("space");
     rmSync(ballast);
     expect((await job.ended).state).toBe("completed");
     const again = startJob([`${source.path}/tree`], `${destination.path}/two`, { ...slow, target: "exact", onConflict: "overwrite" });
+    // Counting begins a second after the start.
+    await Bun.sleep(2_500);
+    hurry(again);
     const ended = await again.ended;
     expect([ended.state, again.errors]).toEqual(["completed", []]);
   },
+  30_000,
 );
 
 test("an answer to a question that is over does nothing", async () => {
