@@ -2,6 +2,7 @@
 
 import { existsSync, statSync } from "node:fs";
 import { type ByteString, toBytes } from "../bytes.ts";
+import { CodeReleaser } from "../code-releaser.ts";
 import { CopyError, failures } from "../errors.ts";
 import type { JobResult } from "../jobs/api.ts";
 import { type MessageCharset, messageCharset, quoteName } from "../quote.ts";
@@ -64,6 +65,7 @@ async function copy(command: CopyCommand, charset: MessageCharset): Promise<numb
     const start = await chooseRunner(settings, { calledAsCp: isCalledAsCp() });
     const job = await start(request, talk.listener, { lanes: settings.lanes, totals: talk.wantsTotals, alsoTo });
     talk.attach(job);
+    using _code = new CodeReleaser();
     const interruption = catchInterruptions({
       cancel: () => job.cancel(),
       pause: () => {

@@ -12,9 +12,10 @@ const tickMs = 1000;
 /** A mark flushes the destination's filesystem: as often as the kernel's own flusher, which wakes every five seconds. */
 const markMs = 5000;
 
-/** Returns when everything is copied. */
+/** Returns when everything is copied, or at once where another thread does this. */
 export function flushUntilDone(shared: Shared, request: JobRequest): void {
   const { words } = shared;
+  if (Atomics.exchange(words, Word.flusher, 1) === 1) return;
   const flusher = new Flusher(shared, request);
   let nextTick = performance.now() + tickMs;
   while (Atomics.load(words, Word.done) === 0 && Atomics.load(words, Word.marksOff) === 0) {

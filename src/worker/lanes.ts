@@ -7,6 +7,7 @@ import { RangeBoard } from "../engines/range-board.ts";
 import { Errno } from "../errno.ts";
 import { At, libc, Mmap, Open } from "../ffi/libc.ts";
 import { Arena, mapAnonymous, NativeMemory } from "../ffi/memory.ts";
+import { releaseProgramPages } from "../ffi/program-pages.ts";
 import type { Policy } from "../policy.ts";
 import type { JobRequest } from "../request.ts";
 import type { CheckpointMemory } from "./checkpoint-file.ts";
@@ -18,6 +19,9 @@ import type { LaneMessage } from "./reporter.ts";
 import { LaneWord, maxLanes, Shared, type SharedMemory, slotBytes, slotsPerLane, Word } from "./shared.ts";
 import type { SpacePlan } from "./space-check.ts";
 import { laneBytes } from "./work-list.ts";
+
+/** By then a thread has loaded what it needs, and has compiled most of what it runs often. Milliseconds. */
+const startedAfterMs = 100;
 
 export interface LanesOptions {
   readonly request: JobRequest;
@@ -47,6 +51,7 @@ export class Lanes {
   private readonly options: LanesOptions;
   /** Held so that none is collected while it runs. */
   private readonly threads: Worker[] = [];
+  private starting: Timer | undefined;
 
   constructor(options: LanesOptions) {
     this.options = options;
@@ -95,14 +100,14 @@ export class Lanes {
     this.startThread(0, "preview", limits);
   }
 
-  /** Starts the thread that counts totals. It says nothing of them: its counters do. */
+  /** Starts the thread that counts totals, and then flushes where that is wanted. It says nothing of them: its counters do. */
   addScanner(space: SpacePlan | null): void {
     this.startThread(maxLanes - 1, "scan", null, space);
   }
 
   /** Starts the thread that waits for the device, unless there is one. It says nothing. */
   addFlusher(): void {
-    if (this.hasFlusher) return;
+    if (this.hasFlusher || Atomics.load(this.shared.words, Word.flusher) === 1) return;
     this.hasFlusher = true;
     this.startThread(maxLanes - 1, "flush");
   }
@@ -122,6 +127,14 @@ export class Lanes {
     const start: LaneStart = { role, lane, memory, lanes: this.lanesAddress, request, token, policy, guardedSources, preview, space };
     worker.postMessage(start);
     this.threads.push(worker);
+    this.releaseWhenStarted();
+  }
+
+  /** A start reads much of the program that copying does not. */
+  private releaseWhenStarted(): void {
+    clearTimeout(this.starting);
+    this.starting = setTimeout(releaseProgramPages, startedAfterMs);
+    this.starting.unref();
   }
 
   /** Sets the command word and wakes whoever sleeps on it. */

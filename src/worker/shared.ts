@@ -96,6 +96,8 @@ export const Word = {
   /** The low half of a source's device that was found to answer slowly; 0: none was. And 1: a lane opens its files ahead. */
   slowDevice: 49,
   opensAhead: 50,
+  /** 1: a thread flushes, or is about to. */
+  flusher: 51,
   words: 52,
 } as const;
 

@@ -41,6 +41,8 @@ const totalsAfterMs = 1000;
 const orphanMs = 5_000;
 /** What is over by then is copied twice after a power cut, if need be. Milliseconds. */
 const marksAfterMs = 1000;
+/** So long the thread that counts may take until it makes the marks: then there is another one for them. Milliseconds. */
+const countingMs = 2000;
 /** How long an orderly stop waits for the checkpoint's flush, within the five seconds that it may take. */
 const stopFlushMs = 4000;
 
@@ -185,7 +187,8 @@ class RunningJob {
     if (guarded === null && mayBeLone(start)) this.copyLone(start).catch((cause: unknown) => this.crash(String(cause)));
     else this.lanes.add();
     this.timers.push(setInterval(() => this.tick(), snapshotIntervalMs));
-    if (isMarked(this.lanes.shared, start.request)) setTimeout(() => this.addFlusher(), marksAfterMs);
+    const marksMs = start.totals ? totalsAfterMs + countingMs : marksAfterMs;
+    if (isMarked(this.lanes.shared, start.request)) setTimeout(() => this.addFlusher(), marksMs);
     if (start.totals) setTimeout(() => this.countTotals(), totalsAfterMs);
   }
 

@@ -57,6 +57,7 @@ const diagram: readonly { readonly room: string; readonly may: readonly string[]
   // So does the journal, for lines with fields.
   { room: "src/daemon/journal.ts", may: ["src/ffi/unix-datagram.ts", ...leaves] },
   { room: "src/daemon/watchdog.ts", may: ["src/ffi/unix-datagram.ts", ...leaves] },
+  { room: "src/daemon/spare-memory.ts", may: ["src/code-releaser.ts", "src/jobs/", ...leaves] },
   { room: "src/daemon/", may: ["src/daemon/", "src/dbus/", "src/jobs/", "src/worker/pool.ts", ...leaves] },
   // The doctor asks the kernel what it can do, and only the worker's side knows how to ask.
   { room: "src/cli/doctor", may: ["src/cli/", "src/dbus/", "src/jobs/", "src/worker/", "src/engines/", "src/ffi/", ...leaves] },
@@ -68,9 +69,15 @@ const diagram: readonly { readonly room: string; readonly may: readonly string[]
   // Starts a worker before it knows the job.
   { room: "src/cli/main.ts", may: ["src/cli/", "src/worker/ahead.ts", ...leaves] },
   {
+    room: "src/cli/copy-command.ts",
+    may: ["src/cli/", "src/code-releaser.ts", "src/jobs/api.ts", ...leaves],
+  },
+  {
     room: "src/cli/",
     may: ["src/cli/", "src/dbus/client", "src/dbus/contract", "src/jobs/", "src/worker/pool.ts", "src/worker/protocol.ts", ...leaves],
   },
+  // Each process lets go of its own program's code, which only C can say: two calls and nothing else.
+  { room: "src/code-releaser.ts", may: ["src/ffi/program-pages.ts"] },
   { room: "src/version.ts", may: ["package.json"] },
   { room: "src/", may: leaves },
 ];
