@@ -2,7 +2,6 @@
 
 import type { FailureCode } from "../errors.ts";
 import { libc } from "../ffi/libc.ts";
-import { inblockBytes } from "../ffi/medium-reads.ts";
 import { engineNames } from "../request.ts";
 import { openCheckpoint } from "./checkpoint-file.ts";
 import { raiseDescriptorLimit } from "./descriptor-limit.ts";
@@ -12,6 +11,7 @@ import { type GuardedPaths, guardedPaths, guardedRequest } from "./guarded-paths
 import { currentIdentity, verifyIdentity } from "./identity.ts";
 import { JobTalk } from "./job-talk.ts";
 import { LaneCount } from "./lane-count.ts";
+import { LaneMeter } from "./lane-meter.ts";
 import { whyInOrder } from "./lane-order.ts";
 import { Lanes, openRecord } from "./lanes.ts";
 import { mayBeLone } from "./lone-request.ts";
@@ -144,7 +144,7 @@ class RunningJob {
   private readonly given: GivenAnswers;
   private readonly laneCount: LaneCount;
   private readonly verifies: boolean;
-  private measured = { now: performance.now(), busy: 0, preemptions: 0, entries: 0, bytes: 0, mediumBytes: 0 };
+  private readonly meter = new LaneMeter();
   private currentFile = "";
   private lanesDone = 0;
   private turn = 0;
@@ -272,27 +272,8 @@ class RunningJob {
 
   private adaptLanes(): void {
     const { shared } = this.lanes;
-    const now = performance.now();
-    const usage = process.resourceUsage();
-    const busy = (usage.userCPUTime + usage.systemCPUTime) / 1e6;
-    const preemptions = usage.involuntaryContextSwitches;
-    const mediumBytes = usage.fsRead * inblockBytes;
-    const entries = shared.total(Counter.filesDone) + shared.total(Counter.directoriesDone);
-    const bytes = shared.total(Counter.bytesDone);
-    const before = this.measured;
-    this.measured = { now, busy, preemptions, entries, bytes, mediumBytes };
+    const measurement = this.meter.next(shared);
     if (this.lanesDone > 0 || Atomics.load(shared.words, Word.phase) !== phases.indexOf("copying")) return;
-    const measurement = {
-      seconds: (now - before.now) / 1000,
-      busySeconds: busy - before.busy,
-      preemptions: preemptions - before.preemptions,
-      entries: entries - before.entries,
-      bytes: bytes - before.bytes,
-      mediumBytes: mediumBytes - before.mediumBytes,
-      readsAhead: Atomics.load(shared.words, Word.readsAhead) === 1,
-      opensAhead: Atomics.load(shared.words, Word.opensAhead) === 1,
-      limit: shared.floats[Float.bandwidthLimit] ?? 0,
-    };
     this.addLanes(this.laneCount.next(this.lanes.count, measurement));
   }
 
