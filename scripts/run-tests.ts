@@ -1,4 +1,5 @@
-// Runs every test, part by part and two parts at a time, says what bun test says, and ends with one line: N passed, N failed, N skipped.
+// Runs every test, part by part and two parts at a time, says what bun test says, repeats what it said of tests that failed, and ends with
+// one line: N passed, N failed, N skipped.
 
 import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -19,6 +20,10 @@ interface Count {
   readonly failed: number;
   readonly skipped: number;
 }
+
+/** What is repeated of a test that failed, lines, and of how many tests: a log's end is what people are shown. */
+const maxRepeatedLines = 60;
+const maxRepeatedTests = 20;
 
 const noTests: Count = { passed: 0, failed: 0, skipped: 0 };
 
@@ -61,7 +66,9 @@ async function runPart(part: string, deadlineMs: number): Promise<Count> {
   await child.exited;
   await Promise.race([streams, Bun.sleep(5_000)]);
   // Together, when it is over: two parts at a time would be read like one.
-  process.stdout.write(`\n== ${part}\n${output.chunks.join("")}`);
+  const text = output.chunks.join("");
+  process.stdout.write(`\n== ${part}\n${text}`);
+  failures.push(...failuresIn(text));
   const count = countOf(part, output.summary, child.exitCode, child.signalCode === null ? null : String(child.signalCode));
   console.log(`== ${part}: ${Math.round((performance.now() - startedMs) / 1000)} s`);
   return count;
@@ -92,6 +99,20 @@ function countOf(part: string, output: string, exitCode: number | null, signal: 
   return count;
 }
 
+/** What was said of each test that failed, up to the line that says so. */
+function failuresIn(output: string): string[] {
+  const found: string[] = [];
+  let lines: string[] = [];
+  // At its end bun names those that failed once more.
+  const [said = ""] = output.split(/\n\d+ tests? failed:\n/);
+  for (const line of said.split("\n")) {
+    lines.push(line);
+    if (line.startsWith("(fail) ")) found.push(lines.slice(-maxRepeatedLines).join("\n"));
+    if (/^\((fail|pass|skip|todo)\) /.test(line)) lines = [];
+  }
+  return found;
+}
+
 /** Says why something besides a test failed; one failure. */
 function failure(part: string, why: string): number {
   console.log(`(fail) ${part}: ${why}`);
@@ -101,6 +122,7 @@ function failure(part: string, why: string): number {
 const startMs = performance.now();
 const total = { passed: 0, failed: 0, skipped: 0 };
 const failedParts: string[] = [];
+const failures: string[] = [];
 const waiting = partsOf(process.argv.slice(2));
 
 async function runParts(): Promise<void> {
@@ -116,6 +138,7 @@ async function runParts(): Promise<void> {
 
 await Promise.all(Array.from({ length: parallelParts }, runParts));
 if (total.passed + total.failed === 0) total.failed += failure("tests", "no test ran");
+for (const failure of failures.slice(0, maxRepeatedTests)) console.log(`\n${failure}`);
 if (failedParts.length > 0) console.log(`\nFailed: ${failedParts.join(", ")}`);
 console.log(`\n${Math.round((performance.now() - startMs) / 1000)} s`);
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);

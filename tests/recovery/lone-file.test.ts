@@ -10,6 +10,7 @@ import { havePrograms, run, runChecked } from "../support/process.ts";
 import { ResumableJob } from "../support/resumable-job.ts";
 import { describeUnless, firstReason, testUnless, unlessRoot } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+import { readTrace } from "../support/trace.ts";
 import { advisory, type Call, callsIn, errnos, runTraced, untruths } from "./one-failed-call.ts";
 
 const content = "hello\n".repeat(500);
@@ -49,7 +50,7 @@ describeUnless(noStrace, "of a small file", () => {
     const command = copydCommand("cp", "-a", "--local", ...options, `${here.path}/source`, destination());
     const strace = ["strace", "-f", "-qq", "-o", `${here.path}/trace`, "-e", "trace=execve,linkat"];
     await runChecked([...strace, ...command], { env: plainEnvironment });
-    const lines = readFileSync(`${here.path}/trace`, "latin1").split("\n");
+    const lines = readTrace(`${here.path}/trace`);
     const of = (syscall: string): string[] => lines.flatMap((line) => (line.includes(` ${syscall}(`) ? (line.split(" ")[0] ?? "") : []));
     return { mains: of("execve"), copying: of("linkat").at(-1) ?? "" };
   }

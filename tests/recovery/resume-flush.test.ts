@@ -12,6 +12,7 @@ import { havePrograms, run, runChecked } from "../support/process.ts";
 import { killedAt, ResumableJob, type RunOptions } from "../support/resumable-job.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
 import { type TemporaryDirectory, temporaryDirectory } from "../support/temporary.ts";
+import { readTrace } from "../support/trace.ts";
 
 const reason = firstReason(whyNoFilesystem("tmpfs"), havePrograms("strace") ? null : "strace is not installed");
 const fileBytes = 100_000;
@@ -105,7 +106,7 @@ testUnless(
     const calls = ["-e", "trace=syncfs,fdatasync,unlink,unlinkat", "-e", "inject=syncfs:error=ENOSPC:when=1"];
     const { errors } = await job.run({ under: ["strace", "-f", "-qq", "-y", "-o", trace, ...calls], lanes: 1 });
     expect(errors).toEqual([`cannot flush the filesystem of '${destination}': No space left on device`]);
-    const lines = readFileSync(trace, "latin1").split("\n");
+    const lines = readTrace(trace);
     const at = lines.findIndex((line) => line.includes(" syncfs(") && line.includes("(INJECTED)"));
     const [thread] = (lines[at] ?? "").split(" ");
     expect(lines.slice(at + 1).find((line) => line.startsWith(`${thread} `))).toMatch(

@@ -62,7 +62,7 @@ describeUnless(firstReason(whyNoMachine(), missing), "interrupted jobs on a real
     expectWhole("paused");
     expect((await property("paused", "ResumeCount")).stdout).toBe("u 1\n");
     expect(readdirSync(join(machine.root, home("."))).filter((name) => name.startsWith(".copyd"))).toEqual([]);
-  });
+  }, 120_000);
 
   test("switched off, the machine goes on with its copies when it is on again, with nobody calling", async () => {
     await shell("systemctl start systemd-logind");

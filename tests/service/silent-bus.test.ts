@@ -20,7 +20,8 @@ describeUnless(firstReason(whyNoBus(), unlessRoot()), "a bus that stops", () => 
       const { result, seconds, copied, jobsAfter } = await copyWhileBusStops(member, []);
       expect([member, result]).toMatchObject([member, { status: 0, stdout: "", stderr: "" }]);
       expect({ copied, jobsAfter }).toEqual({ copied: true, jobsAfter: [] });
-      expect(seconds).toBeLessThan(15);
+      // 5 by themselves, on a machine that has nothing else to do.
+      expect(seconds).toBeLessThan(40);
     }
     const { result, copied, jobsAfter } = await named;
     expect(result).toMatchObject({ status: 2, stdout: "" });
@@ -35,7 +36,8 @@ describeUnless(firstReason(whyNoBus(), unlessRoot()), "a bus that stops", () => 
       expect([points[index], result]).toMatchObject([points[index], { status: 2, stdout: "" }]);
       expect(result.stderr).toMatch(/^cp: the service does not answer any more: .*\nIt may .*: look with `copyd jobs --all`.*\n$/);
       expect(copied).toBe(false);
-      expect(seconds).toBeLessThan(60);
+      // 40 by themselves.
+      expect(seconds).toBeLessThan(90);
     }
   }, 120_000);
 

@@ -9,6 +9,7 @@ import { whyNoMachine } from "./machine.ts";
 import { havePrograms, run, runChecked } from "./process.ts";
 import { firstReason, testUnless } from "./skip.ts";
 import { temporaryDirectory } from "./temporary.ts";
+import { readTrace } from "./trace.ts";
 import { deepDirectory, makeOddTree } from "./tree.ts";
 import { passwdUsers, runAs, unlistedUser, whyNoPasswdUsers, whyNoUsers } from "./users.ts";
 
@@ -33,6 +34,27 @@ test("a temporary directory is gone after its scope, and one whose owner died is
   await using child = await temporaryDirectory(parent.path);
   expect(existsSync(`${parent.path}/copyd-test-1-99999999999-abc`)).toBe(false);
   expect(existsSync(child.path)).toBe(true);
+});
+
+test("of what strace wrote, a call that it split is whole, where it began", async () => {
+  await using directory = await temporaryDirectory();
+  const lines = [
+    '7 openat(3, "file", O_CREAT, 0700 <unfinished ...>',
+    "8 fsync(4 <unfinished ...>",
+    "7 <... openat resumed>)          = 5",
+    "7 close(5) = 0",
+    "8 <... fsync resumed>) = -1 EIO (Input/output error) (INJECTED)",
+    "8 +++ killed by SIGKILL +++",
+    "",
+  ];
+  writeFileSync(`${directory.path}/trace`, lines.join("\n"));
+  expect(readTrace(`${directory.path}/trace`)).toEqual([
+    '7 openat(3, "file", O_CREAT, 0700)          = 5',
+    "8 fsync(4) = -1 EIO (Input/output error) (INJECTED)",
+    "7 close(5) = 0",
+    "8 +++ killed by SIGKILL +++",
+    "",
+  ]);
 });
 
 testUnless(

@@ -1,7 +1,7 @@
 // A worker that is killed and started again with its checkpoint: what was finished is not made again, and the tree is the same.
 
 import { expect, test } from "bun:test";
-import { chmodSync, linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { chmodSync, linkSync, lstatSync, mkdirSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectSameTree } from "../support/compare.ts";
 import { directoryOfEachTest } from "../support/each-test.ts";
@@ -10,6 +10,7 @@ import { havePrograms } from "../support/process.ts";
 import { Random } from "../support/random.ts";
 import { countBelow, ResumableJob, type RunOptions } from "../support/resumable-job.ts";
 import { firstReason, testUnless } from "../support/skip.ts";
+import { readTrace } from "../support/trace.ts";
 
 const directory = directoryOfEachTest();
 
@@ -75,9 +76,7 @@ function makeTimedTree(source: string): void {
 
 /** Lines of strace in which a call meets an open file below `at`. */
 function callsOn(trace: string, at: string, call: string): string[] {
-  return readFileSync(trace, "latin1")
-    .split("\n")
-    .filter((line) => line.includes(` ${call}(`) && new RegExp(`<${at}/.*/f\\d>`).test(line));
+  return readTrace(trace).filter((line) => line.includes(` ${call}(`) && new RegExp(`<${at}/.*/f\\d>`).test(line));
 }
 
 const exact = {

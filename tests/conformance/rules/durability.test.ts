@@ -9,6 +9,7 @@ import { type FilesystemKind, filesystemKinds, mountFilesystem, type TestFilesys
 import { havePrograms, run, runChecked } from "../../support/process.ts";
 import { describeUnless, firstReason, testUnless } from "../../support/skip.ts";
 import { temporaryDirectory } from "../../support/temporary.ts";
+import { readTrace } from "../../support/trace.ts";
 
 const noStrace = havePrograms("strace") ? null : "strace is not installed";
 const writing = "pwrite64,copy_file_range,linkat,mkdirat,fchmod,fchownat,utimensat,renameat,renameat2,unlinkat";
@@ -20,7 +21,7 @@ async function callsOf(path: string, arguments_: readonly string[], inject: read
   const strace = ["strace", "-f", "-qq", "-y", "-o", trace, "-e", `trace=fsync,fdatasync,syncfs,sync,${writing}`, ...inject];
   const env = { ...plainEnvironment, XDG_RUNTIME_DIR: path };
   const result = await run([...strace, ...copydCommand(...arguments_)], { cwd: path, env });
-  const lines = readFileSync(trace, "latin1").split("\n");
+  const lines = readTrace(trace);
   const lane = lines.find((line) => /^\d+ +(mkdirat|linkat)\(/.test(line))?.split(" ")[0] ?? "none";
   const calls = lines.filter((line) => line.startsWith(`${lane} `) && line.includes("(")).map((line) => line.replace(/^\d+ +/, ""));
   return { ...result, calls };
@@ -135,7 +136,7 @@ for (const [program, durability] of [
       const command = copydCommand(program, "--local", "--lanes=1", `--durability=${durability}`, "a", `${there.path}/a`);
       const env = { ...plainEnvironment, XDG_RUNTIME_DIR: here.path };
       expect((await run([...calls, ...command], { cwd: here.path, env })).status).toBe(0);
-      const lines = readFileSync(`${here.path}/trace`, "latin1").split("\n");
+      const lines = readTrace(`${here.path}/trace`);
       const flush = lines.findIndex((line) => line.includes("syncfs("));
       const fd = /syncfs\((\d+)/.exec(lines[flush] ?? "")?.[1] ?? "";
       const opened = lines.slice(0, flush).findLastIndex((line) => line.endsWith(` = ${fd}`));

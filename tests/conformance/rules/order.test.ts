@@ -1,11 +1,12 @@
 // Rules 17 and 20 of copying: a copy is nobody else's to read while it fills, and owner, mode, attributes and times come in that order.
 
 import { expect } from "bun:test";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { copydCommand, plainEnvironment } from "../../support/cli.ts";
 import { filesystemKinds, mountFilesystem, whyNoFilesystem } from "../../support/filesystems.ts";
 import { havePrograms, run, runChecked } from "../../support/process.ts";
 import { firstReason, testUnless } from "../../support/skip.ts";
+import { readTrace } from "../../support/trace.ts";
 
 const noTools = havePrograms("strace", "setfattr") ? null : "strace or setfattr is not installed";
 const calls = "openat,pwrite64,copy_file_range,ioctl,fchown,fchownat,fchmod,fsetxattr,utimensat,linkat,mkdirat";
@@ -23,7 +24,7 @@ for (const kind of filesystemKinds) {
     const strace = ["strace", "-f", "-qq", "-y", "-o", `${path}/trace`, "-e", `trace=${calls}`];
     const command = copydCommand("cp", "--local", "--lanes=1", "--engine=read-write", "-a", "source", "there");
     await runChecked([...strace, ...command], { cwd: path, env: { ...plainEnvironment, XDG_RUNTIME_DIR: path } });
-    const trace = readFileSync(`${path}/trace`, "latin1").split("\n");
+    const trace = readTrace(`${path}/trace`);
     const at = (pattern: RegExp): number => trace.findIndex((line) => pattern.test(line));
     const made = trace[at(/openat\(.*"file", .*O_CREAT/)] ?? "";
     // The owner's own bits, and none for anybody else.
@@ -61,12 +62,12 @@ testUnless(whyNoFilesystem("tmpfs"), "setuid and setgid bits go where the owner 
 });
 
 /** Of every entry made in `there`, by its name: the mode it was made with, then its changes of owner and mode, in their order. */
-function stepsOf(trace: string): Record<string, string[]> {
+function stepsOf(trace: readonly string[]): Record<string, string[]> {
   const steps: Record<string, string[]> = {};
   const note = (name: string | undefined, step: string): void => {
     if (name !== undefined) steps[name] = [...(steps[name] ?? []), step];
   };
-  for (const line of trace.split("\n")) {
+  for (const line of trace) {
     const made = /(?:mkdirat|mknodat|openat)\(.*"(?:[^"]*\/)?(\w+)", (?:.*(?:O_CREAT[^,]*|S_IF[A-Z]+\|))?,? ?(0[0-7]+)/.exec(line);
     if (made !== null) note(made[1], `made ${made[2]}`);
     const changed = /(fchown|fchownat|fchmod)\(\d+<[^>]*\/there\/(?:[^>]*\/)?(\w+)>, (?:"", )?([0-9, ]+)/.exec(line);
@@ -94,7 +95,7 @@ testUnless(
     const strace = ["strace", "-f", "-qq", "-y", "-o", `${path}/trace`, "-e", `trace=${calls},mknodat,fchmodat`];
     const command = copydCommand("cp", "--local", "--lanes=1", "--preserve=ownership", "--parents", "-R", "up/in/tree", "there");
     await runChecked([...strace, ...command], { cwd: path, env: { ...plainEnvironment, XDG_RUNTIME_DIR: path } });
-    const steps = stepsOf(readFileSync(`${path}/trace`, "latin1"));
+    const steps = stepsOf(readTrace(`${path}/trace`));
     const directory = ["made 0700", "owner", "mode 0755"];
     expect(steps).toMatchObject({ up: directory, in: directory, tree: directory, file: ["made 0700", "owner", "mode 0755"] });
     expect(steps.pipe?.slice(0, 2)).toEqual(["made 0700", "owner"]);
