@@ -1,4 +1,5 @@
-// What workers say is understood in turns: one frame at a time, and after some milliseconds of it everybody else's turn, as long.
+// What workers say is understood in turns: one frame at a time, and after some milliseconds of it everybody else's turn, as long. What
+// passed since the last frame was such a turn, too: a worker that says two words is not kept waiting for what others said long ago.
 //
 // A frame may take milliseconds to understand, and a pipe that was filled while nobody read holds many. Users are answered in between.
 
@@ -10,6 +11,7 @@ export class FrameTurns {
   private readonly waiting: (() => void)[] = [];
   private isTaken = false;
   private beganMs = 0;
+  private doneAtMs = 0;
   private spentMs = 0;
 
   /** Resolves when it is the caller's turn, who came first coming first; null: it is at once. The caller calls `done` soon. */
@@ -22,7 +24,8 @@ export class FrameTurns {
 
   /** How long the caller's turn was, milliseconds. */
   done(): number {
-    const takenMs = performance.now() - this.beganMs;
+    this.doneAtMs = performance.now();
+    const takenMs = this.doneAtMs - this.beganMs;
     this.spentMs += takenMs;
     if (this.spentMs < sliceMs) this.pass();
     else setTimeout(() => this.rested(), Math.min(Math.ceil(this.spentMs), longestRestMs));
@@ -31,6 +34,7 @@ export class FrameTurns {
 
   private begin(): void {
     this.beganMs = performance.now();
+    this.spentMs = Math.max(0, this.spentMs - (this.beganMs - this.doneAtMs));
   }
 
   private rested(): void {

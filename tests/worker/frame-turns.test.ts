@@ -46,3 +46,13 @@ test("after some milliseconds of frames the rest of the process has its turn, as
   expect(performance.now() - beganMs).toBeGreaterThan(350);
   expect(beats).toBeGreaterThan(40);
 });
+
+test("who speaks now and then is heard at once, however long that goes on", async () => {
+  const turns = new FrameTurns();
+  for (let frame = 0; frame < 20; frame++) {
+    expect(turns.take()).toBeNull();
+    work(1);
+    turns.done();
+    await Bun.sleep(2);
+  }
+});
