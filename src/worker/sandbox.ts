@@ -7,6 +7,7 @@
 //  - a move may also take the source away: its names in its parent directory, and all that lies below the source;
 //  - `symlinks: follow` reads whatever the links lead to, which nobody knows before: then reading is not confined.
 //  - `cp -l` gives the sources' files new names, which takes the rights they get there.
+//  - the process's own /proc/self/statm is read, by the runtime;
 //  - cp writes into existing files through symlinks at the destination: into what such an argument leads to, and, where a tree is
 //    merged into one that exists, into any file, since nobody knows the links in it before. Nothing is made or removed there.
 // A denied call fails with EACCES, or with EXDEV for a link or rename between directories, and the entry reports it.
@@ -123,6 +124,8 @@ export function confine(paths: SandboxPaths): SandboxResult {
       if (returned < 0) return failed(abi, "landlock_add_rule", returned);
     }
   }
+  const returned = allowOwnMemorySize(rules);
+  if (returned < 0) return failed(abi, "landlock_add_rule", returned);
   const restricted = rules.restrictThread();
   return restricted < 0 ? failed(abi, "landlock_restrict_self", restricted) : { confined: true, abi };
 }
@@ -130,6 +133,19 @@ export function confine(paths: SandboxPaths): SandboxResult {
 /** The compiled binary carries its code in its memory. From source, a new thread reads its own and what that imports. */
 function runtimePaths(): ByteString[] {
   return Bun.main.startsWith("/$bunfs/") ? [] : [byteStringFromText(resolve(import.meta.dir, "../.."))];
+}
+
+const ownMemorySize = byteStringFromText("/proc/self/statm");
+
+/**
+ * The runtime looks how much memory the process has, at moments of its own: also between a failed call and the reading of its errno, which
+ * a look that is denied would make EACCES (seen: a job that failed on a directory that was there already). One that succeeds leaves errno
+ * alone. The descriptor stays open, for it holds the inode that the rule is for: the kernel may drop others of /proc and make them anew.
+ */
+function allowOwnMemorySize(rules: Ruleset): number {
+  const found = open(ownMemorySize);
+  if (found.kind === "missing") return 0;
+  return found.kind === "error" ? found.errno : rules.allow(found.fd, Access.READ_FILE);
 }
 
 /** Allows `access` at a path. 0, also where nothing can be reached by this path: then there is nothing to allow. Else -errno. */

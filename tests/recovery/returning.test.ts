@@ -95,7 +95,10 @@ describeUnless(
       const request = await prepare(name, what);
       using meter = new WriteMeter(() => daemon.pid);
       const startMs = performance.now();
-      const end = await client.wait((await client.submit(request)).token);
+      const { token } = await client.submit(request);
+      const end = await client.wait(token);
+      // What an undisturbed job fails with is the reason for all that differs from it.
+      if (end.state === "failed") console.log(`undisturbed ${name}: ${JSON.stringify(await client.errors(token))}`);
       const found = { end, tookMs: performance.now() - startMs, bytes: meter.bytes };
       wanted.set(name, found);
       return { name, ...found };

@@ -73,6 +73,18 @@ describe("a copy", () => {
     expect(answer.links).toEqual([-Errno.EXDEV]);
   });
 
+  testUnless(reason, "lets the runtime see how much memory the process has, lest that spoil the errno of a call of ours", async () => {
+    await using place = await places();
+    const answer = await confined({
+      request: { operation: "copy", sources: [`${place.path}/source`], destination: `${place.path}/destination` },
+      access: ["statm", "environ"].map((file) => ({ directory: "/proc/self", file })),
+    });
+    for (const [memory, environment] of [answer.main, answer.thread]) {
+      expect(memory).toMatchObject({ read: 0, write: denied, list: denied });
+      expect(environment).toMatchObject({ read: denied, write: denied });
+    }
+  });
+
   testUnless(reason, "of one file reads that file and not its neighbours", async () => {
     await using place = await places();
     const path = place.path;
